@@ -1,0 +1,23 @@
+# tessera_library(NAME FOLDER sources... [DEPENDS libraries...] [PRIVATE_DEPENDS libraries...])
+#
+# One static library for each folder of the house. A library's headers are reachable only through its own include root,
+# which holds a single link named after the folder, so `#include "ops/ops.h"` compiles only where tessera_ops is linked:
+# that is how the order of the libraries is enforced.
+function(tessera_library name folder)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;PRIVATE_DEPENDS" ${ARGN})
+  get_filename_component(leaf ${folder} NAME)
+  set(root ${PROJECT_BINARY_DIR}/include/${name})
+  file(MAKE_DIRECTORY ${root})
+  file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR} ${root}/${leaf} SYMBOLIC)
+  add_library(tessera_${name} STATIC ${ARG_SOURCES})
+  target_include_directories(tessera_${name} PUBLIC ${root})
+  target_link_libraries(tessera_${name} PUBLIC ${ARG_DEPENDS} PRIVATE tessera_flags ${ARG_PRIVATE_DEPENDS})
+endfunction()
+
+# tessera_test(NAME sources... DEPENDS libraries...): one GoogleTest program, run by ctest.
+function(tessera_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} tessera_flags GTest::gtest_main GTest::gmock)
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()

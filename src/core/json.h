@@ -1,0 +1,26 @@
+#pragma once
+// Strict JSON for foreign files: UTF-8 only, duplicate keys and deep nesting refused, integers kept apart from floats.
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace tessera {
+
+using Json = nlohmann::json;
+
+struct JsonLimits {
+  size_t max_bytes = size_t{16} << 20;
+  int max_depth = 64;
+};
+
+// Parses `text`; `source` (a file's name) begins every message. Throws FileError with the byte offset or the duplicate key.
+Json parse_json(std::string_view text, const std::string& source, const JsonLimits& limits = {});
+
+// Reads and parses a regular file. Throws FileError when it is absent, not a regular file, larger than limits.max_bytes or not JSON.
+Json read_json(const std::string& path, const JsonLimits& limits = {});
+
+// A regular file's bytes, at most max_bytes. Throws FileError.
+std::string read_file(const std::string& path, size_t max_bytes);
+
+}  // namespace tessera

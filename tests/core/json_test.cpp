@@ -1,0 +1,51 @@
+#include "core/json.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+std::string error_of(std::string_view text, const JsonLimits& limits = {}) {
+  try {
+    parse_json(text, "test.json", limits);
+  } catch (const FileError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(json, accepts_what_is_valid) {
+  const Json json = parse_json(R"({"a": [1, 2.5, null, "\u00e9"], "b": {"a": 1}})", "test.json");
+  EXPECT_EQ(json["a"][0].get<int>(), 1);
+  EXPECT_EQ(json["b"]["a"].get<int>(), 1);
+}
+
+TEST(json, refuses_duplicate_keys_naming_the_key) {
+  EXPECT_NE(error_of(R"({"a": 1, "a": 2})").find("\"a\" stands twice"), std::string::npos);
+  EXPECT_EQ(error_of(R"([{"a": 1}, {"a": 2}])"), "");
+}
+
+TEST(json, refuses_deep_nesting_quickly) {
+  EXPECT_NE(error_of(std::string(100000, '[')).find("nested"), std::string::npos);
+  EXPECT_EQ(error_of("[[[1]]]", {.max_depth = 4}), "");
+  EXPECT_NE(error_of("[[[[[1]]]]]", {.max_depth = 4}), "");
+}
+
+TEST(json, refuses_invalid_utf8_and_truncation_naming_the_byte) {
+  EXPECT_NE(error_of("{\"a\": \"\xff\"}").find("byte"), std::string::npos);
+  EXPECT_NE(error_of("{\"a\": 1").find("byte 8"), std::string::npos);
+  EXPECT_NE(error_of("").find("byte"), std::string::npos);
+}
+
+TEST(json, refuses_what_is_too_large) { EXPECT_NE(error_of("[1, 2, 3]", {.max_bytes = 8}), ""); }
+
+TEST(json, refuses_what_is_not_a_regular_file) {
+  EXPECT_THROW(read_json("/dev/zero"), FileError);
+  EXPECT_THROW(read_json("/"), FileError);
+  EXPECT_THROW(read_json("/no/such/file"), FileError);
+}
+
+}  // namespace
+}  // namespace tessera
