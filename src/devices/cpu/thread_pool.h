@@ -1,0 +1,43 @@
+#pragma once
+// The cpu device's threads: workers spin shortly between jobs, then sleep. Work is taken dynamically in fixed pieces, so that the
+// pieces, and with them every sum, never depend on the number of threads; a worker that the system holds up delays only its own piece.
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace tessera::cpu {
+
+class ThreadPool {
+ public:
+  // `threads` includes the calling thread; 1 makes no worker. Throws std::invalid_argument outside 1..1024.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls run(piece, worker) once for each piece in [0, pieces), worker in [0, size()); returns when all are done. The first exception
+  // that a piece throws is rethrown here, after the others have ended. Not reentrant, one caller at a time.
+  void parallel_for(int64_t pieces, const std::function<void(int64_t piece, int worker)>& run);
+
+ private:
+  void work(int worker);
+  void take_pieces(int worker);
+
+  const std::function<void(int64_t, int)>* run_ = nullptr;
+  int64_t pieces_ = 0;
+  std::exception_ptr error_;
+  std::atomic<bool> failed_ = false;
+  alignas(64) std::atomic<int64_t> next_ = 0;
+  alignas(64) std::atomic<uint64_t> state_ = 0;  // job number, open and stop flags, workers inside: see thread_pool.cpp
+  std::vector<std::thread> workers_;
+};
+
+// The number of processors this process may run on.
+int available_threads();
+
+}  // namespace tessera::cpu
