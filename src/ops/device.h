@@ -1,0 +1,103 @@
+#pragma once
+// The interface of a device: one pure virtual per op (the contracts are in ops.h), the packing of weights, the contents of caches, and
+// run, the only way into a model. A device that lacks an op does not compile.
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "core/batch.h"
+#include "core/cache_spec.h"
+#include "core/stored_type.h"
+#include "core/tensor.h"
+#include "ops/rotary.h"
+
+namespace tessera {
+
+struct QkvHeads {
+  Tensor q, k, v;  // [1, heads, tokens, head_dim], [1, kv_heads, tokens, head_dim] twice
+};
+
+struct AttentionParams {
+  int64_t layer;
+  float scale;
+  std::optional<int64_t> window;  // keys that a query sees, its own included; nullopt: all before it
+};
+
+// Data types of one loaded model, not of a device: two precisions of a model can run side by side.
+struct ModelOptions {
+  DataType weights = DataType::bfloat16;      // float32, bfloat16, bfloat8_b, bfloat4_b
+  DataType activations = DataType::bfloat16;  // float32, bfloat16: the embedding sets it, ops keep it
+  DataType cache = DataType::bfloat16;        // float32, bfloat16, bfloat8_b
+  DataType logits = DataType::float32;        // float32, bfloat16
+};
+
+// What a weight is for; a device packs, permutes, pads or shards by it.
+enum class Role { embedding, tied_embedding, qkv, gate_up, output, down, head, norm };
+
+// A weight as it stands in its source: rows laid end to end, borrowed for the call.
+struct WeightPart {
+  const std::byte* data;
+  StoredType type;
+  int64_t rows;
+};
+
+struct WeightSpec {
+  Role role;
+  Shape shape;  // [1, 1, out, in] of the parts joined; a norm's is [1, 1, 1, width]
+  ModelOptions options;
+  int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  // of a qkv
+  float offset = 0.0f;                                    // added to a norm
+};
+
+// What Batches a device takes; one outside is refused by name.
+struct Limits {
+  int64_t page_tokens;      // tokens in a page of the cache
+  int64_t chunk_alignment;  // a prompt's chunks but the last are multiples of it
+  int64_t max_chunk;        // tokens of one sequence in a Batch
+  int64_t max_rows;         // tokens of a Batch
+  int64_t max_logit_rows;   // rows of a Batch whose logits are wanted
+  bool mixes_prompts_and_decodes;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual std::string name() const = 0;
+  virtual Limits limits() const = 0;
+
+  // Prepares the Step, calls `forward` or replays a recording of it, then commits the sequences' lengths. One at a time: others wait.
+  // Nothing is committed when it throws. Refuses a Batch outside limits(), token ids outside [0, vocab), positions past the cached
+  // length, and pages made with LongRoPE's other set (std::invalid_argument).
+  virtual Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) = 0;
+
+  // A weight of its own, packed for its role. Refuses parts that do not make up `spec.shape`; ResourceError when memory is short.
+  virtual Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) = 0;
+
+  // Room for `pages` pages of each group of `spec` (cache_groups), contents undefined.
+  virtual std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) = 0;
+  virtual void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) = 0;
+  // The page's contents are no longer needed; its memory may be given back.
+  virtual void drop_page(Storage& cache, size_t group, int32_t page) = 0;
+
+  // A tensor's values, row by row, as float32; `out` has volume(x.shape()) values.
+  virtual void read(const Tensor& x, std::span<float> out) = 0;
+
+  virtual Tensor embedding(const Step& step, const Tensor& table) = 0;
+  virtual Tensor linear(const Tensor& x, const Tensor& weight) = 0;
+  virtual Tensor rms_norm(const Tensor& x, const Tensor& weight, float epsilon) = 0;
+  virtual Tensor rotary_embedding(const Tensor& x, const Rotary& rotary, const Step& step) = 0;
+  virtual QkvHeads nlp_create_qkv_heads(const Tensor& qkv, int64_t num_heads, int64_t num_kv_heads) = 0;
+  virtual Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, const AttentionParams& params) = 0;
+  virtual Tensor nlp_concat_heads(const Tensor& x) = 0;
+  virtual Tensor gelu_mul(const Tensor& gate_up) = 0;
+  virtual Tensor silu_mul(const Tensor& gate_up) = 0;
+  virtual Tensor add(const Tensor& a, const Tensor& b) = 0;
+  virtual Tensor mul(const Tensor& a, float b) = 0;
+  virtual Tensor softcap(const Tensor& x, float cap) = 0;
+  virtual Tensor select_rows(const Tensor& x, const Step& step) = 0;
+};
+
+}  // namespace tessera
