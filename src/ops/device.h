@@ -79,8 +79,6 @@ class Device {
   // Room for `pages` pages of each group of `spec` (cache_groups), contents undefined.
   virtual std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) = 0;
   virtual void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) = 0;
-  // The page's contents are no longer needed; its memory may be given back.
-  virtual void drop_page(Storage& cache, size_t group, int32_t page) = 0;
 
   // A tensor's values, row by row, as float32; `out` has volume(x.shape()) values.
   virtual void read(const Tensor& x, std::span<float> out) = 0;

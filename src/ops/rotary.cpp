@@ -5,7 +5,9 @@
 namespace tessera {
 
 Rotary linear_rotary(int64_t dim, double theta, double factor) {
-  Rotary rotary{.dim = dim, .inverse_frequencies = scaled_frequencies(dim, theta, std::vector<float>(static_cast<size_t>(dim / 2), 1.0f))};
+  Rotary rotary;
+  rotary.dim = dim;
+  rotary.inverse_frequencies = scaled_frequencies(dim, theta, std::vector<float>(static_cast<size_t>(dim / 2), 1.0f));
   for (float& frequency : rotary.inverse_frequencies) frequency /= static_cast<float>(factor);
   return rotary;
 }

@@ -7,7 +7,7 @@ namespace tessera {
 // A rotary embedding's parameters; the device makes cos and sin for a Step's positions. The pairs are (i, i + dim/2), as in Hugging
 // Face's rotate_half; a head wider than `dim` passes its rest through. LongRoPE has two sets, chosen by a slice's rope_length.
 struct Rotary {
-  int64_t dim;                                  // values of a head that rotate
+  int64_t dim = 0;                              // values of a head that rotate
   std::vector<float> inverse_frequencies;       // [dim / 2]
   std::vector<float> long_inverse_frequencies;  // [dim / 2]; empty: there is one set
   int64_t long_after = 0;                       // rope_length beyond which the long set applies

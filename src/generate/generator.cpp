@@ -1,0 +1,96 @@
+#include "generate/generator.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+int64_t known(const Sequence& sequence) { return static_cast<int64_t>(sequence.tokens.size()); }
+
+}  // namespace
+
+Generator::Generator(const Model& model, Device& device, Cache& cache, int64_t chunk)
+    : model_(model), device_(device), cache_(cache), chunk_(chunk), limits_(device.limits()) {
+  check(chunk >= 0, "batch size: ", chunk, " is negative");
+  if (chunk_ == 0 || chunk_ > limits_.max_chunk) chunk_ = limits_.max_chunk;
+  if (chunk_ > limits_.chunk_alignment) chunk_ -= chunk_ % limits_.chunk_alignment;
+}
+
+void Generator::prepare(Request& request) {
+  Sequence& sequence = *request.sequence;
+  const int64_t context = model_.max_position_embeddings();
+  check(known(sequence) <= context, "sequence: ", known(sequence), " tokens do not fit the model's context of ", context, "; shorten the prompt");
+  check(request.logit_rows >= 0 && request.logit_rows <= known(sequence), "sequence: the logits of ", request.logit_rows, " rows are wanted of ", known(sequence), " tokens");
+  const auto boundary = cache_.spec().recompute_after;
+  const bool other_set = boundary && sequence.length() > 0 && (sequence.rope_length() > *boundary) != (known(sequence) > *boundary);
+  cache_.rewind(sequence, other_set ? 0 : std::min(sequence.length(), known(sequence) - request.logit_rows));
+}
+
+// One Batch of as many slices as fit; false when nothing is left to do.
+bool Generator::compose(std::span<Request> requests) {
+  tokens_.clear();
+  slices_.clear();
+  slice_requests_.clear();
+  int64_t logit_rows = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    Request& request = requests[i];
+    Sequence& sequence = *request.sequence;
+    const int64_t position = sequence.length(), pending = known(sequence) - position;
+    const int64_t room = limits_.max_rows - static_cast<int64_t>(tokens_.size());
+    if (request.error || pending == 0 || room == 0) continue;
+    int64_t count = std::min({chunk_, pending, room});
+    const int64_t first_wanted = known(sequence) - request.logit_rows;  // the position from which on logits are wanted
+    const int64_t rows_left = limits_.max_logit_rows - logit_rows;
+    if (position + count - first_wanted > rows_left) count = std::max<int64_t>(first_wanted - position, 0) + rows_left;
+    if (count < pending && count > limits_.chunk_alignment) count -= count % limits_.chunk_alignment;
+    if (count == 0) continue;
+    try {
+      cache_.reserve(sequence, position, count);
+    } catch (const ResourceError&) {
+      request.error = std::current_exception();
+      continue;
+    }
+    const int64_t rows = std::clamp<int64_t>(position + count - first_wanted, 0, count);
+    slices_.push_back({&sequence, static_cast<int64_t>(tokens_.size()), count, position, rows, known(sequence)});
+    slice_requests_.push_back(i);
+    tokens_.insert(tokens_.end(), sequence.tokens.begin() + position, sequence.tokens.begin() + position + count);
+    logit_rows += rows;
+  }
+  return !slices_.empty();
+}
+
+void Generator::forward(std::span<Request> requests, const RowSink& sink, const Progress& progress) {
+  int64_t done = 0, total = 0;
+  for (Request& request : requests) {
+    prepare(request);
+    total += known(*request.sequence) - request.sequence->length();
+  }
+  const auto vocab = static_cast<size_t>(model_.vocab_size());
+  while (compose(requests)) {
+    const Batch batch{tokens_, slices_};
+    const Tensor logits = device_.run(batch, [&](const Step& step) { return model_.forward(step); });
+    for (const Batch::Slice& slice : slices_) cache_.drop_passed(*slice.sequence);
+    if (logits && logits.shape()[2] > 0) {
+      logits_.resize(static_cast<size_t>(logits.shape()[2]) * vocab);
+      device_.read(logits, logits_);
+      size_t row = 0;
+      for (size_t s = 0; s < slices_.size(); ++s)
+        for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i, ++row)
+          sink(slice_requests_[s], slices_[s].position + i, std::span(logits_).subspan(row * vocab, vocab));
+    }
+    done += static_cast<int64_t>(tokens_.size());
+    if (progress) progress(done, total);
+  }
+}
+
+std::vector<float> Generator::forward(Sequence& sequence, const Progress& progress) {
+  std::vector<float> last;
+  Request request{&sequence, 1};
+  forward(std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) { last.assign(logits.begin(), logits.end()); }, progress);
+  if (request.error) std::rethrow_exception(request.error);
+  return last;
+}
+
+}  // namespace tessera

@@ -1,0 +1,57 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "core/types.h"
+
+namespace tessera {
+
+// How the next token is chosen. Applied in the order of transformers' generate(): logit bias, penalties, min_new_tokens; then, unless
+// greedy, temperature, top_k, top_p, min_p.
+struct SamplingParams {
+  double temperature = 1.0;         // 0: greedy, the first of the largest logits
+  int64_t top_k = 0;                // 0: all; ties with the k-th value are kept
+  double top_p = 1.0;               // (0, 1]
+  double min_p = 0.0;               // [0, 1]
+  double repetition_penalty = 1.0;  // > 0; of tokens in prompt or output: logit < 0 times it, else divided by it
+  double presence_penalty = 0.0;    // [-2, 2]; subtracted once for a token in the output
+  double frequency_penalty = 0.0;   // [-2, 2]; subtracted for each time that it stands there
+  std::unordered_map<TokenId, double> logit_bias;
+  int64_t min_new_tokens = 0;  // no end token before so many
+  bool ignore_eos = false;     // no end token at all
+  uint64_t seed = 0;
+};
+
+// Throws std::invalid_argument naming the field, its value and its limits.
+void check_sampling(const SamplingParams& params, int64_t vocab_size);
+
+struct TokenProbability {
+  TokenId token;
+  double probability;
+};
+
+class Sampler {
+ public:
+  Sampler(const SamplingParams& params, std::vector<TokenId> end_tokens) : params_(params), end_tokens_(std::move(end_tokens)) {}
+
+  // The token after `tokens`, of which the first `prompt` are the prompt's. The draw depends on (seed, sample, tokens.size()) alone.
+  // Throws std::runtime_error when a logit is NaN or +infinity, or all are -infinity.
+  TokenId sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample = 0);
+
+  // The candidates that the draw is made from and their probabilities, which sum to 1, the most probable first.
+  std::vector<TokenProbability> candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
+
+  const SamplingParams& params() const { return params_; }
+
+ private:
+  void penalize(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
+
+  SamplingParams params_;
+  std::vector<TokenId> end_tokens_;
+  std::vector<float> scores_;
+};
+
+}  // namespace tessera
