@@ -1,0 +1,120 @@
+#include "generate/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <stdexcept>
+
+namespace tessera {
+namespace {
+
+const std::vector<float> kLogits{1.0f, 3.0f, 2.0f, 3.0f, -1.0f, 0.5f};
+const std::vector<TokenId> kPrompt{0, 1};
+
+std::vector<TokenId> candidate_tokens(const SamplingParams& params, const std::vector<float>& logits = kLogits) {
+  std::vector<TokenId> tokens;
+  for (const TokenProbability& c : Sampler(params, {}).candidates(logits, kPrompt, kPrompt.size())) tokens.push_back(c.token);
+  return tokens;
+}
+
+TEST(sampler, greedy_takes_the_first_of_the_largest) {
+  EXPECT_EQ(Sampler({.temperature = 0}, {}).sample(kLogits, kPrompt, 2), 1);
+}
+
+TEST(sampler, top_k_keeps_ties_with_the_kth) {
+  EXPECT_EQ(candidate_tokens({.top_k = 1}), (std::vector<TokenId>{1, 3}));
+  EXPECT_EQ(candidate_tokens({.top_k = 3}), (std::vector<TokenId>{1, 3, 2}));
+  EXPECT_EQ(candidate_tokens({.top_k = 100}).size(), 6u);
+}
+
+TEST(sampler, top_p_keeps_the_smallest_set_that_reaches_p) {
+  const std::vector<float> logits{std::log(0.5f), std::log(0.3f), std::log(0.15f), std::log(0.05f)};
+  EXPECT_EQ(candidate_tokens({.top_p = 0.4}, logits), (std::vector<TokenId>{0}));
+  EXPECT_EQ(candidate_tokens({.top_p = 0.6}, logits), (std::vector<TokenId>{0, 1}));
+  EXPECT_EQ(candidate_tokens({.top_p = 0.9}, logits), (std::vector<TokenId>{0, 1, 2}));
+  EXPECT_EQ(candidate_tokens({.top_p = 1e-9}, logits), (std::vector<TokenId>{0}));
+}
+
+TEST(sampler, min_p_is_relative_to_the_most_probable) {
+  const std::vector<float> logits{std::log(0.5f), std::log(0.3f), std::log(0.15f), std::log(0.05f)};
+  EXPECT_EQ(candidate_tokens({.min_p = 0.5}, logits), (std::vector<TokenId>{0, 1}));
+  EXPECT_EQ(candidate_tokens({.min_p = 1.0}, logits), (std::vector<TokenId>{0}));
+}
+
+TEST(sampler, candidates_sum_to_one_and_follow_temperature) {
+  const auto kept = Sampler({.temperature = 2.0, .top_k = 3}, {}).candidates(kLogits, kPrompt, 2);
+  const double sum = std::accumulate(kept.begin(), kept.end(), 0.0, [](double s, const TokenProbability& c) { return s + c.probability; });
+  EXPECT_NEAR(sum, 1.0, 1e-12);
+  EXPECT_NEAR(kept[0].probability / kept[2].probability, std::exp(0.5), 1e-9);
+}
+
+TEST(sampler, draws_follow_the_probabilities_within_five_sigma) {
+  Sampler sampler({.temperature = 0.7, .top_k = 4, .top_p = 0.95, .seed = 11}, {});
+  const auto kept = sampler.candidates(kLogits, kPrompt, 2);
+  std::map<TokenId, int> count;
+  const int draws = 20000;
+  for (int i = 0; i < draws; ++i) ++count[sampler.sample(kLogits, kPrompt, 2, static_cast<uint64_t>(i))];
+  for (const TokenProbability& c : kept)
+    EXPECT_NEAR(count[c.token], draws * c.probability, 5 * std::sqrt(draws * c.probability * (1 - c.probability))) << c.token;
+}
+
+TEST(sampler, penalties_move_only_what_was_seen) {
+  const std::vector<TokenId> tokens{1, 4, 3, 3};  // prompt {1, 4}, output {3, 3}
+  const auto top = [&](SamplingParams params) {
+    params.temperature = 0;
+    return Sampler(params, {}).sample(kLogits, tokens, 2);
+  };
+  EXPECT_EQ(top({}), 1);
+  EXPECT_EQ(top({.repetition_penalty = 2.0}), 2);                            // 1 and 3 halve, 2 stays
+  EXPECT_EQ(top({.frequency_penalty = 0.5}), 1);                             // the prompt does not count
+  EXPECT_EQ(top({.logit_bias = {{1, -5.0}}}), 3);
+  EXPECT_EQ(top({.presence_penalty = 1.5, .logit_bias = {{1, -5.0}}}), 2);   // 3 falls to 1.5
+  EXPECT_EQ(top({.frequency_penalty = 0.4, .logit_bias = {{1, -5.0}}}), 3);  // 3 falls to 2.2
+  EXPECT_EQ(top({.frequency_penalty = 0.6, .logit_bias = {{1, -5.0}}}), 2);  // 3 falls to 1.8
+}
+
+TEST(sampler, end_tokens_wait_for_min_new_tokens) {
+  const std::vector<TokenId> tokens{0, 5};
+  EXPECT_EQ(Sampler({.temperature = 0, .min_new_tokens = 2}, {1, 3}).sample(kLogits, tokens, 1), 2);
+  EXPECT_EQ(Sampler({.temperature = 0, .min_new_tokens = 1}, {1, 3}).sample(kLogits, tokens, 1), 1);
+  EXPECT_EQ(Sampler({.temperature = 0, .ignore_eos = true}, {1, 3}).sample(kLogits, tokens, 1), 2);
+}
+
+TEST(sampler, refuses_logits_that_are_no_numbers) {
+  std::vector<float> logits = kLogits;
+  logits[2] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THROW(Sampler({.temperature = 0}, {}).sample(logits, kPrompt, 2), std::runtime_error);
+  logits.assign(6, -std::numeric_limits<float>::infinity());
+  EXPECT_THROW(Sampler({}, {}).sample(logits, kPrompt, 2), std::runtime_error);
+}
+
+TEST(sampler, refuses_senseless_parameters_naming_them) {
+  const auto refused = [](const SamplingParams& params, const char* field) {
+    try {
+      check_sampling(params, 100);
+    } catch (const std::invalid_argument& error) {
+      return std::string(error.what()).find(field) == 0;
+    }
+    return false;
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_NO_THROW(check_sampling({}, 100));
+  EXPECT_TRUE(refused({.temperature = -1}, "temperature"));
+  EXPECT_TRUE(refused({.temperature = nan}, "temperature"));
+  EXPECT_TRUE(refused({.temperature = 1e308}, "temperature"));
+  EXPECT_TRUE(refused({.top_k = -5}, "top_k"));
+  EXPECT_TRUE(refused({.top_p = 0}, "top_p"));
+  EXPECT_TRUE(refused({.top_p = 1.1}, "top_p"));
+  EXPECT_TRUE(refused({.min_p = 1.5}, "min_p"));
+  EXPECT_TRUE(refused({.repetition_penalty = 0}, "repetition_penalty"));
+  EXPECT_TRUE(refused({.presence_penalty = 3}, "presence_penalty"));
+  EXPECT_TRUE(refused({.frequency_penalty = -3}, "frequency_penalty"));
+  EXPECT_TRUE(refused({.logit_bias = {{100, 1.0}}}, "logit_bias"));
+  EXPECT_TRUE(refused({.logit_bias = {{1, nan}}}, "logit_bias"));
+}
+
+}  // namespace
+}  // namespace tessera
