@@ -1,11 +1,29 @@
 #pragma once
+// The number types in which a checkpoint stores weights, and their values as float32.
+#include <bit>
 #include <cstddef>
+#include <cstdint>
+#include <cstdint>
+#include <cstring>
+
+#include "core/half.h"
 
 namespace tessera {
 
-// How a checkpoint's weight stands in its file or memory.
 enum class StoredType { float32, float16, bfloat16 };
 
-inline size_t bytes(StoredType type) { return type == StoredType::float32 ? 4 : 2; }
+constexpr int64_t bytes_of(StoredType type) { return type == StoredType::float32 ? 4 : 2; }
+
+// The value of number `index` of an array that may start at any address.
+inline float load_stored(StoredType type, const std::byte* data, int64_t index) {
+  if (type == StoredType::float32) {
+    float value;
+    std::memcpy(&value, data + index * 4, 4);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, data + index * 2, 2);
+  return type == StoredType::float16 ? to_float(float16{bits}) : std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
 
 }  // namespace tessera

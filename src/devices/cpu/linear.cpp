@@ -1,0 +1,150 @@
+#include "cpu/linear.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "core/error.h"
+
+namespace tessera::cpu {
+namespace {
+
+// What a thread takes at once: enough for one long stream of weights when the rows are few, few enough rows that the other threads have
+// work too when they are many.
+constexpr int64_t kFewRows = 16;
+constexpr size_t kPieceBytes = 128 * 1024;
+constexpr int64_t kPieceRows = 256;
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+
+// Memory of a thread that is kept from call to call.
+class Buffer {
+ public:
+  std::byte* reserve(size_t bytes) {
+    if (bytes > size_) {
+      size_ = 0;
+      data_.reset();
+      data_.reset(static_cast<std::byte*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
+      check<ResourceError>(data_ != nullptr, "linear: no memory for ", bytes, " bytes of working space");
+      size_ = bytes;
+    }
+    return data_.get();
+  }
+
+ private:
+  std::unique_ptr<std::byte, Free> data_;
+  size_t size_ = 0;
+};
+
+PanelKernel choose(const PanelKernels& kernels, DataType format) {
+  switch (format) {
+    case DataType::float32:
+      return kernels.float32;
+    case DataType::bfloat16:
+      return kernels.bfloat16;
+    case DataType::bfloat8_b:
+      return kernels.bfloat8_b;
+    default:
+      return kernels.bfloat4_b;
+  }
+}
+
+// x as a kernel reads it: rows of whole blocks, in the kernel's type.
+struct Prepared {
+  const std::byte* data;
+  int64_t stride;  // numbers
+  int64_t number_bytes;
+};
+
+Prepared prepare(ThreadPool& pool, const LinearKernels& kernels, const InputRows& x, int64_t rows, int64_t in, DataType wanted) {
+  const int64_t padded = (in + kBlock - 1) / kBlock * kBlock, from_bytes = x.dtype == DataType::float32 ? 4 : 2;
+  const int64_t to_bytes = wanted == DataType::float32 ? 4 : 2;
+  const auto* from = static_cast<const std::byte*>(x.data);
+  if (x.dtype == wanted && in == padded) return {from, x.stride, to_bytes};
+  static thread_local Buffer buffer;
+  std::byte* to = buffer.reserve(static_cast<size_t>(rows * padded * to_bytes));
+  constexpr int64_t step = 16;
+  pool.parallel_for((rows + step - 1) / step, [&](int64_t piece, int) {
+    for (int64_t row = piece * step; row < std::min(rows, piece * step + step); ++row) {
+      const std::byte* source = from + row * x.stride * from_bytes;
+      std::byte* target = to + row * padded * to_bytes;
+      if (x.dtype == wanted)
+        std::memcpy(target, source, static_cast<size_t>(in * to_bytes));
+      else
+        kernels.widen(reinterpret_cast<const uint16_t*>(source), reinterpret_cast<float*>(target), in);
+      std::memset(target + in * to_bytes, 0, static_cast<size_t>((padded - in) * to_bytes));
+    }
+  });
+  return {to, padded, to_bytes};
+}
+
+// One panel by rows [first, last).
+void multiply_panel(const LinearKernels& kernels, PanelKernel kernel, const PackedWeight& weight, int64_t panel, const Prepared& x,
+                    int64_t first, int64_t last, const OutputRows& y) {
+  static thread_local Buffer buffer;
+  const int64_t rows = last - first, outputs = std::min(kPanel, weight.out() - panel * kPanel);
+  std::byte* scratch = buffer.reserve(kScratchBytes + static_cast<size_t>(kPieceRows * kPanel) * 4);
+  float* sums = reinterpret_cast<float*>(scratch + kScratchBytes);
+  int64_t sums_stride = kPanel;
+  const bool direct = y.dtype == DataType::float32 && outputs == kPanel;
+  if (direct) {
+    sums = static_cast<float*>(y.data) + first * y.stride + panel * kPanel;
+    sums_stride = y.stride;
+  }
+  kernel({.panel = weight.panel(panel),
+          .blocks = weight.blocks(),
+          .x = x.data + first * x.stride * x.number_bytes,
+          .x_stride = x.stride,
+          .rows = rows,
+          .y = sums,
+          .y_stride = sums_stride,
+          .scratch = scratch});
+  if (direct) return;
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t at = (first + row) * y.stride + panel * kPanel;
+    if (y.dtype == DataType::float32)
+      std::memcpy(static_cast<float*>(y.data) + at, sums + row * kPanel, static_cast<size_t>(outputs) * 4);
+    else
+      kernels.narrow(sums + row * kPanel, static_cast<uint16_t*>(y.data) + at, outputs);
+  }
+}
+
+}  // namespace
+
+const LinearKernels& linear_kernels(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return kLinearAvx512;
+  if (isa == Isa::avx2) return kLinearAvx2;
+#endif
+  check(isa == Isa::plain, "linear: no kernels for ", name(isa), " on this machine");
+  return kLinearPlain;
+}
+
+void linear(ThreadPool& pool, Isa isa, const PackedWeight& weight, int64_t rows, const InputRows& x, const OutputRows& y) {
+  if (rows == 0) return;
+  check(rows > 0 && x.stride >= weight.in() && y.stride >= weight.out(), "linear: ", rows, " rows of ", x.stride, " and ", y.stride,
+        " numbers do not fit a weight [", weight.out(), ", ", weight.in(), "]");
+  for (DataType dtype : {x.dtype, y.dtype})
+    check(dtype == DataType::float32 || dtype == DataType::bfloat16, "linear: rows of ", dtype, "; it takes float32 and bfloat16");
+  const LinearKernels& kernels = linear_kernels(isa);
+  PanelKernel kernel = x.dtype == DataType::bfloat16 ? choose(kernels.bfloat16_rows, weight.dtype()) : nullptr;
+  const DataType wanted = kernel ? DataType::bfloat16 : DataType::float32;
+  if (!kernel) kernel = choose(kernels.float32_rows, weight.dtype());
+  const Prepared prepared = prepare(pool, kernels, x, rows, weight.in(), wanted);
+
+  const int64_t panels = weight.panels();
+  const int64_t panels_a_piece = rows > kFewRows ? 1 : std::max<int64_t>(1, static_cast<int64_t>(kPieceBytes / weight.panel_bytes()));
+  const int64_t row_pieces = (rows + kPieceRows - 1) / kPieceRows;
+  const int64_t panel_pieces = (panels + panels_a_piece - 1) / panels_a_piece;
+  pool.parallel_for(panel_pieces * row_pieces, [&](int64_t piece, int) {
+    const int64_t first = piece / panel_pieces * kPieceRows, panel = piece % panel_pieces * panels_a_piece;
+    for (int64_t p = panel; p < std::min(panels, panel + panels_a_piece); ++p)
+      multiply_panel(kernels, kernel, weight, p, prepared, first, std::min(rows, first + kPieceRows), y);
+  });
+}
+
+}  // namespace tessera::cpu

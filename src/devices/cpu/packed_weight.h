@@ -1,0 +1,60 @@
+#pragma once
+// A linear's weight [out, in] as the CPU multiplies it: panels of 64 outputs, read strictly in sequence (kernels/linear_kernels.h).
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "core/data_type.h"
+#include "core/stored_type.h"
+#include "cpu/isa.h"
+#include "cpu/thread_pool.h"
+
+namespace tessera::cpu {
+
+// Borrowed rows of a weight as a checkpoint stores them: rows x in values, row after row, at any alignment.
+struct RowBlock {
+  const std::byte* data;
+  StoredType type;
+  int64_t rows;
+};
+
+class PackedWeight {
+ public:
+  PackedWeight() = default;
+
+  // Packs the sources, laid end to end as outputs (q|k|v, gate|up), in parallel; they are not needed afterwards. The bytes do not depend on
+  // the instruction set or the threads. `target` is float32, bfloat16, bfloat8_b or bfloat4_b:
+  //   - float32 whose values are all exact in bfloat16 is stored as bfloat16: same values, half the memory;
+  //   - bfloat8_b, bfloat4_b: the 16 outputs 16i..16i+15 of one input share an exponent, rounded as core/block_float.h tells; 16 values
+  //     all below 2^-120 become zeros.
+  // Throws std::invalid_argument for an empty or impossible size, ResourceError if there is no memory for it.
+  static PackedWeight pack(ThreadPool& pool, Isa isa, DataType target, std::span<const RowBlock> sources, int64_t in);
+
+  DataType dtype() const { return dtype_; }  // as stored
+  int64_t out() const { return out_; }
+  int64_t in() const { return in_; }
+  size_t bytes() const { return bytes_; }  // all the memory that it takes
+
+  // The values of one output's weights, `in` of them: a tied embedding's row. bfloat16 is rounded if the weight is stored as float32.
+  void lookup(int64_t row, float* values) const;
+  void lookup(int64_t row, bfloat16* values) const;
+
+  int64_t panels() const;
+  int64_t blocks() const;  // of 64 inputs in a panel
+  size_t panel_bytes() const;
+  const std::byte* panel(int64_t index) const { return data_.get() + static_cast<size_t>(index) * panel_bytes(); }
+
+ private:
+  struct Unmap {
+    size_t bytes;
+    void operator()(std::byte* data) const;
+  };
+
+  DataType dtype_ = DataType::float32;
+  int64_t out_ = 0, in_ = 0;
+  size_t bytes_ = 0;
+  std::unique_ptr<std::byte[], Unmap> data_;
+};
+
+}  // namespace tessera::cpu
