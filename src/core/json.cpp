@@ -32,7 +32,8 @@ class Guard {
         keys_.pop_back();
         break;
       case Json::parse_event_t::key:
-        check<FileError>(keys_.back().insert(parsed.get<std::string>()).second, source_, ": JSON key ", parsed.dump(), " stands twice in one object");
+        check<FileError>(keys_.back().insert(parsed.get_ref<const std::string&>()).second, source_, ": JSON key ",
+                         printable(parsed.get_ref<const std::string&>()), " stands twice in one object");
         break;
       default:
         break;
@@ -57,6 +58,10 @@ struct Descriptor {
 
 Json parse_json(std::string_view text, const std::string& source, const JsonLimits& limits) {
   check<FileError>(text.size() <= limits.max_bytes, source, ": JSON of ", text.size(), " bytes; at most ", limits.max_bytes, " are read");
+  // The parser takes a NUL for the end of its input and skips a byte-order mark.
+  const size_t nul = text.find('\0');
+  check<FileError>(nul == std::string_view::npos, source, ": not valid JSON at byte ", nul + 1);
+  check<FileError>(!text.starts_with("\xEF\xBB\xBF"), source, ": not valid JSON at byte 1: remove the byte-order mark");
   try {
     Guard guard(source, limits.max_depth);
     return Json::parse(text.begin(), text.end(), std::ref(guard));
@@ -70,9 +75,10 @@ Json parse_json(std::string_view text, const std::string& source, const JsonLimi
 std::string read_file(const std::string& path, size_t max_bytes) {
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   check<FileError>(file.fd >= 0, path, ": cannot be opened: ", std::strerror(errno));
-  struct stat status {};
+  struct stat status{};
   check<FileError>(::fstat(file.fd, &status) == 0 && S_ISREG(status.st_mode), path, ": is not a regular file");
-  check<FileError>(static_cast<uint64_t>(status.st_size) <= max_bytes, path, ": has ", status.st_size, " bytes; at most ", max_bytes, " are read");
+  check<FileError>(static_cast<uint64_t>(status.st_size) <= max_bytes, path, ": has ", status.st_size, " bytes; at most ", max_bytes,
+                   " are read");
   std::string bytes(static_cast<size_t>(status.st_size), '\0');
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t got = ::read(file.fd, bytes.data() + done, bytes.size() - done);
@@ -81,6 +87,13 @@ std::string read_file(const std::string& path, size_t max_bytes) {
     done += static_cast<size_t>(got);
   }
   return bytes;
+}
+
+std::string printable(std::string_view text) {
+  constexpr size_t kMost = 100;
+  std::string escaped = Json(text.substr(0, kMost)).dump(-1, ' ', true, Json::error_handler_t::replace);
+  if (text.size() > kMost) escaped += "...";
+  return escaped;
 }
 
 Json read_json(const std::string& path, const JsonLimits& limits) { return parse_json(read_file(path, limits.max_bytes), path, limits); }

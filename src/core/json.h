@@ -1,5 +1,5 @@
 #pragma once
-// Strict JSON for foreign files: UTF-8 only, duplicate keys and deep nesting refused, integers kept apart from floats.
+// Strict JSON for foreign files: UTF-8 only and no byte-order mark, duplicate keys and deep nesting refused, integers kept apart from floats.
 #include <cstddef>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -19,6 +19,9 @@ Json parse_json(std::string_view text, const std::string& source, const JsonLimi
 
 // Reads and parses a regular file. Throws FileError when it is absent, not a regular file, larger than limits.max_bytes or not JSON.
 Json read_json(const std::string& path, const JsonLimits& limits = {});
+
+// `text` from a foreign file as it may stand in a message: in quotes, escaped to printable ASCII, at most 100 bytes of it.
+std::string printable(std::string_view text);
 
 // A regular file's bytes, at most max_bytes. Throws FileError.
 std::string read_file(const std::string& path, size_t max_bytes);

@@ -39,6 +39,21 @@ TEST(json, refuses_invalid_utf8_and_truncation_naming_the_byte) {
   EXPECT_NE(error_of("").find("byte"), std::string::npos);
 }
 
+TEST(json, refuses_a_nul_and_a_byte_order_mark) {
+  using namespace std::string_view_literals;
+  EXPECT_NE(error_of("{\"a\": 1}\0junk"sv).find("byte 9"), std::string::npos);
+  EXPECT_NE(error_of("\0"sv), "");
+  EXPECT_NE(error_of("\xEF\xBB\xBF{\"a\": 1}").find("byte-order mark"), std::string::npos);
+  EXPECT_EQ(error_of("{\"a\": 1}\n"), "");
+  EXPECT_EQ(error_of("{\"\\u0000\": 1}"), "");
+}
+
+TEST(json, quotes_foreign_text_on_one_short_printable_line) {
+  EXPECT_EQ(printable("model.norm"), "\"model.norm\"");
+  EXPECT_EQ(printable("a\n\x1b[2J\xff\xc3\xa9"), "\"a\\n\\u001b[2J\\ufffd\\u00e9\"");
+  EXPECT_LT(printable(std::string(100000, 'x')).size(), 120u);
+}
+
 TEST(json, refuses_what_is_too_large) { EXPECT_NE(error_of("[1, 2, 3]", {.max_bytes = 8}), ""); }
 
 TEST(json, refuses_what_is_not_a_regular_file) {
