@@ -14,6 +14,13 @@ enum class StoredType { float32, float16, bfloat16 };
 
 constexpr int64_t bytes_of(StoredType type) { return type == StoredType::float32 ? 4 : 2; }
 
+// Rows of a weight as they stand in their source, row after row, at any alignment; borrowed.
+struct WeightPart {
+  const std::byte* data;
+  StoredType type;
+  int64_t rows;
+};
+
 // The value of number `index` of an array that may start at any address.
 inline float load_stored(StoredType type, const std::byte* data, int64_t index) {
   if (type == StoredType::float32) {

@@ -36,13 +36,6 @@ struct ModelOptions {
 // What a weight is for; a device packs, permutes, pads or shards by it.
 enum class Role { embedding, tied_embedding, qkv, gate_up, output, down, head, norm };
 
-// A weight as it stands in its source: rows laid end to end, borrowed for the call.
-struct WeightPart {
-  const std::byte* data;
-  StoredType type;
-  int64_t rows;
-};
-
 struct WeightSpec {
   Role role;
   Shape shape;  // [1, 1, out, in] of the parts joined; a norm's is [1, 1, 1, width]

@@ -53,9 +53,9 @@ std::byte* map_memory(size_t bytes) {
 }
 
 // Whether every value is exact in bfloat16.
-bool exact_in_bfloat16(ThreadPool& pool, std::span<const RowBlock> sources, int64_t in) {
+bool exact_in_bfloat16(ThreadPool& pool, std::span<const WeightPart> sources, int64_t in) {
   std::atomic<bool> exact = true;
-  for (const RowBlock& source : sources) {
+  for (const WeightPart& source : sources) {
     if (source.type == StoredType::bfloat16) continue;
     pool.parallel_for((source.rows + kPanel - 1) / kPanel, [&](int64_t piece, int) {
       const int64_t last = std::min(source.rows, (piece + 1) * kPanel);
@@ -84,9 +84,9 @@ PackKernel pack_kernel(const LinearKernels& kernels, DataType dtype) {
 }
 
 // The 64 rows of panel `panel`; rows past the end are null.
-void panel_rows(std::span<const RowBlock> sources, int64_t in, int64_t panel, PackRow (&rows)[kPanel]) {
+void panel_rows(std::span<const WeightPart> sources, int64_t in, int64_t panel, PackRow (&rows)[kPanel]) {
   int64_t start = 0, wanted = panel * kPanel, filled = 0;
-  for (const RowBlock& source : sources) {
+  for (const WeightPart& source : sources) {
     for (; filled < kPanel && wanted < start + source.rows; ++filled, ++wanted)
       rows[filled] = {source.data + (wanted - start) * in * bytes_of(source.type), static_cast<decltype(PackRow::type)>(source.type)};
     start += source.rows;
@@ -104,10 +104,10 @@ int64_t PackedWeight::panels() const { return (out_ + kPanel - 1) / kPanel; }
 int64_t PackedWeight::blocks() const { return (in_ + kBlock - 1) / kBlock; }
 size_t PackedWeight::panel_bytes() const { return static_cast<size_t>(blocks()) * block_bytes(dtype_); }
 
-PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std::span<const RowBlock> sources, int64_t in) {
+PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std::span<const WeightPart> sources, int64_t in) {
   check(in >= 1 && in <= kLargestSize, "packed weight: ", in, " inputs; it takes 1 to ", kLargestSize);
   PackedWeight weight;
-  for (const RowBlock& source : sources) {
+  for (const WeightPart& source : sources) {
     check(source.data && source.rows >= 1 && source.rows <= kLargestSize - weight.out_, "packed weight: a block of ", source.rows,
           " rows after ", weight.out_, "; it takes 1 to ", kLargestSize, " rows in all");
     weight.out_ += source.rows;

@@ -12,13 +12,6 @@
 
 namespace tessera::cpu {
 
-// Borrowed rows of a weight as a checkpoint stores them: rows x in values, row after row, at any alignment.
-struct RowBlock {
-  const std::byte* data;
-  StoredType type;
-  int64_t rows;
-};
-
 class PackedWeight {
  public:
   PackedWeight() = default;
@@ -29,7 +22,7 @@ class PackedWeight {
   //   - bfloat8_b, bfloat4_b: the 16 outputs 16i..16i+15 of one input share an exponent, rounded as core/block_float.h tells; 16 values
   //     all below 2^-120 become zeros.
   // Throws std::invalid_argument for an empty or impossible size, ResourceError if there is no memory for it.
-  static PackedWeight pack(ThreadPool& pool, Isa isa, DataType target, std::span<const RowBlock> sources, int64_t in);
+  static PackedWeight pack(ThreadPool& pool, Isa isa, DataType target, std::span<const WeightPart> sources, int64_t in);
 
   DataType dtype() const { return dtype_; }  // as stored
   int64_t out() const { return out_; }

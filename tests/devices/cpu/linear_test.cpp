@@ -32,7 +32,7 @@ struct Problem {
   }
 
   PackedWeight pack(ThreadPool& pool, Isa isa, DataType dtype) const {
-    const RowBlock source{reinterpret_cast<const std::byte*>(weight.data()), StoredType::float32, out};
+    const WeightPart source{reinterpret_cast<const std::byte*>(weight.data()), StoredType::float32, out};
     return PackedWeight::pack(pool, isa, dtype, std::span(&source, 1), in);
   }
 

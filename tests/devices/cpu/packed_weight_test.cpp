@@ -17,7 +17,7 @@ namespace {
 
 constexpr DataType kFormats[] = {DataType::float32, DataType::bfloat16, DataType::bfloat8_b, DataType::bfloat4_b};
 
-RowBlock block_of(const std::vector<float>& values, int64_t rows) {
+WeightPart block_of(const std::vector<float>& values, int64_t rows) {
   return {reinterpret_cast<const std::byte*>(values.data()), StoredType::float32, rows};
 }
 
@@ -44,7 +44,7 @@ class PackedOnEveryIsa : public testing::TestWithParam<Isa> {};
 TEST_P(PackedOnEveryIsa, packs_the_bytes_of_plain_cpp) {
   ThreadPool one(1), pool(3);
   const std::vector<float> values = unusual_values(333 * 210);
-  const RowBlock source = block_of(values, 333);
+  const WeightPart source = block_of(values, 333);
   for (DataType format : kFormats) {
     const PackedWeight plain = PackedWeight::pack(one, Isa::plain, format, std::span(&source, 1), 210);
     const PackedWeight weight = PackedWeight::pack(pool, GetParam(), format, std::span(&source, 1), 210);
@@ -57,7 +57,7 @@ TEST_P(PackedOnEveryIsa, a_rows_values_can_be_looked_up) {
   ThreadPool pool(1);
   const int64_t out = 333, in = 210;
   const std::vector<float> values = unusual_values(out * in);
-  const RowBlock source = block_of(values, out);
+  const WeightPart source = block_of(values, out);
   for (DataType format : kFormats) {
     const PackedWeight weight = PackedWeight::pack(pool, GetParam(), format, std::span(&source, 1), in);
     std::vector<float> row(in);
@@ -87,7 +87,7 @@ TEST_P(PackedOnEveryIsa, sources_of_every_stored_type_at_odd_addresses_are_joine
   const int64_t in = 70;
   std::mt19937 random(9);
   std::vector<std::byte> memory(1 + 200 * in * 4);
-  std::vector<RowBlock> sources;
+  std::vector<WeightPart> sources;
   std::vector<float> expected;
   std::byte* next = memory.data() + 1;
   for (auto [type, rows] : {std::pair{StoredType::float16, int64_t{50}}, {StoredType::bfloat16, 3}, {StoredType::float32, 80}, {StoredType::float16, 1}}) {
@@ -113,7 +113,7 @@ INSTANTIATE_TEST_SUITE_P(cpu, PackedOnEveryIsa, testing::ValuesIn(supported_isas
 TEST(PackedWeight, float32_that_is_exact_in_bfloat16_is_stored_so) {
   ThreadPool pool(2);
   std::vector<float> values(100 * 70, 1.5f);
-  const RowBlock source = block_of(values, 100);
+  const WeightPart source = block_of(values, 100);
   EXPECT_EQ(PackedWeight::pack(pool, Isa::plain, DataType::float32, std::span(&source, 1), 70).dtype(), DataType::bfloat16);
   values.back() = 1.0f + 0x1p-20f;
   EXPECT_EQ(PackedWeight::pack(pool, Isa::plain, DataType::float32, std::span(&source, 1), 70).dtype(), DataType::float32);
@@ -122,7 +122,7 @@ TEST(PackedWeight, float32_that_is_exact_in_bfloat16_is_stored_so) {
 TEST(PackedWeight, takes_no_more_memory_than_its_format_needs) {
   ThreadPool pool(1);
   const std::vector<float> values(128 * 192, 0.1f);
-  const RowBlock source = block_of(values, 128);
+  const WeightPart source = block_of(values, 128);
   const size_t expected[] = {128 * 192 * 4, 128 * 192 * 2, 128 * 192 * 17 / 16, 128 * 192 * 9 / 16};
   for (int i = 0; i < 4; ++i) EXPECT_EQ(PackedWeight::pack(pool, Isa::plain, kFormats[i], std::span(&source, 1), 192).bytes(), expected[i]);
 }
@@ -131,7 +131,7 @@ TEST(PackedWeight, impossible_sizes_are_refused_before_anything_is_read) {
   ThreadPool pool(1);
   const float value = 0;
   const auto pack = [&](DataType dtype, int64_t rows, int64_t in) {
-    const RowBlock source{reinterpret_cast<const std::byte*>(&value), StoredType::bfloat16, rows};
+    const WeightPart source{reinterpret_cast<const std::byte*>(&value), StoredType::bfloat16, rows};
     return PackedWeight::pack(pool, Isa::plain, dtype, std::span(&source, rows == -2 ? 0 : 1), in);
   };
   const int64_t huge = std::numeric_limits<int64_t>::max();

@@ -1,0 +1,60 @@
+#pragma once
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "cpu/attention.h"
+#include "cpu/buffer_pool.h"
+#include "cpu/isa.h"
+#include "cpu/thread_pool.h"
+#include "ops/device.h"
+
+namespace tessera::cpu {
+
+struct CpuOptions {
+  int threads = available_threads();
+  Isa isa = default_isa();
+};
+
+// The processor of this machine. Activations are rows of tokens, [tokens][heads][width], float32 or bfloat16; a head tensor may be a view
+// into a joined row. Results are the same bits for any number of threads, any neighbours and any split into chunks.
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(const CpuOptions& options = {});
+
+  std::string name() const override { return "cpu"; }
+  Isa isa() const { return isa_; }
+  int threads() const { return pool_.size(); }
+  Limits limits() const override;
+
+  Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) override;
+  Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
+  std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override;
+  void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override;
+  void read(const Tensor& x, std::span<float> out) override;
+
+  Tensor embedding(const Step& step, const Tensor& table) override;
+  Tensor linear(const Tensor& x, const Tensor& weight) override;
+  Tensor rms_norm(const Tensor& x, const Tensor& weight, float epsilon) override;
+  Tensor rotary_embedding(const Tensor& x, const Rotary& rotary, const Step& step) override;
+  QkvHeads nlp_create_qkv_heads(const Tensor& qkv, int64_t num_heads, int64_t num_kv_heads) override;
+  Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, const AttentionParams& params) override;
+  Tensor nlp_concat_heads(const Tensor& x) override;
+  Tensor gelu_mul(const Tensor& gate_up) override;
+  Tensor silu_mul(const Tensor& gate_up) override;
+  Tensor add(const Tensor& a, const Tensor& b) override;
+  Tensor mul(const Tensor& a, float b) override;
+  Tensor softcap(const Tensor& x, float cap) override;
+  Tensor select_rows(const Tensor& x, const Step& step) override;
+
+ private:
+  Tensor make(const Shape& shape, DataType dtype);
+
+  Isa isa_;
+  ThreadPool pool_;
+  Attention attention_;
+  std::shared_ptr<BufferPool> buffers_ = std::make_shared<BufferPool>();
+  std::mutex run_mutex_;
+};
+
+}  // namespace tessera::cpu

@@ -1,0 +1,42 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/batch.h"
+#include "cpu/kv_cache.h"
+#include "cpu/thread_pool.h"
+#include "ops/device.h"
+
+namespace tessera::cpu {
+
+// The cpu's preparation of a Batch: the position of each token, the rows whose logits are wanted, and cos and sin as they are asked for.
+class CpuStep final : public Step {
+ public:
+  struct RotaryRows {
+    const Rotary* rotary;
+    DataType activations;
+    std::vector<float> cos, sin;  // [tokens][dim / 2]
+  };
+
+  explicit CpuStep(const Batch& batch);
+
+  const std::vector<int64_t>& positions() const { return positions_; }
+  const std::vector<int64_t>& wanted_rows() const { return wanted_rows_; }
+
+  // The Step's slices with the page tables of this group of layers.
+  const std::vector<CacheSlice>& cache_slices(size_t group) const;
+
+  // Made at the first call for this rotary embedding, then kept for the other layers.
+  const RotaryRows& rotary_rows(ThreadPool& pool, const Rotary& rotary, DataType activations) const;
+
+ private:
+  std::vector<int64_t> positions_, wanted_rows_;
+  mutable std::vector<std::vector<CacheSlice>> cache_slices_;     // by group
+  mutable std::vector<std::unique_ptr<RotaryRows>> rotary_rows_;  // only the thread that runs the Step asks
+};
+
+// Throws std::invalid_argument for a Batch that breaks the contract of Batch::Slice or the limits.
+void check_batch(const Batch& batch, const Limits& limits);
+
+}  // namespace tessera::cpu
