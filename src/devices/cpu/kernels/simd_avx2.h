@@ -69,6 +69,29 @@ inline void store(uint16_t* p, Vec x, int n) {
   for (int i = 0; i < n; ++i) p[i] = lanes[i];
 }
 
+// Words: float32 or a pair of bfloat16 each.
+inline Vec set_word(uint32_t word) { return _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(word))); }
+inline Vec load_words(const uint32_t* p, AllLanes) { return _mm256_castsi256_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline Vec load_words(const uint32_t* p, int n) {
+  return _mm256_castsi256_ps(_mm256_maskload_epi32(reinterpret_cast<const int*>(p), first_lanes(n)));
+}
+inline Vec bits_of_both(Vec a, Vec b) { return _mm256_and_ps(a, b); }
+inline Vec low_halves(Vec pairs) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs), 16)); }
+inline Vec high_halves(Vec pairs) { return _mm256_and_ps(pairs, set_word(0xFFFF0000u)); }
+// sum + both products.
+inline Vec dot_pairs(Vec sum, Vec a, Vec b) {
+  return fma(high_halves(a), high_halves(b), fma(low_halves(a), low_halves(b), sum));
+}
+// The lanes as bfloat16, to nearest even.
+inline void store_narrowed(uint32_t* words, Vec x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(words), narrowed(x)); }
+// Lane i of x where begin <= i < end, else of other.
+inline Vec keep_lanes(Vec x, int begin, int end, Vec other) {
+  if (begin <= 0 && end >= kLanes) return x;
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i before = _mm256_cmpgt_epi32(_mm256_set1_epi32(begin), lane), inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(end), lane);
+  return _mm256_blendv_ps(other, x, _mm256_castsi256_ps(_mm256_andnot_si256(before, inside)));
+}
+
 // Halves added to halves, the same tree always.
 inline float sum(Vec x) {
   const __m128 b = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

@@ -52,6 +52,25 @@ inline void store(float* p, Vec x, int n) { _mm512_mask_storeu_ps(p, first_lanes
 inline void store(uint16_t* p, Vec x, AllLanes) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrowed(x)); }
 inline void store(uint16_t* p, Vec x, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrowed(x)); }
 
+// Words: float32 or a pair of bfloat16 each.
+inline Vec set_word(uint32_t word) { return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(word))); }
+inline Vec load_words(const uint32_t* p, AllLanes) { return _mm512_loadu_ps(p); }
+inline Vec load_words(const uint32_t* p, int n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+inline Vec bits_of_both(Vec a, Vec b) { return _mm512_and_ps(a, b); }
+inline Vec low_halves(Vec pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(pairs), 16)); }
+inline Vec high_halves(Vec pairs) { return _mm512_and_ps(pairs, set_word(0xFFFF0000u)); }
+// sum + both products; denormals count as 0.
+inline Vec dot_pairs(Vec sum, Vec a, Vec b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+// The lanes as bfloat16, to nearest even; denormals become 0.
+inline void store_narrowed(uint32_t* words, Vec x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), (__m256i)_mm512_cvtneps_pbh(x)); }
+// Lane i of x where begin <= i < end, else of other.
+inline Vec keep_lanes(Vec x, int begin, int end, Vec other) {
+  if (begin <= 0 && end >= kLanes) return x;
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __mmask16 behind = _mm512_cmpge_epi32_mask(lane, _mm512_set1_epi32(begin));
+  return _mm512_mask_blend_ps(_mm512_mask_cmplt_epi32_mask(behind, lane, _mm512_set1_epi32(end)), other, x);
+}
+
 // Halves added to halves, the same tree always.
 inline float sum(Vec x) {
   const __m256 a = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
