@@ -1,0 +1,55 @@
+#pragma once
+// The loops behind attention.h, one table an instruction set; the rules of row_kernels.h hold. Words and pages are those of kv_cache.h.
+#include <cstdint>
+
+namespace tessera::cpu {
+
+constexpr int64_t kPageTokens = 32;
+constexpr int64_t kRangeTokens = 512;  // keys whose softmax is one piece of work
+
+// Some query rows of one key head against one range of keys. Keys are numbered from the range's start.
+struct KeyRange {
+  int64_t rows;
+  int64_t head_dim;
+  const uint32_t* q;     // [rows][head_dim numbers as words]
+  const int32_t* begin;  // [rows]: the row sees the keys [begin, end); none if they are equal
+  const int32_t* end;
+  int64_t first_page, last_page;  // pages of the range that some row sees: [first_page, last_page)
+  float scale;                    // times log2(e): the softmax is in powers of two
+  float* scores;                  // [rows][kRangeTokens]
+  uint32_t* p;                    // [rows][kRangeTokens numbers as words]
+  float* max;                     // [rows]
+  float* sum;                     // [rows]
+  float* acc;                     // [rows][acc_stride]
+  int64_t acc_stride;             // head_dim rounded up to 16
+};
+
+// In one arithmetic: words of float32, or of pairs of bfloat16.
+struct RangeKernels {
+  // scores = q k^T for the 32 keys of a page.
+  void (*scores)(const KeyRange& range, int64_t page, const uint32_t* keys);
+  // max and sum of each row's softmax, and p = 2^(scale * score - max), 0 for keys not seen.
+  void (*softmax)(const KeyRange& range);
+  // acc += p v over the keys of a page, in order; a key not seen adds nothing, even if it is NaN.
+  void (*accumulate)(const KeyRange& range, int64_t page, const uint32_t* values);
+  // Makes exact zeros of what skipped and done pages could leave different.
+  void (*settle)(float* acc, int64_t n);
+};
+
+struct AttentionKernels {
+  RangeKernels float32, bfloat16;
+  // The softmax over keys [a, b) from those over [a, c) and [c, b): the first becomes the result. n is a multiple of 16.
+  void (*merge)(float* max, float* sum, float* acc, float next_max, float next_sum, const float* next_acc, int64_t n);
+  void (*finish_float32)(const float* acc, float sum, int64_t n, float* out);
+  void (*finish_bfloat16)(const float* acc, float sum, int64_t n, uint16_t* out);
+  // Pairs [rows][width] to float32 [rows][2][width].
+  void (*widen)(const uint32_t* pairs, int64_t rows, int64_t width, float* out);
+};
+
+extern const AttentionKernels kAttentionPlain;
+#if defined(__x86_64__)
+extern const AttentionKernels kAttentionAvx2;
+extern const AttentionKernels kAttentionAvx512;
+#endif
+
+}  // namespace tessera::cpu

@@ -1,0 +1,186 @@
+#pragma once
+// The attention kernels in terms of simd_avx2.h or simd_avx512.h, which the including file names first.
+#include "cpu/kernels/attention_kernels.h"
+#include "cpu/kernels/simd_math.h"
+
+namespace tessera::cpu {
+namespace {
+
+constexpr int kTokens = static_cast<int>(kPageTokens);
+constexpr int kKeyVecs = 2;                  // vectors of keys in registers
+constexpr int kWide = kLanes == 16 ? 4 : 2;  // vectors of head_dim in registers
+constexpr int kTile = kLanes == 16 ? 6 : 4;  // query rows in registers
+constexpr float kMinusInfinity = -__builtin_inff();
+
+struct Float32 {
+  static constexpr int kPack = 1;
+  static Vec dot(Vec sum, Vec a, Vec b) { return fma(a, b, sum); }
+  static void store_p(uint32_t* words, Vec p) { store(reinterpret_cast<float*>(words), p, AllLanes{}); }
+};
+
+struct Bfloat16 {
+  static constexpr int kPack = 2;
+  static Vec dot(Vec sum, Vec a, Vec b) { return dot_pairs(sum, a, b); }
+  static void store_p(uint32_t* words, Vec p) { store_narrowed(words, p); }
+};
+
+template <class Path, int R>
+void score_rows(const KeyRange& range, int64_t row, int64_t page, const uint32_t* keys) {
+  const int64_t words = range.head_dim / Path::kPack;
+  const uint32_t* q = range.q + row * words;
+  for (int first = 0; first < kTokens; first += kKeyVecs * kLanes) {
+    Vec acc[R][kKeyVecs];
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kKeyVecs; ++v) acc[r][v] = set(0);
+    for (int64_t d = 0; d < words; ++d) {
+      Vec k[kKeyVecs];
+      for (int v = 0; v < kKeyVecs; ++v) k[v] = load_words(keys + d * kTokens + first + v * kLanes, AllLanes{});
+      for (int r = 0; r < R; ++r) {
+        const Vec x = set_word(q[r * words + d]);
+        for (int v = 0; v < kKeyVecs; ++v) acc[r][v] = Path::dot(acc[r][v], k[v], x);
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kKeyVecs; ++v)
+        store(range.scores + (row + r) * kRangeTokens + page * kTokens + first + v * kLanes, acc[r][v], AllLanes{});
+  }
+}
+
+// fn<R>(row) for the rows in tiles: as many as fit into registers, then 4, 2 and 1.
+template <class Fn>
+void for_tiles(int64_t rows, Fn fn) {
+  int64_t row = 0;
+  for (; row + kTile <= rows; row += kTile) fn.template operator()<kTile>(row);
+  for (; row + 4 <= rows; row += 4) fn.template operator()<4>(row);
+  for (; row + 2 <= rows; row += 2) fn.template operator()<2>(row);
+  for (; row < rows; ++row) fn.template operator()<1>(row);
+}
+
+template <class Path>
+void scores(const KeyRange& range, int64_t page, const uint32_t* keys) {
+  for_tiles(range.rows, [&]<int R>(int64_t row) { score_rows<Path, R>(range, row, page, keys); });
+}
+
+template <class Path>
+void softmax(const KeyRange& range) {
+  const auto first = static_cast<int>(range.first_page * kTokens), last = static_cast<int>(range.last_page * kTokens);
+  for (int64_t row = 0; row < range.rows; ++row) {
+    float* score = range.scores + row * kRangeTokens;
+    uint32_t* p = range.p + row * kRangeTokens / Path::kPack;
+    const int begin = range.begin[row], end = range.end[row];
+    Vec best = set(kMinusInfinity);
+    for (int key = first; key < last; key += kLanes) {
+      const Vec t = keep_lanes(mul(load(score + key, AllLanes{}), set(range.scale)), begin - key, end - key, set(kMinusInfinity));
+      store(score + key, t, AllLanes{});
+      best = max(best, t);
+    }
+    const float top = max_of(best);
+    const Vec shift = set(begin < end ? top : 0);  // all are -infinity if none is seen
+    Vec total = set(0);
+    for (int key = first; key < last; key += kLanes) {
+      const Vec power = exp2(sub(load(score + key, AllLanes{}), shift));
+      Path::store_p(p + key / Path::kPack, power);
+      total = add(total, power);
+    }
+    range.max[row] = top;
+    range.sum[row] = sum(total);
+  }
+}
+
+// Which halves of a word of values (or all of it) belong to keys in [begin, end).
+template <class Path>
+uint32_t seen_word(int key, int begin, int end) {
+  if (Path::kPack == 1) return key >= begin && key < end ? ~0u : 0u;
+  return (key >= begin && key < end ? 0xFFFFu : 0u) | (key + 1 >= begin && key + 1 < end ? 0xFFFF0000u : 0u);
+}
+
+// The rows' keys in a page: what they may take from each word of values, if not all.
+template <class Path, int R>
+struct Seen {
+  uint32_t words[R][kTokens / Path::kPack];
+};
+
+template <class Path, int R, int V, class Lanes>
+void accumulate_tile(const KeyRange& range, int64_t row, int64_t page, const uint32_t* values, int64_t dim, Lanes lanes,
+                     const Seen<Path, R>* seen) {
+  constexpr int kWords = kTokens / Path::kPack;
+  float* acc = range.acc + row * range.acc_stride + dim;
+  const uint32_t* p = range.p + (row * kRangeTokens + page * kTokens) / Path::kPack;
+  Vec sums[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) sums[r][v] = load(acc + r * range.acc_stride + v * kLanes, AllLanes{});
+  for (int w = 0; w < kWords; ++w) {
+    Vec value[V];
+    for (int v = 0; v < V; ++v) value[v] = load_words(values + w * range.head_dim + dim + v * kLanes, lanes);
+    for (int r = 0; r < R; ++r) {
+      const Vec x = set_word(p[r * kRangeTokens / Path::kPack + w]);
+      for (int v = 0; v < V; ++v)
+        sums[r][v] = Path::dot(sums[r][v], seen ? bits_of_both(value[v], set_word(seen->words[r][w])) : value[v], x);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) store(acc + r * range.acc_stride + v * kLanes, sums[r][v], AllLanes{});
+}
+
+template <class Path, int R>
+void accumulate_rows(const KeyRange& range, int64_t row, int64_t page, const uint32_t* values, const Seen<Path, R>* seen) {
+  int64_t dim = 0;
+  for (; dim + kWide * kLanes <= range.head_dim; dim += kWide * kLanes)
+    accumulate_tile<Path, R, kWide>(range, row, page, values, dim, AllLanes{}, seen);
+  for (; dim + kLanes <= range.head_dim; dim += kLanes) accumulate_tile<Path, R, 1>(range, row, page, values, dim, AllLanes{}, seen);
+  if (dim < range.head_dim) accumulate_tile<Path, R, 1>(range, row, page, values, dim, static_cast<int>(range.head_dim - dim), seen);
+}
+
+template <class Path>
+void accumulate(const KeyRange& range, int64_t page, const uint32_t* values) {
+  const auto first = static_cast<int>(page * kTokens);
+  for_tiles(range.rows, [&]<int R>(int64_t row) {
+    bool all = true;
+    for (int64_t r = row; r < row + R; ++r) all &= range.begin[r] <= first && range.end[r] >= first + kTokens;
+    if (all) return accumulate_rows<Path, R>(range, row, page, values, nullptr);
+    Seen<Path, R> seen;
+    for (int r = 0; r < R; ++r)
+      for (int w = 0; w < kTokens / Path::kPack; ++w)
+        seen.words[r][w] = seen_word<Path>(first + w * Path::kPack, range.begin[row + r], range.end[row + r]);
+    accumulate_rows<Path, R>(range, row, page, values, &seen);
+  });
+}
+
+// A product of zeros: turns -0 into 0 and, where dot takes denormal sums for zero, those too.
+template <class Path>
+void settle(float* acc, int64_t n) {
+  for_lanes(n, [&](int64_t i, auto lanes) { store(acc + i, Path::dot(load(acc + i, lanes), set(0), set(0)), lanes); });
+}
+
+void merge(float* max_so_far, float* sum_so_far, float* acc, float next_max, float next_sum, const float* next_acc, int64_t n) {
+  const Vec top = max(set(*max_so_far), set(next_max));
+  const Vec old_factor = exp2(sub(set(*max_so_far), top)), next_factor = exp2(sub(set(next_max), top));
+  store(max_so_far, top, 1);
+  store(sum_so_far, fma(set(*sum_so_far), old_factor, mul(set(next_sum), next_factor)), 1);
+  for_lanes(n, [&](int64_t i, auto lanes) {
+    store(acc + i, fma(load(acc + i, lanes), old_factor, mul(load(next_acc + i, lanes), next_factor)), lanes);
+  });
+}
+
+template <class T>
+void finish(const float* acc, float sum_of_p, int64_t n, T* out) {
+  const Vec factor = div(set(1), set(sum_of_p));
+  for_lanes(n, [&](int64_t i, auto lanes) { store(out + i, mul(load(acc + i, lanes), factor), lanes); });
+}
+
+void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
+  for (int64_t row = 0; row < rows; ++row)
+    for_lanes(width, [&](int64_t i, auto lanes) {
+      const Vec pair = load_words(pairs + row * width + i, lanes);
+      store(out + 2 * row * width + i, low_halves(pair), lanes);
+      store(out + (2 * row + 1) * width + i, high_halves(pair), lanes);
+    });
+}
+
+template <class Path>
+constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>, settle<Path>};
+
+constexpr AttentionKernels kAttentionTable{kRange<Float32>, kRange<Bfloat16>, merge, finish<float>, finish<uint16_t>, widen};
+
+}  // namespace
+}  // namespace tessera::cpu

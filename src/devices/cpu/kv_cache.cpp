@@ -1,0 +1,157 @@
+#include "cpu/kv_cache.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace tessera::cpu {
+namespace {
+
+// The numbers that one piece of append writes at least.
+constexpr int64_t kPiece = 16384;
+
+size_t part_bytes(DataType type, int64_t head_dim) {
+  const auto numbers = static_cast<size_t>(kPageTokens * head_dim);
+  if (type == DataType::float32) return numbers * sizeof(float);
+  return numbers * sizeof(bfloat16);
+}
+
+// Tokens of one slice that lie in one page.
+struct Run {
+  int64_t row;     // of the batch
+  int64_t count;   // tokens
+  int64_t offset;  // of the first one in its page
+  int32_t page;
+};
+
+std::vector<Run> runs_of(std::span<const CacheSlice> slices, int64_t tokens, int64_t pages) {
+  std::vector<Run> runs;
+  for (const CacheSlice& slice : slices) {
+    check(slice.first >= 0 && slice.count >= 1 && slice.position >= 0 && slice.first + slice.count <= tokens, "cache: slice [", slice.first,
+          ", ", slice.first + slice.count, ") at position ", slice.position, " does not lie in a batch of ", tokens, " tokens");
+    for (int64_t done = 0; done < slice.count;) {
+      const int64_t position = slice.position + done, offset = position % kPageTokens;
+      const int64_t count = std::min(slice.count - done, kPageTokens - offset);
+      runs.push_back({slice.first + done, count, offset, page_at(*slice.table, position, pages)});
+      done += count;
+    }
+  }
+  return runs;
+}
+
+void put(float x, float& y) { y = x; }
+void put(bfloat16 x, float& y) { y = to_float(x); }
+void put(float x, bfloat16& y) { y = to_bfloat16(x); }
+void put(bfloat16 x, bfloat16& y) { y = x; }
+
+// Numbers in a word.
+template <class To>
+constexpr int64_t kPack = 4 / sizeof(To);
+
+template <class From, class To>
+void write_keys(const ConstRows& k, int64_t head, const Run& run, To* page) {
+  for (int64_t d = 0; d < k.width; d += kPack<To>)
+    for (int64_t t = 0; t < run.count; ++t)
+      for (int64_t i = 0; i < kPack<To>; ++i)
+        put(k.row<From>(run.row + t, head)[d + i], page[d * kPageTokens + (run.offset + t) * kPack<To> + i]);
+}
+
+template <class From, class To>
+void write_values(const ConstRows& v, int64_t head, const Run& run, To* page) {
+  for (int64_t t = 0; t < run.count; ++t) {
+    const From* row = v.row<From>(run.row + t, head);
+    const int64_t token = run.offset + t, first = token / kPack<To> * kPack<To> * v.width + token % kPack<To>;
+    for (int64_t d = 0; d < v.width; ++d) put(row[d], page[first + d * kPack<To>]);
+  }
+}
+
+template <class From, class To>
+void write(const ConstRows& k, const ConstRows& v, int64_t head, const Run& run, std::byte* keys, std::byte* values) {
+  write_keys<From>(k, head, run, reinterpret_cast<To*>(keys));
+  write_values<From>(v, head, run, reinterpret_cast<To*>(values));
+}
+
+using Write = void (*)(const ConstRows& k, const ConstRows& v, int64_t head, const Run& run, std::byte* keys, std::byte* values);
+
+Write writer(DataType from, DataType to) {
+  if (from == DataType::float32) return to == DataType::float32 ? write<float, float> : write<float, bfloat16>;
+  return to == DataType::float32 ? write<bfloat16, float> : write<bfloat16, bfloat16>;
+}
+
+}  // namespace
+
+int32_t page_at(const PageTable& table, int64_t position, int64_t pages) {
+  const int64_t index = position / kPageTokens - table.first;
+  check(index >= 0 && index < static_cast<int64_t>(table.pages.size()), "cache: position ", position, " has no page in a table of positions ",
+        table.first * kPageTokens, "..", (table.first + static_cast<int64_t>(table.pages.size())) * kPageTokens - 1);
+  const int32_t page = table.pages[static_cast<size_t>(index)];
+  check(page >= 0 && page < pages, "cache: page ", page, " is outside 0..", pages - 1);
+  return page;
+}
+
+KvCache::KvCache(const CacheSpec& spec, DataType type, std::span<const int64_t> pages) : type_(type) {
+  check(type == DataType::float32 || type == DataType::bfloat16, "cache: a type of ", type, " is not supported; choose float32 or bfloat16");
+  const std::vector<CacheGroup> groups = cache_groups(spec);
+  check(pages.size() == groups.size(), "cache: ", pages.size(), " page counts for ", groups.size(), " groups of layers");
+  layers_.resize(spec.layers.size());
+  for (size_t group = 0; group < groups.size(); ++group)
+    for (int64_t index : groups[group].layers) {
+      const CacheLayer& from = spec.layers[static_cast<size_t>(index)];
+      check(from.num_kv_heads >= 1 && from.head_dim >= 2 && from.head_dim % 2 == 0 && from.head_dim <= 1024, "cache: ", from.num_kv_heads,
+            " heads of ", from.head_dim, " are not supported; head_dim must be even and at most 1024");
+      check(pages[group] >= 0, "cache: ", pages[group], " pages");
+      Layer& layer = layers_[static_cast<size_t>(index)];
+      layer = {from.num_kv_heads, from.head_dim, group, pages[group], part_bytes(type, from.head_dim), nullptr};
+      size_t bytes = 0;
+      check<ResourceError>(!__builtin_mul_overflow(2 * layer.part_bytes, from.num_kv_heads, &bytes) &&
+                               !__builtin_mul_overflow(bytes, pages[group], &bytes) && !__builtin_add_overflow(bytes_, bytes, &bytes_),
+                           "cache: ", pages[group], " pages of ", from.num_kv_heads, " heads exceed the address space; ask for a shorter context");
+    }
+  if (bytes_ == 0) return;
+  void* memory = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  check<ResourceError>(memory != MAP_FAILED, "cache: no room for ", bytes_, " bytes; ask for a shorter context or fewer sequences");
+  memory_ = static_cast<std::byte*>(memory);
+  std::byte* next = memory_;
+  for (Layer& layer : layers_) {
+    layer.base = next;
+    next += 2 * layer.part_bytes * static_cast<size_t>(layer.num_kv_heads * layer.pages);
+  }
+}
+
+KvCache::~KvCache() {
+  if (memory_) munmap(memory_, bytes_);
+}
+
+void KvCache::append(ThreadPool& pool, int64_t layer_index, std::span<const CacheSlice> slices, const ConstRows& k, const ConstRows& v) {
+  const Layer& layer = this->layer(layer_index);
+  for (const ConstRows* rows : {&k, &v})
+    check(rows->heads == layer.num_kv_heads && rows->width == layer.head_dim && rows->tokens == k.tokens && rows->type == k.type &&
+              (k.type == DataType::float32 || k.type == DataType::bfloat16),
+          "cache: keys or values ", rows->type, " [", rows->tokens, ", ", rows->heads, ", ", rows->width, "] do not fit layer ", layer_index,
+          "'s [", k.tokens, ", ", layer.num_kv_heads, ", ", layer.head_dim, "]");
+  const std::vector<Run> runs = runs_of(slices, k.tokens, layer.pages);
+  const auto items = static_cast<int64_t>(runs.size()) * layer.num_kv_heads;
+  const int64_t per_piece = std::max<int64_t>(1, kPiece * items / std::max<int64_t>(1, 2 * k.tokens * k.heads * k.width));
+  const Write write = writer(k.type, type_);
+  pool.parallel_for((items + per_piece - 1) / per_piece, [&](int64_t piece, int) {
+    for (int64_t item = piece * per_piece; item < std::min(items, (piece + 1) * per_piece); ++item) {
+      const Run& run = runs[static_cast<size_t>(item / layer.num_kv_heads)];
+      const int64_t head = item % layer.num_kv_heads;
+      write(k, v, head, run, keys(layer, run.page, head), values(layer, run.page, head));
+    }
+  });
+}
+
+void KvCache::copy_page(size_t group, int32_t from, int32_t to) {
+  for (const Layer& layer : layers_) {
+    if (layer.group != group) continue;
+    check(from >= 0 && from < layer.pages && to >= 0 && to < layer.pages, "cache: pages ", from, " and ", to, " are not both in 0..", layer.pages - 1);
+    std::memmove(keys(layer, to, 0), keys(layer, from, 0), 2 * layer.part_bytes * static_cast<size_t>(layer.num_kv_heads));
+  }
+}
+
+}  // namespace tessera::cpu

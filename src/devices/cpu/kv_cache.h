@@ -1,0 +1,67 @@
+#pragma once
+// The contents of the cpu device's cache pages. A page holds 32 tokens of one layer; whose they are is known to page tables alone.
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/cache_spec.h"
+#include "core/sequence.h"
+#include "core/tensor.h"
+#include "cpu/kernels/attention_kernels.h"
+#include "cpu/row_view.h"
+#include "cpu/thread_pool.h"
+
+namespace tessera::cpu {
+
+// New tokens of one sequence: rows [first, first + count) of a batch, from `position` on in the sequence whose pages are `table`'s.
+struct CacheSlice {
+  int64_t first, count, position;
+  const PageTable* table;
+};
+
+// Keys and values as 32-bit words. In float32 a word is one number: keys [head_dim][32 tokens], so that keys are lanes, values
+// [32 tokens][head_dim]. In bfloat16 a word is the pair that vdpbf16ps multiplies, the first number in its low half:
+// keys [head_dim / 2][32] with two neighbours of head_dim, values [16][head_dim] with two neighbouring tokens.
+// In bfloat8_b the same pairs as bytes (sign and 7 bits of magnitude), then the exponents, one for 16 neighbours along head_dim (the last
+// block may be shorter): keys' [blocks][32 tokens], values' [16][blocks][2 tokens].
+class KvCache : public Storage {
+ public:
+  // Address space for `pages` pages of each group of `spec`; memory is taken as pages are written. head_dim is even, at most 1,024.
+  // Throws std::invalid_argument for a type that is none of float32, bfloat16 and bfloat8_b, ResourceError when there is no room.
+  KvCache(const CacheSpec& spec, DataType type, std::span<const int64_t> pages);
+  ~KvCache() override;
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  struct Layer {
+    int64_t num_kv_heads, head_dim;
+    size_t group;
+    int64_t pages;
+    size_t part_bytes;  // keys, or values, of one head in one page
+    std::byte* base;    // [pages][num_kv_heads][keys, values][part_bytes]
+  };
+  DataType type() const { return type_; }
+  const Layer& layer(int64_t layer) const { return layers_[static_cast<size_t>(layer)]; }
+  std::byte* keys(const Layer& layer, int32_t page, int64_t kv_head) const {
+    return layer.base + static_cast<size_t>(page * layer.num_kv_heads + kv_head) * 2 * layer.part_bytes;
+  }
+  std::byte* values(const Layer& layer, int32_t page, int64_t kv_head) const { return keys(layer, page, kv_head) + layer.part_bytes; }
+
+  // Writes k and v [tokens][num_kv_heads][head_dim] of the slices' tokens, rounded to the cache's type. The tables must have their pages.
+  // What a page holds behind its last token is undefined and never read.
+  void append(ThreadPool& pool, int64_t layer, std::span<const CacheSlice> slices, const ConstRows& k, const ConstRows& v);
+
+  void copy_page(size_t group, int32_t from, int32_t to);
+
+ private:
+  DataType type_;
+  std::vector<Layer> layers_;
+  std::byte* memory_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// The page that holds a position. Throws std::invalid_argument unless the table has it and its number is below `pages`.
+int32_t page_at(const PageTable& table, int64_t position, int64_t pages);
+
+}  // namespace tessera::cpu
