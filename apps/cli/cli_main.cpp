@@ -1,0 +1,78 @@
+#include "cli/cli_main.h"
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <iostream>
+#include <new>
+
+#include "cli/run.h"
+#include "cli/signals.h"
+#include "core/error.h"
+#include "cpu/isa.h"
+#include "cpu/thread_pool.h"
+
+namespace tessera {
+namespace {
+
+void list_devices() {
+  std::cout << "cpu   " << cpu::available_threads() << " threads, " << cpu::name(cpu::default_isa()) << " kernels\n"
+            << "n150  in the Python package's tessera command only\n";
+}
+
+int fail_with(int code, const std::string& text) {
+  std::cerr << "tessera: " << text << '\n';
+  return code;
+}
+
+int parse_and_run(int argc, char** argv) {
+  CLI::App app{"Runs Hugging Face checkpoints of Gemma 3 and Phi-3."};
+  app.name("tessera");
+  app.require_subcommand(0, 1);
+  app.set_version_flag("--version", "tessera " TESSERA_VERSION);
+  app.add_flag_callback("--list-devices", [] {
+    list_devices();
+    throw CLI::Success();
+  }, "List the devices and leave");
+  RunOptions run_options;
+  add_run(app, run_options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& done) {
+    return app.exit(done);
+  } catch (const CLI::ParseError& error) {
+    app.exit(error, std::cout, std::cerr);
+    return 2;
+  }
+  if (app.get_subcommands().empty()) {
+    std::cerr << app.help();
+    return 2;
+  }
+  return run(run_options);
+}
+
+}  // namespace
+
+int cli_main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    const int code = parse_and_run(argc, argv);
+    std::cout.flush();
+    return code;
+  } catch (const Interrupted& signal) {
+    return 128 + signal.number();
+  } catch (const ClosedPipe&) {
+    return 0;
+  } catch (const FileError& error) {
+    return fail_with(3, error.what());
+  } catch (const ResourceError& error) {
+    return fail_with(4, error.what());
+  } catch (const std::bad_alloc&) {
+    return fail_with(4, "out of memory");
+  } catch (const std::invalid_argument& error) {
+    return fail_with(2, error.what());
+  } catch (const std::exception& error) {
+    return fail_with(1, error.what());
+  }
+}
+
+}  // namespace tessera

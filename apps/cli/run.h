@@ -1,0 +1,26 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/session.h"
+#include "generate/sampler.h"
+
+namespace tessera {
+
+// `tessera run`: one raw prompt, streamed.
+struct RunOptions {
+  ModelFlags model;
+  std::optional<std::string> prompt, prompt_file, ids_file, logits_file;
+  std::optional<int64_t> new_tokens;
+  std::optional<double> temperature, top_p, min_p;
+  std::optional<int64_t> top_k;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+  bool print_ids = false;
+};
+
+void add_run(CLI::App& app, RunOptions& options);
+int run(const RunOptions& options);
+
+}  // namespace tessera

@@ -1,0 +1,59 @@
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "cpu/cpu_device.h"
+#include "generate/generator.h"
+#include "text/tokenizer.h"
+
+namespace CLI {
+class App;
+}
+
+namespace tessera {
+
+// The flags by which every command names a model, its precision and its place.
+struct ModelFlags {
+  std::string model, device = "cpu";
+  int threads = 0;                                   // 0: all processors
+  std::optional<DataType> weights, activations, cache;
+  int64_t context = 0;                               // 0: the checkpoint's own, or what memory holds
+  int64_t batch = 0;                                 // 0: what the device takes
+};
+
+void add_model_flags(CLI::App& command, ModelFlags& flags);
+
+// A loaded model with everything that a command needs around it.
+class Session {
+ public:
+  // Loads with a progress bar; `sequences` may live at a time.
+  explicit Session(const ModelFlags& flags, int64_t sequences = 1);
+
+  Checkpoint& checkpoint() { return checkpoint_; }
+  Device& device() { return *device_; }
+  const Model& model() const { return *model_; }
+  const ModelOptions& options() const { return options_; }
+  Cache& cache() { return *cache_; }
+  Generator& generator() { return *generator_; }
+  const Tokenizer& tokenizer();  // loaded at the first call
+  int64_t context() const { return context_; }
+  double load_seconds() const { return load_seconds_; }
+
+ private:
+  Checkpoint checkpoint_;
+  std::unique_ptr<Device> device_;
+  ModelOptions options_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Cache> cache_;
+  std::unique_ptr<Generator> generator_;
+  std::optional<Tokenizer> tokenizer_;
+  int64_t context_ = 0;
+  double load_seconds_ = 0;
+};
+
+// The n150 is reached through the vendor's Python module, so that its device lives in the Python package.
+std::unique_ptr<Device> open_device(const std::string& name, int threads);
+
+}  // namespace tessera

@@ -1,0 +1,34 @@
+#pragma once
+#include <exception>
+#include <string_view>
+
+namespace tessera {
+
+// SIGINT or SIGTERM arrived.
+class Interrupted : public std::exception {
+ public:
+  explicit Interrupted(int number) : number_(number) {}
+  int number() const { return number_; }
+  const char* what() const noexcept override { return "interrupted"; }
+
+ private:
+  int number_;
+};
+
+// Whoever read our standard output has gone.
+class ClosedPipe : public std::exception {};
+
+// While it stands, SIGINT and SIGTERM are only noted; expect_none throws Interrupted if one was.
+class SignalWatch {
+ public:
+  SignalWatch();
+  ~SignalWatch();
+  SignalWatch(const SignalWatch&) = delete;
+  SignalWatch& operator=(const SignalWatch&) = delete;
+  static void expect_none();
+};
+
+// Writes to standard output at once. Throws ClosedPipe, or ResourceError when the disk is full.
+void write_out(std::string_view text);
+
+}  // namespace tessera

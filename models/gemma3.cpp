@@ -1,0 +1,143 @@
+// Gemma 3, top to bottom. Follows transformers' modeling_gemma3.py (5.23); names are the checkpoint's.
+#include "models/gemma3.h"
+
+#include <array>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "checkpoint/rope_config.h"
+#include "core/error.h"
+#include "ops/ops.h"
+
+namespace tessera {
+namespace {
+
+struct Config {  // Gemma3TextConfig; absent fields have its defaults
+  int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim;
+  int64_t max_position_embeddings, sliding_window;
+  double query_pre_attn_scalar;
+  float rms_norm_eps;
+  std::optional<float> final_logit_softcapping;
+  std::vector<bool> is_sliding;
+  RopeConfig full_rope, sliding_rope;
+
+  std::optional<int64_t> window(int64_t layer) const { return is_sliding[static_cast<size_t>(layer)] ? std::optional(sliding_window) : std::nullopt; }
+};
+
+constexpr float kNormOffset = 1.0f;  // Gemma multiplies by 1 + weight
+
+std::string name(int64_t layer, std::string_view part) {
+  return "model.layers." + std::to_string(layer) + "." + std::string(part) + ".weight";
+}
+
+class Attention {
+ public:
+  Attention(const Config& c, int64_t layer, Weights& weights, const Rotary& rotary)
+      : qkv_proj_(weights.take_qkv(std::array{name(layer, "self_attn.q_proj"), name(layer, "self_attn.k_proj"), name(layer, "self_attn.v_proj")},
+                                   c.hidden_size, {c.num_attention_heads, c.num_key_value_heads, c.head_dim})),
+        o_proj_(weights.take(name(layer, "self_attn.o_proj"), {1, 1, c.hidden_size, c.num_attention_heads * c.head_dim}, Role::output)),
+        q_norm_(weights.take_norm(name(layer, "self_attn.q_norm"), c.head_dim, kNormOffset)),
+        k_norm_(weights.take_norm(name(layer, "self_attn.k_norm"), c.head_dim, kNormOffset)),
+        rotary_(rotary),
+        num_heads_(c.num_attention_heads),
+        num_kv_heads_(c.num_key_value_heads),
+        epsilon_(c.rms_norm_eps),
+        params_{.layer = layer, .scale = static_cast<float>(1.0 / std::sqrt(c.query_pre_attn_scalar)), .window = c.window(layer)} {}
+
+  Tensor operator()(const Tensor& x, const Step& step) const {
+    auto [q, k, v] = ops::nlp_create_qkv_heads(ops::linear(x, qkv_proj_), num_heads_, num_kv_heads_);
+    q = ops::rotary_embedding(ops::rms_norm(q, q_norm_, epsilon_), rotary_, step);
+    k = ops::rotary_embedding(ops::rms_norm(k, k_norm_, epsilon_), rotary_, step);
+    return ops::linear(ops::nlp_concat_heads(ops::attention(q, k, v, step, params_)), o_proj_);
+  }
+
+ private:
+  Tensor qkv_proj_, o_proj_, q_norm_, k_norm_;
+  const Rotary& rotary_;
+  int64_t num_heads_, num_kv_heads_;
+  float epsilon_;
+  AttentionParams params_;
+};
+
+class Mlp {
+ public:
+  Mlp(const Config& c, int64_t layer, Weights& weights)
+      : gate_up_proj_(weights.take_joined(std::array{name(layer, "mlp.gate_proj"), name(layer, "mlp.up_proj")},
+                                          std::array<Shape, 2>{{{1, 1, c.intermediate_size, c.hidden_size}, {1, 1, c.intermediate_size, c.hidden_size}}},
+                                          Role::gate_up)),
+        down_proj_(weights.take(name(layer, "mlp.down_proj"), {1, 1, c.hidden_size, c.intermediate_size}, Role::down)) {}
+
+  Tensor operator()(const Tensor& x) const { return ops::linear(ops::gelu_mul(ops::linear(x, gate_up_proj_)), down_proj_); }
+
+ private:
+  Tensor gate_up_proj_, down_proj_;
+};
+
+class Layer {
+ public:
+  Layer(const Config& c, int64_t layer, Weights& weights, const Rotary& rotary)
+      : attention_(c, layer, weights, rotary),
+        mlp_(c, layer, weights),
+        input_layernorm_(weights.take_norm(name(layer, "input_layernorm"), c.hidden_size, kNormOffset)),
+        post_attention_layernorm_(weights.take_norm(name(layer, "post_attention_layernorm"), c.hidden_size, kNormOffset)),
+        pre_feedforward_layernorm_(weights.take_norm(name(layer, "pre_feedforward_layernorm"), c.hidden_size, kNormOffset)),
+        post_feedforward_layernorm_(weights.take_norm(name(layer, "post_feedforward_layernorm"), c.hidden_size, kNormOffset)),
+        epsilon_(c.rms_norm_eps) {}
+
+  Tensor operator()(Tensor x, const Step& step) const {
+    x = ops::add(x, norm(attention_(norm(x, input_layernorm_), step), post_attention_layernorm_));
+    return ops::add(x, norm(mlp_(norm(x, pre_feedforward_layernorm_)), post_feedforward_layernorm_));
+  }
+
+ private:
+  Tensor norm(const Tensor& x, const Tensor& weight) const { return ops::rms_norm(x, weight, epsilon_); }
+
+  Attention attention_;
+  Mlp mlp_;
+  Tensor input_layernorm_, post_attention_layernorm_, pre_feedforward_layernorm_, post_feedforward_layernorm_;
+  float epsilon_;
+};
+
+class Gemma3 final : public Model {
+ public:
+  Gemma3(const Config& c, Weights& weights)
+      : config_(c),
+        full_rotary_(linear_rotary(c.head_dim, c.full_rope.theta, c.full_rope.factor)),
+        sliding_rotary_(linear_rotary(c.head_dim, c.sliding_rope.theta, c.sliding_rope.factor)),
+        embed_tokens_(weights.take("model.embed_tokens.weight", {1, 1, c.vocab_size, c.hidden_size}, Role::tied_embedding)),
+        norm_(weights.take_norm("model.norm.weight", c.hidden_size, kNormOffset)) {
+    layers_.reserve(static_cast<size_t>(c.num_hidden_layers));
+    for (int64_t i = 0; i < c.num_hidden_layers; ++i) layers_.emplace_back(c, i, weights, c.window(i) ? sliding_rotary_ : full_rotary_);
+    weights.skip_prefix("vision_tower.");
+    weights.skip_prefix("multi_modal_projector.");
+    weights.skip_prefix("lm_head.");  // tied: a copy of the embedding
+    weights.expect_all_taken();
+  }
+
+  Tensor forward(const Step& step) const override {
+    // The factor is rounded to the activations' type, as Gemma3TextScaledWordEmbedding does.
+    Tensor x = ops::mul(ops::embedding(step, embed_tokens_), std::sqrt(static_cast<float>(config_.hidden_size)));
+    for (const Layer& layer : layers_) x = layer(x, step);
+    x = ops::linear(ops::rms_norm(ops::select_rows(x, step), norm_, config_.rms_norm_eps), embed_tokens_);
+    return config_.final_logit_softcapping ? ops::softcap(x, *config_.final_logit_softcapping) : x;
+  }
+
+  CacheSpec cache_spec() const override {
+    CacheSpec spec;
+    for (int64_t i = 0; i < config_.num_hidden_layers; ++i) spec.layers.push_back({config_.num_key_value_heads, config_.head_dim, config_.window(i)});
+    return spec;
+  }
+
+  int64_t vocab_size() const override { return config_.vocab_size; }
+  int64_t max_position_embeddings() const override { return config_.max_position_embeddings; }
+
+ private:
+  Config config_;
+  Rotary full_rotary_, sliding_rotary_;
+  Tensor embed_tokens_, norm_;
+  std::vector<Layer> layers_;
+};
+
+}  // namespace
+}  // namespace tessera

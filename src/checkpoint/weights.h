@@ -1,0 +1,60 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/weight_source.h"
+#include "ops/device.h"
+
+namespace tessera {
+
+// Hands a checkpoint's tensors to a device. Each name is taken once or skipped; an absent name, a wrong shape, a type that weights are
+// not read from or a leftover is a FileError that names it. Shapes are checked before anything is allocated.
+class Weights {
+ public:
+  using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
+
+  Weights(WeightSource& source, Device& device, const ModelOptions& options, Progress progress = {});
+
+  // A weight [1, 1, out, in], or an embedding [1, 1, vocab, hidden].
+  Tensor take(std::string_view name, const Shape& shape, Role role);
+
+  // Several weights of the same input, their outputs laid end to end: q|k|v, gate|up.
+  Tensor take_joined(std::span<const std::string> names, std::span<const Shape> shapes, Role role);
+
+  // The q, k and v projections, or one stored joined, [1, 1, (num_heads + 2 num_kv_heads) * head_dim, hidden] in all.
+  struct Heads {
+    int64_t num_heads, num_kv_heads, head_dim;
+  };
+  Tensor take_qkv(std::span<const std::string> names, int64_t hidden, const Heads& heads);
+
+  // float32 [1, 1, 1, width]: weight + offset.
+  Tensor take_norm(std::string_view name, int64_t width, float offset);
+
+  // These names are not the model's: left where they are.
+  void skip_prefix(std::string_view prefix);
+  void expect_all_taken() const;
+
+  bool has(std::string_view name) const { return source_.find(name) != nullptr; }
+  const ModelOptions& options() const { return options_; }
+
+  // Tensors that hold NaN or infinity: for the user to see.
+  const std::vector<std::string>& notes() const { return notes_; }
+
+ private:
+  Tensor pack(std::span<const std::string> names, std::span<const Shape> shapes, WeightSpec spec);
+
+  WeightSource& source_;
+  Device& device_;
+  ModelOptions options_;
+  Progress progress_;
+  std::set<std::string, std::less<>> left_;
+  std::vector<std::string> notes_;
+  int64_t done_bytes_ = 0, total_bytes_ = 0;
+};
+
+}  // namespace tessera
