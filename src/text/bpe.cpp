@@ -101,6 +101,7 @@ void Bpe::read_merges(const Fields& model) {
   bool are_texts = false;  // "left right", else ["left", "right"]
   uint32_t rank = 0;
   std::string joined;
+  TokenId joined_id = 0;
   for (const JsonValue element : merges) {
     std::string_view left, right;
     if (index == 0) are_texts = element.is_string();
@@ -120,7 +121,9 @@ void Bpe::read_merges(const Fields& model) {
     }
     joined.assign(left).append(right);
     const TokenId left_id = id_of(left), right_id = id_of(right);
-    merges_.set(left_id, right_id, {rank++, id_of(joined)});
+    // Merges mostly come in the order of the tokens that they make: the last one or the next is a good guess, and cheaper than a search.
+    if (!vocabulary_.is(joined_id, joined) && !vocabulary_.is(++joined_id, joined)) joined_id = id_of(joined);
+    merges_.set(left_id, right_id, {rank++, joined_id});
     ++index;
   }
 }

@@ -28,6 +28,7 @@ class Vocabulary {
   TokenId find(std::string_view token) const;  // kNoToken when there is none
   bool has(TokenId id) const { return id >= 0 && id < end_id() && places_[id].begin != kGap; }
   std::string_view token(TokenId id) const { return {bytes_.data() + places_[id].begin, places_[id].size}; }  // has(id)
+  bool is(TokenId id, std::string_view token) const { return has(id) && this->token(id) == token; }
 
   TokenId end_id() const { return static_cast<TokenId>(places_.size()); }  // one more than the largest id
   size_t size() const { return size_; }
