@@ -1,0 +1,60 @@
+#pragma once
+// The tokens of a tokenizer: text to id and id to text. Ids may leave gaps, as some families' do.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/types.h"
+
+namespace tessera::text {
+
+inline constexpr TokenId kNoToken = -1;
+
+class Vocabulary {
+ public:
+  // Far above any real vocabulary (262,145 tokens of at most a few hundred bytes): a hostile file can't ask for more memory than this
+  // allows.
+  static constexpr TokenId kLargestId = (TokenId{1} << 22) - 1;
+  static constexpr size_t kLongestToken = 65536;  // bytes
+
+  enum class Added { ok, text_taken, id_taken };
+
+  // Room for `tokens` tokens.
+  void reserve(size_t tokens);
+  // `id` is within 0 and kLargestId, `token` at most kLongestToken bytes. Nothing is added unless the result is ok.
+  Added add(std::string_view token, TokenId id);
+
+  TokenId find(std::string_view token) const;  // kNoToken when there is none
+  bool has(TokenId id) const { return id >= 0 && id < end_id() && places_[id].begin != kGap; }
+  std::string_view token(TokenId id) const { return {bytes_.data() + places_[id].begin, places_[id].size}; }  // has(id)
+  bool is(TokenId id, std::string_view token) const { return has(id) && this->token(id) == token; }
+
+  TokenId end_id() const { return static_cast<TokenId>(places_.size()); }  // one more than the largest id
+  size_t size() const { return size_; }
+
+ private:
+  static constexpr uint32_t kGap = UINT32_MAX;
+  struct Place {
+    uint32_t begin;
+    uint32_t size;
+  };
+  struct Slot {
+    uint32_t tag;
+    TokenId id;
+  };
+
+  size_t slot_of(std::string_view token, uint32_t tag) const;  // where the token is, or the free slot where it would be
+  void grow(size_t slots);
+
+  std::string bytes_;  // the texts of all tokens, one after the other
+  std::vector<Place> places_;
+  std::vector<Slot> slots_;  // a power of two, at least half of them free
+  size_t size_ = 0;
+};
+
+// A fast hash, keyed by a random number of the process so that no file can be made to collide.
+uint64_t hash_bytes(std::string_view bytes);
+uint64_t hash_word(uint64_t word);
+
+}  // namespace tessera::text
