@@ -89,11 +89,10 @@ std::string read_file(const std::string& path, size_t max_bytes) {
   return bytes;
 }
 
-std::string printable(std::string_view text) {
+std::ostream& operator<<(std::ostream& out, const Printable& printable) {
   constexpr size_t kMost = 100;
-  std::string escaped = Json(text.substr(0, kMost)).dump(-1, ' ', true, Json::error_handler_t::replace);
-  if (text.size() > kMost) escaped += "...";
-  return escaped;
+  out << Json(printable.text.substr(0, kMost)).dump(-1, ' ', true, Json::error_handler_t::replace);
+  return printable.text.size() > kMost ? out << "..." : out;
 }
 
 Json read_json(const std::string& path, const JsonLimits& limits) { return parse_json(read_file(path, limits.max_bytes), path, limits); }
