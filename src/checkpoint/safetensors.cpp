@@ -39,7 +39,10 @@ struct Where {
 
 struct ShownShape {
   const std::vector<int64_t>& shape;
-  friend std::ostream& operator<<(std::ostream& out, const ShownShape& shown) { return out << Json(shown.shape).dump(); }
+  friend std::ostream& operator<<(std::ostream& out, const ShownShape& shown) {
+    for (const char* before = "["; const int64_t dimension : shown.shape) out << std::exchange(before, ", ") << dimension;
+    return out << (shown.shape.empty() ? "[]" : "]");
+  }
 };
 
 // Takes the JSON parser's events and builds the list of tensors: nothing else of the header is kept.

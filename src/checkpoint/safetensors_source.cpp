@@ -1,5 +1,7 @@
 #include "checkpoint/safetensors_source.h"
 
+#include <dirent.h>
+
 #include <algorithm>
 #include <cstring>
 #include <set>
@@ -30,13 +32,13 @@ bool stands(const fs::path& path) {
   return fs::symlink_status(path, error).type() != fs::file_type::not_found;
 }
 
-// The directory's file names that end so, sorted.
+// The directory's file names that end so, sorted. (Not std::filesystem's iterator: it ends the process when memory is exhausted.)
 std::vector<std::string> files_ending(const fs::path& directory, std::string_view ending) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(directory.c_str()), ::closedir);
   std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    std::string name = entry->path().filename().string();
-    if (name.ends_with(ending)) names.push_back(std::move(name));
+  if (open == nullptr) return names;
+  while (const dirent* const entry = ::readdir(open.get())) {
+    if (std::string_view(entry->d_name).ends_with(ending)) names.emplace_back(entry->d_name);
   }
   std::sort(names.begin(), names.end());
   return names;

@@ -18,7 +18,8 @@ bool is_plain_file_name(std::string_view name) {
 }  // namespace
 
 ShardIndex parse_shard_index(std::string_view text, const std::string& source) {
-  const Json json = parse_json(text, source, {.max_bytes = kMostIndexBytes, .max_depth = 8});
+  const JsonDocument document = parse_json(text, source, {.max_bytes = kMostIndexBytes, .max_depth = 8});
+  const Json& json = document.root();
   check<FileError>(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object(), source,
                    ": weight_map is not an object");
   const Json& weight_map = json["weight_map"];

@@ -64,7 +64,7 @@ std::vector<Case> cases() {
        "tensor \"a\": data_offsets [8, 0] end before they begin"},
       {"size_is_not_shape_times_dtype", one(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})", 8),
        "shape [3] of F32 needs 12 bytes but data_offsets [0, 8] hold 8"},
-      {"shape_product_overflows", shaped("\"U8\"", "[8589934592,8589934592]", 0), "shape [8589934592,8589934592] has too many elements"},
+      {"shape_product_overflows", shaped("\"U8\"", "[8589934592,8589934592]", 0), "shape [8589934592, 8589934592] has too many elements"},
       {"shape_product_fits", shaped("\"U8\"", "[8589934592,0]", 0), ""},
       {"byte_count_overflows", shaped("\"F64\"", "[2305843009213693952]", 0), "has too many elements"},
       {"dimension_2_64", shaped("\"U8\"", "[18446744073709551616]", 0), "tensor \"a\": shape holds 18446744073709551616"},

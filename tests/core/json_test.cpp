@@ -17,7 +17,8 @@ std::string error_of(std::string_view text, const JsonLimits& limits = {}) {
 }
 
 TEST(json, accepts_what_is_valid) {
-  const Json json = parse_json(R"({"a": [1, 2.5, null, "\u00e9"], "b": {"a": 1}})", "test.json");
+  const JsonDocument document = parse_json(R"({"a": [1, 2.5, null, "\u00e9"], "b": {"a": 1}})", "test.json");
+  const Json& json = document.root();
   EXPECT_EQ(json["a"][0].get<int>(), 1);
   EXPECT_EQ(json["b"]["a"].get<int>(), 1);
 }
