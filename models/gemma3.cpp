@@ -20,10 +20,53 @@ struct Config {  // Gemma3TextConfig; absent fields have its defaults
   float rms_norm_eps;
   std::optional<float> final_logit_softcapping;
   std::vector<bool> is_sliding;
-  RopeConfig full_rope, sliding_rope;
+  Gemma3Rope rope;
 
   std::optional<int64_t> window(int64_t layer) const { return is_sliding[static_cast<size_t>(layer)] ? std::optional(sliding_window) : std::nullopt; }
 };
+
+constexpr IntegerRange kSize{1, int64_t{1} << 24}, kCount{1, 1 << 12}, kTokens{1, int64_t{1} << 40};
+
+// layer_types, or every sliding_window_pattern-th layer full.
+std::vector<bool> sliding_layers(const ConfigReader& text, int64_t num_hidden_layers) {
+  std::vector<bool> sliding;
+  if (!text.is_set("layer_types")) {
+    const int64_t pattern = text.integer("sliding_window_pattern", kCount, text.integer("_sliding_window_pattern", kCount, 6));
+    for (int64_t i = 0; i < num_hidden_layers; ++i) sliding.push_back((i + 1) % pattern != 0);
+    return sliding;
+  }
+  for (const std::string& type : text.texts("layer_types", static_cast<size_t>(kCount.max))) {
+    if (type != "sliding_attention" && type != "full_attention") text.refuse("layer_types", "a layer is sliding_attention or full_attention");
+    sliding.push_back(type == "sliding_attention");
+  }
+  if (static_cast<int64_t>(sliding.size()) != num_hidden_layers) text.refuse("layer_types", "num_hidden_layers is ", num_hidden_layers);
+  return sliding;
+}
+
+Config read_config(const ConfigReader& text) {
+  Config c;
+  c.vocab_size = text.integer("vocab_size", kSize, 262208);
+  c.hidden_size = text.integer("hidden_size", kSize, 2304);
+  c.intermediate_size = text.integer("intermediate_size", kSize, 9216);
+  c.num_hidden_layers = text.integer("num_hidden_layers", kCount, 26);
+  c.num_attention_heads = text.integer("num_attention_heads", kCount, 8);
+  c.num_key_value_heads = text.integer("num_key_value_heads", kCount, 4);
+  c.head_dim = text.integer("head_dim", {2, 1024}, 256);
+  c.max_position_embeddings = text.integer("max_position_embeddings", kTokens, 131072);
+  c.sliding_window = text.integer("sliding_window", kTokens, 4096);
+  c.query_pre_attn_scalar = text.number("query_pre_attn_scalar", {.above = 0}, 256);
+  c.rms_norm_eps = static_cast<float>(text.number("rms_norm_eps", {.above = 0, .max = 1}, 1e-6));
+  if (const auto cap = text.optional_number("final_logit_softcapping", {.above = 0})) c.final_logit_softcapping = static_cast<float>(*cap);
+  c.is_sliding = sliding_layers(text, c.num_hidden_layers);
+  c.rope = read_gemma3_rope(text);
+  if (c.num_attention_heads % c.num_key_value_heads != 0) text.refuse("num_key_value_heads", "it does not divide num_attention_heads, ", c.num_attention_heads);
+  if (c.head_dim % 2 != 0) text.refuse("head_dim", "rotary embeddings need an even one");
+  if (text.boolean("attention_bias", false)) text.refuse("attention_bias", "biases are not supported");
+  if (text.boolean("use_bidirectional_attention", false)) text.refuse("use_bidirectional_attention", "embedding models are not supported");
+  if (!text.boolean("tie_word_embeddings", true)) text.refuse("tie_word_embeddings", "a Gemma 3 with its own head is not supported");
+  if (text.is_set("hidden_activation") && text.text("hidden_activation") != "gelu_pytorch_tanh") text.refuse("hidden_activation", "only gelu_pytorch_tanh is supported");
+  return c;
+}
 
 constexpr float kNormOffset = 1.0f;  // Gemma multiplies by 1 + weight
 
@@ -103,15 +146,14 @@ class Gemma3 final : public Model {
  public:
   Gemma3(const Config& c, Weights& weights)
       : config_(c),
-        full_rotary_(linear_rotary(c.head_dim, c.full_rope.theta, c.full_rope.factor)),
-        sliding_rotary_(linear_rotary(c.head_dim, c.sliding_rope.theta, c.sliding_rope.factor)),
+        full_rotary_(linear_rotary(c.head_dim, c.rope.full.theta, c.rope.full.factor)),
+        sliding_rotary_(linear_rotary(c.head_dim, c.rope.sliding.theta, c.rope.sliding.factor)),
         embed_tokens_(weights.take("model.embed_tokens.weight", {1, 1, c.vocab_size, c.hidden_size}, Role::tied_embedding)),
         norm_(weights.take_norm("model.norm.weight", c.hidden_size, kNormOffset)) {
     layers_.reserve(static_cast<size_t>(c.num_hidden_layers));
     for (int64_t i = 0; i < c.num_hidden_layers; ++i) layers_.emplace_back(c, i, weights, c.window(i) ? sliding_rotary_ : full_rotary_);
     weights.skip_prefix("vision_tower.");
     weights.skip_prefix("multi_modal_projector.");
-    weights.skip_prefix("lm_head.");  // tied: a copy of the embedding
     weights.expect_all_taken();
   }
 
@@ -140,4 +182,9 @@ class Gemma3 final : public Model {
 };
 
 }  // namespace
+
+std::unique_ptr<Model> make_gemma3(const ConfigReader& config, Weights& weights) {
+  return std::make_unique<Gemma3>(read_config(config.object("text_config").value_or(config)), weights);
+}
+
 }  // namespace tessera

@@ -15,16 +15,36 @@ namespace {
 
 struct Config {  // Phi3Config; absent fields have its defaults
   int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads;
-  int64_t max_position_embeddings, original_max_position_embeddings;
+  int64_t max_position_embeddings;
   std::optional<int64_t> sliding_window;
-  double partial_rotary_factor;
   float rms_norm_eps;
   bool tie_word_embeddings;
-  RopeConfig rope;
+  Phi3Rope rope;
 
   int64_t head_dim() const { return hidden_size / num_attention_heads; }
-  int64_t rotary_dim() const { return static_cast<int64_t>(static_cast<double>(head_dim()) * partial_rotary_factor); }
 };
+
+constexpr IntegerRange kSize{1, int64_t{1} << 24}, kCount{1, 1 << 12}, kTokens{1, int64_t{1} << 40};
+
+Config read_config(const ConfigReader& config) {
+  Config c;
+  c.vocab_size = config.integer("vocab_size", kSize, 32064);
+  c.hidden_size = config.integer("hidden_size", kSize, 3072);
+  c.intermediate_size = config.integer("intermediate_size", kSize, 8192);
+  c.num_hidden_layers = config.integer("num_hidden_layers", kCount, 32);
+  c.num_attention_heads = config.integer("num_attention_heads", kCount, 32);
+  c.num_key_value_heads = config.optional_integer("num_key_value_heads", kCount).value_or(c.num_attention_heads);
+  c.max_position_embeddings = config.integer("max_position_embeddings", kTokens, 4096);
+  c.sliding_window = config.optional_integer("sliding_window", kTokens);
+  c.rms_norm_eps = static_cast<float>(config.number("rms_norm_eps", {.above = 0, .max = 1}, 1e-5));
+  c.tie_word_embeddings = config.boolean("tie_word_embeddings", false);
+  if (c.hidden_size % c.num_attention_heads != 0) config.refuse("hidden_size", "num_attention_heads, ", c.num_attention_heads, ", does not divide it");
+  if (c.num_attention_heads % c.num_key_value_heads != 0) config.refuse("num_key_value_heads", "it does not divide num_attention_heads, ", c.num_attention_heads);
+  if (c.head_dim() % 2 != 0 || c.head_dim() > 1024) config.refuse("hidden_size", "heads of ", c.head_dim(), " values are not supported; an even number up to 1024 is");
+  if (config.is_set("hidden_act") && config.text("hidden_act") != "silu") config.refuse("hidden_act", "only silu is supported");
+  c.rope = read_phi3_rope(config, c.head_dim(), c.max_position_embeddings);
+  return c;
+}
 
 std::string name(int64_t layer, std::string_view part) {
   return "model.layers." + std::to_string(layer) + "." + std::string(part) + ".weight";
@@ -32,12 +52,12 @@ std::string name(int64_t layer, std::string_view part) {
 
 // LongRoPE has two sets of frequencies; the longer the sequence may get beyond the original context, the larger cos and sin.
 Rotary rotary_of(const Config& c) {
-  if (c.rope.short_factor.empty()) return linear_rotary(c.rotary_dim(), c.rope.theta, c.rope.factor);
+  if (c.rope.short_factor.empty()) return linear_rotary(c.rope.rotary_dim, c.rope.theta, 1.0);
   Rotary rotary;
-  rotary.dim = c.rotary_dim();
+  rotary.dim = c.rope.rotary_dim;
   rotary.inverse_frequencies = scaled_frequencies(rotary.dim, c.rope.theta, c.rope.short_factor);
   rotary.long_inverse_frequencies = scaled_frequencies(rotary.dim, c.rope.theta, c.rope.long_factor);
-  rotary.long_after = c.original_max_position_embeddings;
+  rotary.long_after = c.rope.original_max_position_embeddings;
   rotary.attention_factor = c.rope.attention_factor;
   return rotary;
 }
@@ -110,12 +130,7 @@ class Phi3 final : public Model {
         norm_(weights.take_norm("model.norm.weight", c.hidden_size, 0.0f)) {
     layers_.reserve(static_cast<size_t>(c.num_hidden_layers));
     for (int64_t i = 0; i < c.num_hidden_layers; ++i) layers_.emplace_back(c, i, weights, rotary_);
-    if (c.tie_word_embeddings) {
-      weights.skip_prefix("lm_head.");  // a copy of the embedding
-      lm_head_ = embed_tokens_;
-    } else {
-      lm_head_ = weights.take("lm_head.weight", {1, 1, c.vocab_size, c.hidden_size}, Role::head);
-    }
+    lm_head_ = c.tie_word_embeddings ? embed_tokens_ : weights.take("lm_head.weight", {1, 1, c.vocab_size, c.hidden_size}, Role::head);
     weights.expect_all_taken();
   }
 
@@ -142,4 +157,7 @@ class Phi3 final : public Model {
 };
 
 }  // namespace
+
+std::unique_ptr<Model> make_phi3(const ConfigReader& config, Weights& weights) { return std::make_unique<Phi3>(read_config(config), weights); }
+
 }  // namespace tessera

@@ -1,5 +1,8 @@
 #pragma once
 #include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/weights.h"
@@ -7,8 +10,27 @@
 
 namespace tessera {
 
+// The data types asked for; what is not set: weights as stored (float32 where bfloat16 would lose digits), bfloat16 activations, a
+// cache of the activations' type.
+struct Precision {
+  std::optional<DataType> weights, activations, cache;
+};
+
+struct LoadedModel {
+  std::unique_ptr<Model> model;
+  ModelOptions options;
+  GenerationConfig generation;
+  std::vector<std::string> notes;  // odd but harmless: for the user to see
+};
+
 // The model that a checkpoint's config.json names, with its weights packed on `device`. Throws FileError for an architecture that is not
-// here, listing those that are, and for a config or weights that do not fit each other; ResourceError when memory is short.
-std::unique_ptr<Model> load_model(Checkpoint& checkpoint, Device& device, const ModelOptions& options, const Weights::Progress& progress = {});
+// here, listing those that are, and for a config and weights that do not fit each other; ResourceError when memory is short;
+// std::invalid_argument for types that do not go together.
+LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Precision& precision, const Weights::Progress& progress = {});
+
+// The same from weights that lie elsewhere; `architecture` as in config.json's architectures ("Phi3ForCausalLM").
+std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights);
+
+ModelOptions resolve(const Precision& precision, const WeightSource& source);
 
 }  // namespace tessera

@@ -1,9 +1,12 @@
 #include "cli/run.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <iostream>
 #include <random>
+#include <sstream>
 
 #include "cli/npy.h"
 #include "cli/progress.h"
@@ -42,7 +45,7 @@ std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
 std::vector<TokenId> prompt_ids(const RunOptions& options, Session& session) {
   if (options.ids_file) return read_ids(*options.ids_file, session.model().vocab_size());
   const std::string text = options.prompt ? *options.prompt : read_file(*options.prompt_file, kMaxPromptBytes);
-  std::vector<TokenId> ids = session.tokenizer().encode(text);
+  std::vector<TokenId> ids = session.tokenizer().encode(text, {.add_special_tokens = true, .parse_special = true});
   check(!ids.empty(), "the prompt is empty: give -p at least one character");
   return ids;
 }
@@ -85,18 +88,18 @@ std::vector<float> prefill(const RunOptions& options, Session& session, Sequence
 class Printer {
  public:
   Printer(Session& session, const RunOptions& options) : print_ids_(options.print_ids), stops_(options.stop) {
-    if (!print_ids_ || !options.stop.empty()) detokenizer_.emplace(session.tokenizer());
+    if (!print_ids_ || !options.stop.empty()) detokenizer_.emplace(session.tokenizer(), DecodeOptions{.skip_special = true});
   }
 
-  // false: a stop string has come.
-  bool show(TokenId token) {
-    if (detokenizer_) {
+  // An end token's id is shown, its text is not. false: that was the last, an end token or the one that completes a stop string.
+  bool show(TokenId token, bool end) {
+    if (print_ids_) write_out((first_ ? "" : " ") + std::to_string(token));
+    first_ = false;
+    if (detokenizer_ && !end) {
       const std::string text = stops_.push(detokenizer_->push(token));
       if (!print_ids_) write_out(text);
     }
-    if (print_ids_) write_out((first_ ? "" : " ") + std::to_string(token));
-    first_ = false;
-    return !stops_.found();
+    return !end && !stops_.found();
   }
 
   void finish() {
@@ -106,8 +109,8 @@ class Printer {
 
  private:
   bool print_ids_, first_ = true;
-  text::StopStrings stops_;
-  std::optional<text::Detokenizer> detokenizer_;
+  StopStrings stops_;
+  std::optional<Detokenizer> detokenizer_;
 };
 
 void print_timing(const Session& session, double first_token, size_t prompt, double prefill, int64_t decoded, double decode, const SamplingParams& params) {
@@ -144,7 +147,7 @@ void add_run(CLI::App& app, RunOptions& options) {
 int run(const RunOptions& options) {
   const SignalWatch watch;
   Session session(options.model);
-  const GenerationConfig& config = session.checkpoint().generation();
+  const GenerationConfig& config = session.generation();
   const SamplingParams params = sampling_params(options, config);
   check_sampling(params, session.model().vocab_size());
   const auto sequence = session.cache().create();
@@ -152,7 +155,7 @@ int run(const RunOptions& options) {
   const size_t prompt = sequence->tokens.size();
   check(static_cast<int64_t>(prompt) <= session.context(), "the prompt has ", prompt, " tokens; the context ends at ", session.context());
   Printer printer(session, options);
-  Sampler sampler(params, config.eos_token_ids);
+  Sampler sampler(params, config.tokens.eos);
 
   const auto start = Clock::now();
   std::vector<float> logits = prefill(options, session, *sequence);
@@ -163,9 +166,9 @@ int run(const RunOptions& options) {
   while (made < most) {
     const TokenId token = sampler.sample(logits, sequence->tokens, prompt);
     if (made++ == 0) first_token = seconds_since(start);
-    if (std::find(config.eos_token_ids.begin(), config.eos_token_ids.end(), token) != config.eos_token_ids.end()) break;
+    const bool end = std::find(config.tokens.eos.begin(), config.tokens.eos.end(), token) != config.tokens.eos.end();
+    if (!printer.show(token, end) || made == most) break;
     sequence->tokens.push_back(token);
-    if (!printer.show(token) || made == most) break;
     SignalWatch::expect_none();
     logits = session.generator().forward(*sequence);
   }

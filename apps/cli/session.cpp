@@ -11,7 +11,6 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "core/error.h"
-#include "models/registry.h"
 
 namespace tessera {
 namespace {
@@ -39,33 +38,15 @@ CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::opti
   return command.add_option_function<std::string>(flag, [&target](const std::string& text) { target = parse_data_type(text); }, help)->type_name("TYPE");
 }
 
-// As stored: bfloat16, or float32 where bfloat16 would lose digits.
-DataType stored_precision(const WeightSource& source) {
-  const bool exact = std::all_of(source.tensors().begin(), source.tensors().end(),
-                                 [](const StoredTensor& tensor) { return !tensor.type || *tensor.type == StoredType::bfloat16; });
-  return exact ? DataType::bfloat16 : DataType::float32;
-}
-
-ModelOptions model_options(const ModelFlags& flags, Checkpoint& checkpoint) {
-  ModelOptions options;
-  options.weights = flags.weights.value_or(stored_precision(checkpoint.weights()));
-  options.activations = flags.activations.value_or(DataType::bfloat16);
-  options.cache = flags.cache.value_or(options.activations);
-  check(options.activations == DataType::float32 || options.activations == DataType::bfloat16, "--activations: ", options.activations,
-        " is not a type of activations; choose float32 or bfloat16");
-  check(options.cache != DataType::bfloat4_b, "--cache: ", options.cache, " is not a type of caches; choose float32, bfloat16 or bfloat8_b");
-  return options;
-}
-
 }  // namespace
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")->required()->type_name("MODEL");
   command.add_option("--device", flags.device, "Where to run: cpu")->type_name("NAME")->capture_default_str();
   command.add_option("-t,--threads", flags.threads, "Threads; all processors if not given")->check(CLI::Range(1, 1024));
-  add_data_type(command, "--weights", flags.weights, "float32, bfloat16, bfloat8_b or bfloat4_b; as stored if not given");
-  add_data_type(command, "--activations", flags.activations, "float32 or bfloat16 (the default)");
-  add_data_type(command, "--cache", flags.cache, "float32, bfloat16 or bfloat8_b; the activations' type if not given");
+  add_data_type(command, "--weights", flags.precision.weights, "float32, bfloat16, bfloat8_b or bfloat4_b; as stored if not given");
+  add_data_type(command, "--activations", flags.precision.activations, "float32 or bfloat16 (the default)");
+  add_data_type(command, "--cache", flags.precision.cache, "float32, bfloat16 or bfloat8_b; the activations' type if not given");
   command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   command.add_option("-b,--batch-size", flags.batch, "The longest piece of a prompt in one forward")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
 }
@@ -80,29 +61,28 @@ std::unique_ptr<Device> open_device(const std::string& name, int threads) {
 
 Session::Session(const ModelFlags& flags, int64_t sequences) : checkpoint_(Checkpoint::open(flags.model)), device_(open_device(flags.device, flags.threads)) {
   const auto start = std::chrono::steady_clock::now();
-  options_ = model_options(flags, checkpoint_);
   {
     ProgressBar bar("loading");
-    model_ = load_model(checkpoint_, *device_, options_, [&](int64_t done, int64_t total) {
+    loaded_ = load_model(checkpoint_, *device_, flags.precision, [&](int64_t done, int64_t total) {
       SignalWatch::expect_none();
       bar.show(done, total);
     });
   }
-  for (const std::string& note : checkpoint_.notes()) std::cerr << "tessera: note: " << note << '\n';
-  const int64_t longest = model_->max_position_embeddings();
+  for (const std::string& note : loaded_.notes) std::cerr << "tessera: note: " << note << '\n';
+  const int64_t longest = loaded_.model->max_position_embeddings();
   check(flags.context <= longest, "-c ", flags.context, ": the model's context ends at ", longest, " tokens");
-  const int64_t token_bytes = bytes_a_token(model_->cache_spec(), options_.cache);
+  const int64_t token_bytes = bytes_a_token(loaded_.model->cache_spec(), loaded_.options.cache);
   const int64_t fitting = token_bytes == 0 ? longest : std::max<int64_t>(available_memory() / 10 * 9 / (token_bytes * sequences), 1);
   check<ResourceError>(flags.context <= fitting, "-c ", flags.context, ": memory holds a context of ", fitting, " tokens; shorten it or use --cache bfloat8_b");
   context_ = flags.context > 0 ? flags.context : std::min(longest, fitting);
-  cache_ = std::make_unique<Cache>(*device_, model_->cache_spec(),
-                                   CacheOptions{.dtype = options_.cache, .max_tokens = context_ * sequences, .max_sequences = sequences});
-  generator_ = std::make_unique<Generator>(*model_, *device_, *cache_, flags.batch);
+  cache_ = std::make_unique<Cache>(*device_, loaded_.model->cache_spec(),
+                                   CacheOptions{.dtype = loaded_.options.cache, .max_tokens = context_ * sequences, .max_sequences = sequences});
+  generator_ = std::make_unique<Generator>(*loaded_.model, *device_, *cache_, flags.batch);
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 const Tokenizer& Session::tokenizer() {
-  if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer_path()));
+  if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer().string()));
   return *tokenizer_;
 }
 

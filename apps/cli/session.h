@@ -3,9 +3,9 @@
 #include <optional>
 #include <string>
 
-#include "checkpoint/checkpoint.h"
 #include "cpu/cpu_device.h"
 #include "generate/generator.h"
+#include "models/registry.h"
 #include "text/tokenizer.h"
 
 namespace CLI {
@@ -18,7 +18,7 @@ namespace tessera {
 struct ModelFlags {
   std::string model, device = "cpu";
   int threads = 0;                                   // 0: all processors
-  std::optional<DataType> weights, activations, cache;
+  Precision precision;
   int64_t context = 0;                               // 0: the checkpoint's own, or what memory holds
   int64_t batch = 0;                                 // 0: what the device takes
 };
@@ -33,8 +33,9 @@ class Session {
 
   Checkpoint& checkpoint() { return checkpoint_; }
   Device& device() { return *device_; }
-  const Model& model() const { return *model_; }
-  const ModelOptions& options() const { return options_; }
+  const Model& model() const { return *loaded_.model; }
+  const ModelOptions& options() const { return loaded_.options; }
+  const GenerationConfig& generation() const { return loaded_.generation; }
   Cache& cache() { return *cache_; }
   Generator& generator() { return *generator_; }
   const Tokenizer& tokenizer();  // loaded at the first call
@@ -44,8 +45,7 @@ class Session {
  private:
   Checkpoint checkpoint_;
   std::unique_ptr<Device> device_;
-  ModelOptions options_;
-  std::unique_ptr<Model> model_;
+  LoadedModel loaded_;
   std::unique_ptr<Cache> cache_;
   std::unique_ptr<Generator> generator_;
   std::optional<Tokenizer> tokenizer_;

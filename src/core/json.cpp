@@ -6,7 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <set>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -14,38 +14,80 @@
 namespace tessera {
 namespace {
 
-// Watches the parser's events and refuses duplicate keys and deep nesting before the document is built.
-class Guard {
+// Builds the document from the parser's events; refuses duplicate keys and deep nesting as soon as they appear.
+class Builder final : public Json::json_sax_t {
  public:
-  Guard(const std::string& source, int max_depth) : source_(source), max_depth_(max_depth) {}
+  Builder(Json& root, const std::string& source, int max_depth) : root_(root), source_(source), max_depth_(max_depth) {}
 
-  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
-    switch (event) {
-      case Json::parse_event_t::object_start:
-        check<FileError>(depth < max_depth_, source_, ": JSON is nested more than ", max_depth_, " levels deep");
-        keys_.emplace_back();
-        break;
-      case Json::parse_event_t::array_start:
-        check<FileError>(depth < max_depth_, source_, ": JSON is nested more than ", max_depth_, " levels deep");
-        break;
-      case Json::parse_event_t::object_end:
-        keys_.pop_back();
-        break;
-      case Json::parse_event_t::key:
-        check<FileError>(keys_.back().insert(parsed.get_ref<const std::string&>()).second, source_, ": JSON key ",
-                         printable(parsed.get_ref<const std::string&>()), " stands twice in one object");
-        break;
-      default:
-        break;
-    }
+  bool null() override { return add(Json(nullptr)); }
+  bool boolean(bool value) override { return add(Json(value)); }
+  bool number_integer(Json::number_integer_t value) override { return add(Json(value)); }
+  bool number_unsigned(Json::number_unsigned_t value) override { return add(Json(value)); }
+  bool number_float(Json::number_float_t value, const std::string&) override { return add(Json(value)); }
+  bool string(std::string& value) override { return add(Json(std::move(value))); }
+  bool binary(Json::binary_t&) override { return false; }  // no JSON text holds it
+  bool start_object(size_t) override { return open(Json::value_t::object); }
+  bool start_array(size_t) override { return open(Json::value_t::array); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+
+  bool key(std::string& name) override {
+    const auto [member, fresh] = open_.back()->get_ref<Json::object_t&>().try_emplace(std::move(name));
+    check<FileError>(fresh, source_, ": JSON key ", printable(member->first), " stands twice in one object");
+    member_ = &member->second;
     return true;
   }
 
+  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& error) override {
+    constexpr int kNumberOutOfRange = 406;
+    if (error.id == kNumberOutOfRange) fail<FileError>(source_, ": JSON number out of range at byte ", position);
+    fail<FileError>(source_, ": not valid JSON at byte ", position);
+  }
+
  private:
+  bool add(Json value) {
+    place() = std::move(value);
+    return true;
+  }
+
+  bool open(Json::value_t type) {
+    check<FileError>(open_.size() < static_cast<size_t>(max_depth_), source_, ": JSON is nested more than ", max_depth_, " levels deep");
+    Json& container = place();
+    container = Json(type);
+    open_.push_back(&container);
+    return true;
+  }
+
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  // Where the next value goes.
+  Json& place() {
+    if (open_.empty()) return root_;
+    if (open_.back()->is_object()) return *member_;
+    return open_.back()->get_ref<Json::array_t&>().emplace_back();
+  }
+
+  Json& root_;
   const std::string& source_;
   int max_depth_;
-  std::vector<std::set<std::string>> keys_;
+  std::vector<Json*> open_;
+  Json* member_ = nullptr;
 };
+
+// Empties a value from its leaves, without allocating. (nlohmann's destructor allocates for every container that isn't empty, and
+// so ends the process when memory is exhausted.)
+void dismantle(Json& json) noexcept {
+  if (auto* const object = json.get_ptr<Json::object_t*>()) {
+    for (auto& [name, value] : *object) dismantle(value);
+    object->clear();
+  } else if (auto* const array = json.get_ptr<Json::array_t*>()) {
+    for (Json& value : *array) dismantle(value);
+    array->clear();
+  }
+}
 
 struct Descriptor {
   int fd;
@@ -56,20 +98,18 @@ struct Descriptor {
 
 }  // namespace
 
-Json parse_json(std::string_view text, const std::string& source, const JsonLimits& limits) {
+JsonDocument::~JsonDocument() { dismantle(root_); }
+
+JsonDocument parse_json(std::string_view text, const std::string& source, const JsonLimits& limits) {
   check<FileError>(text.size() <= limits.max_bytes, source, ": JSON of ", text.size(), " bytes; at most ", limits.max_bytes, " are read");
   // The parser takes a NUL for the end of its input and skips a byte-order mark.
   const size_t nul = text.find('\0');
   check<FileError>(nul == std::string_view::npos, source, ": not valid JSON at byte ", nul + 1);
   check<FileError>(!text.starts_with("\xEF\xBB\xBF"), source, ": not valid JSON at byte 1: remove the byte-order mark");
-  try {
-    Guard guard(source, limits.max_depth);
-    return Json::parse(text.begin(), text.end(), std::ref(guard));
-  } catch (const Json::parse_error& error) {
-    fail<FileError>(source, ": not valid JSON at byte ", error.byte);
-  } catch (const Json::out_of_range&) {
-    fail<FileError>(source, ": JSON holds a number that is out of range");
-  }
+  JsonDocument document;
+  Builder builder(document.root_, source, limits.max_depth);
+  Json::sax_parse(text.begin(), text.end(), &builder);
+  return document;
 }
 
 std::string read_file(const std::string& path, size_t max_bytes) {
@@ -89,13 +129,19 @@ std::string read_file(const std::string& path, size_t max_bytes) {
   return bytes;
 }
 
-std::string printable(std::string_view text) {
+std::ostream& operator<<(std::ostream& out, const Printable& printable) {
   constexpr size_t kMost = 100;
-  std::string escaped = Json(text.substr(0, kMost)).dump(-1, ' ', true, Json::error_handler_t::replace);
-  if (text.size() > kMost) escaped += "...";
-  return escaped;
+  out << Json(printable.text.substr(0, kMost)).dump(-1, ' ', true, Json::error_handler_t::replace);
+  return printable.text.size() > kMost ? out << "..." : out;
 }
 
-Json read_json(const std::string& path, const JsonLimits& limits) { return parse_json(read_file(path, limits.max_bytes), path, limits); }
+bool is_there(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 || errno != ENOENT;
+}
+
+JsonDocument read_json(const std::string& path, const JsonLimits& limits) {
+  return parse_json(read_file(path, limits.max_bytes), path, limits);
+}
 
 }  // namespace tessera

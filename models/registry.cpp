@@ -1,0 +1,73 @@
+#include "models/registry.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/error.h"
+#include "models/gemma3.h"
+#include "models/phi3.h"
+
+namespace tessera {
+namespace {
+
+struct Architecture {
+  std::string_view name, model_type;
+  bool tied;  // tie_word_embeddings when config.json does not say
+  std::unique_ptr<Model> (*make)(const ConfigReader& config, Weights& weights);
+};
+
+constexpr std::array kArchitectures{
+    Architecture{"Gemma3ForCausalLM", "gemma3_text", true, make_gemma3},
+    Architecture{"Gemma3ForConditionalGeneration", "gemma3", true, make_gemma3},
+    Architecture{"Phi3ForCausalLM", "phi3", false, make_phi3},
+};
+
+const Architecture& find(const std::string& name, const std::string& model_type) {
+  for (const Architecture& architecture : kArchitectures)
+    if (name.empty() ? architecture.model_type == model_type : architecture.name == name) return architecture;
+  std::string known;
+  for (const Architecture& architecture : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(architecture.name);
+  fail<FileError>("config.json: architecture ", printable(name.empty() ? model_type : name), " is not supported; these are: ", known);
+}
+
+// The class's own end, begin and padding ids (Gemma3TextConfig, Phi3Config).
+SpecialTokens class_tokens(const Architecture& architecture) {
+  if (architecture.make == make_phi3) return {.eos = {32000}, .bos = 1, .pad = 32000};
+  return {.eos = {1}, .bos = 2, .pad = 0};
+}
+
+}  // namespace
+
+ModelOptions resolve(const Precision& precision, const WeightSource& source) {
+  const bool exact = std::all_of(source.tensors().begin(), source.tensors().end(),
+                                 [](const StoredTensor& tensor) { return !tensor.type || *tensor.type == StoredType::bfloat16; });
+  ModelOptions options;
+  options.weights = precision.weights.value_or(exact ? DataType::bfloat16 : DataType::float32);
+  options.activations = precision.activations.value_or(DataType::bfloat16);
+  options.cache = precision.cache.value_or(options.activations);
+  check(options.activations == DataType::float32 || options.activations == DataType::bfloat16, "activations: ", options.activations,
+        " is not a type of activations; choose float32 or bfloat16");
+  check(options.cache != DataType::bfloat4_b, "cache: ", options.cache, " is not a type of caches; choose float32, bfloat16 or bfloat8_b");
+  return options;
+}
+
+std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights) {
+  return find(architecture, "").make(config, weights);
+}
+
+LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Precision& precision, const Weights::Progress& progress) {
+  const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
+  const ConfigReader config = checkpoint.config();
+  const bool tied = config.boolean("tie_word_embeddings", architecture.tied);
+  const std::unique_ptr<WeightSource> source = checkpoint.weights(tied ? Head::tied : Head::own);
+  LoadedModel loaded;
+  loaded.options = resolve(precision, *source);
+  Weights weights(*source, device, loaded.options, progress);
+  loaded.model = architecture.make(config, weights);
+  loaded.generation = checkpoint.generation_config(class_tokens(architecture), loaded.model->vocab_size());
+  loaded.notes = source->notes();
+  loaded.notes.insert(loaded.notes.end(), weights.notes().begin(), weights.notes().end());
+  return loaded;
+}
+
+}  // namespace tessera

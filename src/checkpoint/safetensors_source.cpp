@@ -1,0 +1,180 @@
+#include "checkpoint/safetensors_source.h"
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "checkpoint/safetensors.h"
+#include "checkpoint/shard_index.h"
+#include "core/error.h"
+#include "core/json.h"
+
+namespace tessera {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::string_view kSingleFile = "model.safetensors";
+constexpr std::string_view kIndexFile = "model.safetensors.index.json";
+
+std::optional<StoredType> stored_type(std::string_view dtype) {
+  if (dtype == "F32") return StoredType::float32;
+  if (dtype == "F16") return StoredType::float16;
+  if (dtype == "BF16") return StoredType::bfloat16;
+  return std::nullopt;
+}
+
+// The directory's file names that end so, sorted. (Not std::filesystem's iterator: it ends the process when memory is exhausted.)
+std::vector<std::string> files_ending(const fs::path& directory, std::string_view ending) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(directory.c_str()), ::closedir);
+  std::vector<std::string> names;
+  if (open == nullptr) return names;
+  while (const dirent* const entry = ::readdir(open.get())) {
+    if (std::string_view(entry->d_name).ends_with(ending)) names.emplace_back(entry->d_name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+[[noreturn]] void refuse_without_safetensors(const fs::path& directory) {
+  for (const std::string_view ending : {".bin", ".pt", ".pth", ".pkl"}) {
+    const std::vector<std::string> pickles = files_ending(directory, ending);
+    if (pickles.empty()) continue;
+    fail<FileError>(
+        directory.string(), ": has no ", kSingleFile, ", only ", printable(pickles.front()),
+        ": pickle is not supported, because reading one runs code from it; convert the checkpoint with save_pretrained of transformers, "
+        "or take a revision that has safetensors");
+  }
+  fail<FileError>(directory.string(), ": has neither ", kSingleFile, " nor ", kIndexFile, ": is the download complete?");
+}
+
+}  // namespace
+
+struct SafetensorsSource::Found {
+  SafetensorsTensor tensor;
+  size_t file;
+};
+
+SafetensorsSource::SafetensorsSource(const fs::path& directory, Head head) {
+  if (is_there(directory / kSingleFile)) {
+    set_tensors(open_file((directory / kSingleFile).string()));
+  } else if (is_there(directory / kIndexFile)) {
+    set_tensors(open_shards(directory));
+  } else {
+    refuse_without_safetensors(directory);
+  }
+  if (head == Head::tied) drop_tied_head();
+}
+
+std::vector<SafetensorsSource::Found> SafetensorsSource::open_file(const std::string& path) {
+  files_.push_back(std::make_unique<MappedFile>(path));
+  const MappedFile& file = *files_.back();
+  std::vector<Found> found;
+  for (SafetensorsTensor& tensor : parse_safetensors(file.bytes(), path)) found.push_back({std::move(tensor), files_.size() - 1});
+  file.expect_unchanged();
+  return found;
+}
+
+std::vector<SafetensorsSource::Found> SafetensorsSource::open_shards(const fs::path& directory) {
+  const std::string index_path = (directory / kIndexFile).string();
+  const ShardIndex index = parse_shard_index(read_file(index_path, kMostIndexBytes), index_path);
+  std::vector<Found> all;
+  for (const std::string& shard : index.shards) {
+    check<FileError>(is_there(directory / shard), index_path, ": weight_map names ", printable(shard),
+                     ", which is not there: is the download complete?");
+    std::vector<Found> found = open_file((directory / shard).string());
+    all.insert(all.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
+  }
+  std::sort(all.begin(), all.end(), [](const Found& a, const Found& b) { return a.tensor.name < b.tensor.name; });
+  const auto twice =
+      std::adjacent_find(all.begin(), all.end(), [](const Found& a, const Found& b) { return a.tensor.name == b.tensor.name; });
+  if (twice != all.end()) {
+    fail<FileError>(files_[twice->file]->path(), ": tensor ", printable(twice->tensor.name), " is also in ",
+                    printable(index.shards[std::next(twice)->file]));
+  }
+  auto at = all.begin();
+  for (const ShardIndex::Entry& entry : index.entries) {
+    at =
+        std::lower_bound(at, all.end(), entry.tensor, [](const Found& found, const std::string& name) { return found.tensor.name < name; });
+    if (at != all.end() && at->tensor.name == entry.tensor && at->file == entry.shard) continue;
+    const bool elsewhere = at != all.end() && at->tensor.name == entry.tensor;
+    fail<FileError>(index_path, ": weight_map says that tensor ", printable(entry.tensor), " is in ", printable(index.shards[entry.shard]),
+                    ", but it is ", elsewhere ? message("in ", printable(index.shards[at->file])) : "not there");
+  }
+  if (all.size() > index.entries.size())
+    notes_.push_back(message(index_path, ": ", all.size() - index.entries.size(), " tensors of the shards are not listed in weight_map"));
+  for (const std::string& name : files_ending(directory, ".safetensors")) {
+    if (!std::binary_search(index.shards.begin(), index.shards.end(), name))
+      notes_.push_back(message(index_path, ": does not name ", printable(name), ", which was ignored"));
+  }
+  uint64_t bytes = 0;
+  for (const Found& found : all) bytes += found.tensor.end - found.tensor.begin;
+  if (index.total_size && *index.total_size != bytes)
+    notes_.push_back(message(index_path, ": total_size is ", *index.total_size, " but the shards hold ", bytes, " bytes"));
+  return all;
+}
+
+void SafetensorsSource::set_tensors(std::vector<Found> found) {
+  std::vector<std::pair<std::string, size_t>> names;
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (auto name = canonical_name(found[i].tensor.name)) names.emplace_back(std::move(*name), i);
+  }
+  std::sort(names.begin(), names.end());
+  tensors_.reserve(names.size());
+  places_.reserve(names.size());
+  for (auto& [name, i] : names) {
+    SafetensorsTensor& tensor = found[i].tensor;
+    check<FileError>(tensors_.empty() || tensors_.back().name != name, files_[found[i].file]->path(), ": tensor ", printable(tensor.name),
+                     ": another tensor is also known as ", printable(name));
+    tensors_.push_back(
+        {std::move(name), stored_type(tensor.dtype), std::string(tensor.dtype), std::move(tensor.shape), tensor.end - tensor.begin});
+    places_.push_back({found[i].file, tensor.begin, tensor.end});
+  }
+}
+
+// transformers ties only what is equal (modeling_utils.py, tie_weights); such a checkpoint's config.json is wrong.
+void SafetensorsSource::drop_tied_head() {
+  constexpr std::string_view kHead = "lm_head.weight", kEmbedding = "model.embed_tokens.weight";
+  const StoredTensor* const head = find(kHead);
+  const StoredTensor* const embedding = find(kEmbedding);
+  if (head == nullptr || embedding == nullptr) return;
+  bool equal = head->dtype == embedding->dtype && head->shape == embedding->shape;
+  if (equal) {
+    equal = std::memcmp(lend(kHead).data(), lend(kEmbedding).data(), head->bytes) == 0;
+    release(kHead);
+    release(kEmbedding);
+  }
+  check<FileError>(equal, files_[place(kHead).file]->path(), ": ", kHead, " differs from ", kEmbedding,
+                   " although config.json ties them: set tie_word_embeddings to false there");
+  const auto position = head - tensors_.data();
+  tensors_.erase(tensors_.begin() + position);
+  places_.erase(places_.begin() + position);
+}
+
+const SafetensorsSource::Place& SafetensorsSource::place(std::string_view name) const {
+  const StoredTensor* const tensor = find(name);
+  check(tensor != nullptr, "the checkpoint has no tensor ", printable(name));
+  return places_[static_cast<size_t>(tensor - tensors_.data())];
+}
+
+std::span<const std::byte> SafetensorsSource::lend(std::string_view name) {
+  const Place& at = place(name);
+  const MappedFile& file = *files_[at.file];
+  file.expect_unchanged();
+  const std::span<const std::byte> in_file = file.bytes().subspan(at.begin, at.end - at.begin);
+  const std::optional<StoredType> type = find(name)->type;
+  if (!type || at.begin % static_cast<uint64_t>(bytes_of(*type)) == 0) return in_file;
+  return copies_.insert_or_assign(std::string(name), std::vector<std::byte>(in_file.begin(), in_file.end())).first->second;
+}
+
+void SafetensorsSource::release(std::string_view name) {
+  const Place& at = place(name);
+  const MappedFile& file = *files_[at.file];
+  if (const auto copy = copies_.find(name); copy != copies_.end()) copies_.erase(copy);
+  file.release(file.bytes().subspan(at.begin, at.end - at.begin));
+  file.expect_unchanged();
+}
+
+}  // namespace tessera

@@ -1,0 +1,45 @@
+#pragma once
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "checkpoint/mapped_file.h"
+#include "checkpoint/weight_source.h"
+
+namespace tessera {
+
+// Whether the model has a head of its own, or uses its embedding (tie_word_embeddings).
+enum class Head { own, tied };
+
+// The weights of a directory as Hugging Face writes it: model.safetensors, or else model.safetensors.index.json and the shards that it
+// names. Everything is mapped and validated at once; the data are read when they are lent (MappedFile states what holds when another
+// process changes a file). For Head::tied an lm_head.weight equal to the embedding is dropped.
+class SafetensorsSource final : public WeightSource {
+ public:
+  // Throws FileError: no such files, only pickles (never read), a file that isn't what its format says, an index and shards
+  // that contradict each other, two tensors of one canonical name, a tied head that differs from the embedding.
+  SafetensorsSource(const std::filesystem::path& directory, Head head);
+
+  std::span<const std::byte> lend(std::string_view name) override;
+  void release(std::string_view name) override;
+
+ private:
+  struct Place {
+    size_t file;
+    uint64_t begin, end;
+  };
+  struct Found;
+
+  std::vector<Found> open_file(const std::string& path);
+  std::vector<Found> open_shards(const std::filesystem::path& directory);
+  void set_tensors(std::vector<Found> found);
+  void drop_tied_head();
+  const Place& place(std::string_view name) const;
+
+  std::vector<std::unique_ptr<MappedFile>> files_;
+  std::vector<Place> places_;                                          // of tensors_
+  std::map<std::string, std::vector<std::byte>, std::less<>> copies_;  // of lent tensors that stand misaligned in their file
+};
+
+}  // namespace tessera

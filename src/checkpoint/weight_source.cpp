@@ -1,0 +1,59 @@
+#include "checkpoint/weight_source.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+namespace tessera {
+namespace {
+
+constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kPrefixes = {{
+    {"language_model.model.", "model."},
+    {"language_model.lm_head.", "lm_head."},
+    {"model.language_model.", "model."},
+    {"model.vision_tower.", "vision_tower."},
+    {"model.multi_modal_projector.", "multi_modal_projector."},
+}};
+
+// Whether no element has all bits of `exponent` set: those are the infinities and NaNs of an IEEE format.
+template <class Bits>
+bool no_element_has(std::span<const std::byte> bytes, Bits exponent) {
+  bool found = false;
+  for (size_t i = 0; i + sizeof(Bits) <= bytes.size(); i += sizeof(Bits)) {
+    Bits element;
+    std::memcpy(&element, bytes.data() + i, sizeof(Bits));
+    found |= (element & exponent) == exponent;
+  }
+  return !found;
+}
+
+}  // namespace
+
+const StoredTensor* WeightSource::find(std::string_view name) const {
+  const auto found = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                                      [](const StoredTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
+  return found != tensors_.end() && found->name == name ? &*found : nullptr;
+}
+
+std::optional<std::string> canonical_name(std::string_view stored) {
+  if (stored.ends_with("rotary_emb.inv_freq")) return std::nullopt;
+  for (const auto& [prefix, canonical] : kPrefixes) {
+    if (stored.starts_with(prefix)) return std::string(canonical) += stored.substr(prefix.size());
+  }
+  return std::string(stored);
+}
+
+bool all_finite(std::span<const std::byte> bytes, StoredType type) {
+  switch (type) {
+    case StoredType::float32:
+      return no_element_has<uint32_t>(bytes, 0x7F800000u);
+    case StoredType::bfloat16:
+      return no_element_has<uint16_t>(bytes, 0x7F80u);
+    case StoredType::float16:
+      return no_element_has<uint16_t>(bytes, 0x7C00u);
+  }
+  return false;
+}
+
+}  // namespace tessera

@@ -1,0 +1,46 @@
+#include "allocations.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+namespace {
+
+std::atomic<size_t> largest_allocation{0};
+std::atomic<size_t> allocations{0};
+std::atomic<size_t> failing_from{0};
+
+void* allocate(size_t bytes) {
+  const size_t number = ++allocations;
+  if (failing_from != 0 && number >= failing_from) throw std::bad_alloc();
+  largest_allocation = std::max(largest_allocation.load(), bytes);
+  void* const memory = std::malloc(std::max<size_t>(bytes, 1));
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(size_t bytes) { return allocate(bytes); }
+void* operator new[](size_t bytes) { return allocate(bytes); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+
+namespace tessera::testing {
+
+AllocationWatch::AllocationWatch(size_t first_failing) {
+  largest_allocation = 0;
+  allocations = 0;
+  failing_from = first_failing;
+}
+
+AllocationWatch::~AllocationWatch() { failing_from = 0; }
+
+size_t AllocationWatch::largest() const { return largest_allocation; }
+
+size_t AllocationWatch::count() const { return allocations; }
+
+}  // namespace tessera::testing
