@@ -42,8 +42,7 @@ bool Generator::compose(std::span<Request> requests) {
     if (request.error || pending == 0 || room == 0) continue;
     int64_t count = std::min({chunk_, pending, room});
     const int64_t first_wanted = known(sequence) - request.logit_rows;  // the position from which on logits are wanted
-    const int64_t rows_left = limits_.max_logit_rows - logit_rows;
-    if (position + count - first_wanted > rows_left) count = std::max<int64_t>(first_wanted - position, 0) + rows_left;
+    count = std::min(count, std::max<int64_t>(first_wanted - position, 0) + limits_.max_logit_rows - logit_rows);
     if (count < pending && count > limits_.chunk_alignment) count -= count % limits_.chunk_alignment;
     if (count == 0) continue;
     try {
