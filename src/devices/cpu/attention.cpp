@@ -47,7 +47,7 @@ struct Softmax {
 };
 
 struct Worker {
-  std::vector<uint32_t> q, p, page, pairs;
+  std::vector<uint32_t> q, p, pairs, page;
   std::vector<float> scores, running, next;
   std::vector<int32_t> begin, end;
 };
@@ -144,6 +144,7 @@ void Call::prepare(Worker& worker) const {
   worker.q.resize(static_cast<size_t>(kBlockRows * q_.width));
   worker.p.resize(static_cast<size_t>(kBlockRows * kRangeTokens));
   worker.scores.resize(static_cast<size_t>(kBlockRows * kRangeTokens));
+  worker.pairs.resize(static_cast<size_t>(kPageTokens / 2 * q_.width));
   worker.page.resize(static_cast<size_t>(kPageTokens * q_.width));
   worker.running.resize(result_floats());
   worker.next.resize(result_floats());
@@ -189,6 +190,10 @@ void Call::load_queries(const Block& block, Worker& worker) const {
 // Keys or values of one page as the kernels' words: where they lie, or unpacked into the worker's scratch.
 const uint32_t* Call::words(const std::byte* part, bool keys, Worker& worker) const {
   const auto* stored = reinterpret_cast<const uint32_t*>(part);
+  if (cache_.type() == DataType::bfloat8_b) {
+    (keys ? kernels_.unpack_keys : kernels_.unpack_values)(reinterpret_cast<const uint8_t*>(part), q_.width, worker.pairs.data());
+    stored = worker.pairs.data();
+  }
   if (pairs_ || cache_.type() == DataType::float32) return stored;
   kernels_.widen(stored, keys ? q_.width / 2 : kPageTokens / 2, keys ? kPageTokens : q_.width, reinterpret_cast<float*>(worker.page.data()));
   return worker.page.data();

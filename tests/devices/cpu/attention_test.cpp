@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "core/block_float.h"
 #include "core/error.h"
 
 namespace tessera::cpu {
@@ -164,8 +165,8 @@ struct Types {
   DataType activations, cache;
 };
 
-constexpr DataType kF32 = DataType::float32, kBf16 = DataType::bfloat16;
-constexpr Types kTypes[] = {{kF32, kF32}, {kBf16, kBf16}, {kF32, kBf16}, {kBf16, kF32}};
+constexpr DataType kF32 = DataType::float32, kBf16 = DataType::bfloat16, kBf8 = DataType::bfloat8_b;
+constexpr Types kTypes[] = {{kF32, kF32}, {kBf16, kBf16}, {kBf16, kBf8}, {kF32, kBf16}, {kF32, kBf8}, {kBf16, kF32}};
 
 struct Case {
   Isa isa;
@@ -223,11 +224,28 @@ struct Expected {
   std::vector<double> out, bound;
 };
 
-Expected expected(const Case& c, const Tokens& tokens, int64_t position, int64_t head) {
+// As the cache holds them.
+Numbers rounded(const Numbers& x, DataType cache_type) {
+  Numbers y(kF32, x.tokens, x.heads, x.width);
+  for (int64_t t = 0; t < x.tokens; ++t)
+    for (int64_t h = 0; h < x.heads; ++h)
+      for (int64_t i = 0; i < x.width; i += 16) {
+        std::array<float, 16> values{};
+        std::array<uint8_t, 16> codes;
+        const int64_t count = std::min<int64_t>(16, x.width - i);
+        for (int64_t j = 0; j < count; ++j) values[static_cast<size_t>(j)] = x.get(t, h, i + j);
+        const uint8_t exponent = encode_block(kBf8, values, codes);
+        for (int64_t j = 0; j < count; ++j) {
+          const float value = values[static_cast<size_t>(j)];
+          const float in_block = exponent < 7 ? 0 : decode_block(kBf8, exponent, codes[static_cast<size_t>(j)]);
+          y.set(t, h, i + j, cache_type == kBf8 ? in_block : cache_type == kBf16 ? round_to_bfloat16(value) : value);
+        }
+      }
+  return y;
+}
+
+Expected expected(const Case& c, const Tokens& tokens, const Numbers& k, const Numbers& v, int64_t position, int64_t head) {
   const int64_t width = tokens.q.width, kv_head = head / (tokens.q.heads / tokens.k.heads);
-  const auto stored = [&](const Numbers& x, int64_t token, int64_t i) {
-    return c.types.cache == kBf16 ? round_to_bfloat16(x.get(token, kv_head, i)) : x.get(token, kv_head, i);
-  };
   const int64_t first = c.window ? std::max<int64_t>(0, position - *c.window + 1) : 0;
   constexpr double u = 0x1p-24;
   std::vector<double> score;
@@ -235,7 +253,7 @@ Expected expected(const Case& c, const Tokens& tokens, int64_t position, int64_t
   for (int64_t key = first; key <= position; ++key) {
     double s = 0, size = 0;
     for (int64_t i = 0; i < width; ++i) {
-      const double product = static_cast<double>(tokens.q.get(position, head, i)) * stored(tokens.k, key, i);
+      const double product = static_cast<double>(tokens.q.get(position, head, i)) * k.get(key, kv_head, i);
       s += product, size += std::abs(product);
     }
     const double scale = Feeder::scale(width);
@@ -250,8 +268,8 @@ Expected expected(const Case& c, const Tokens& tokens, int64_t position, int64_t
     const double p = std::exp(score[static_cast<size_t>(key - first)] - top);
     sum += p;
     for (int64_t i = 0; i < width; ++i) {
-      e.out[static_cast<size_t>(i)] += p * stored(tokens.v, key, i);
-      size[static_cast<size_t>(i)] += p * std::abs(stored(tokens.v, key, i));
+      e.out[static_cast<size_t>(i)] += p * v.get(key, kv_head, i);
+      size[static_cast<size_t>(i)] += p * std::abs(v.get(key, kv_head, i));
     }
   }
   const bool pairs = c.types.activations == kBf16 && c.types.cache != kF32;
@@ -267,9 +285,10 @@ Expected expected(const Case& c, const Tokens& tokens, int64_t position, int64_t
 
 void expect_close(const Case& c, const Fed& fed) {
   const Tokens& tokens = *fed.tokens;
+  const Numbers k = rounded(tokens.k, c.types.cache), v = rounded(tokens.v, c.types.cache);
   for (int64_t position = 0; position < tokens.q.tokens; position += position < 40 || position > tokens.q.tokens - 40 ? 1 : 7)
     for (int64_t head = 0; head < tokens.q.heads; ++head) {
-      const Expected want = expected(c, tokens, position, head);
+      const Expected want = expected(c, tokens, k, v, position, head);
       for (int64_t i = 0; i < tokens.q.width; ++i)
         ASSERT_NEAR(fed.out.get(position, head, i), want.out[static_cast<size_t>(i)], want.bound[static_cast<size_t>(i)])
             << "position " << position << " head " << head << " of " << tokens.q.heads << " number " << i << " of " << tokens.q.width;

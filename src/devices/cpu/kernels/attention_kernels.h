@@ -42,6 +42,9 @@ struct AttentionKernels {
   void (*merge)(float* max, float* sum, float* acc, float next_max, float next_sum, const float* next_acc, int64_t n);
   void (*finish_float32)(const float* acc, float sum, int64_t n, float* out);
   void (*finish_bfloat16)(const float* acc, float sum, int64_t n, uint16_t* out);
+  // bfloat8_b keys and values of one page to pairs of bfloat16, exactly.
+  void (*unpack_keys)(const uint8_t* page, int64_t head_dim, uint32_t* pairs);
+  void (*unpack_values)(const uint8_t* page, int64_t head_dim, uint32_t* pairs);
   // Pairs [rows][width] to float32 [rows][2][width].
   void (*widen)(const uint32_t* pairs, int64_t rows, int64_t width, float* out);
 };

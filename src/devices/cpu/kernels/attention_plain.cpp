@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/block_float.h"
 #include "core/data_type.h"
 #include "cpu/kernels/attention_kernels.h"
 
@@ -89,6 +90,25 @@ void finish_bfloat16(const float* acc, float sum, int64_t n, uint16_t* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = to_bfloat16(acc[i] / sum).bits;
 }
 
+uint32_t decode(uint8_t exponent, uint8_t code) { return to_bfloat16(decode_block(DataType::bfloat8_b, exponent, code)).bits; }
+
+void unpack_keys(const uint8_t* page, int64_t head_dim, uint32_t* pairs) {
+  const uint8_t* exponents = page + kPageTokens * head_dim;
+  for (int64_t i = 0; i < head_dim / 2 * kPageTokens; ++i) {
+    const uint8_t exponent = exponents[i / kPageTokens / 8 * kPageTokens + i % kPageTokens];
+    pairs[i] = decode(exponent, page[2 * i]) | decode(exponent, page[2 * i + 1]) << 16;
+  }
+}
+
+void unpack_values(const uint8_t* page, int64_t head_dim, uint32_t* pairs) {
+  const uint8_t* exponents = page + kPageTokens * head_dim;
+  const int64_t blocks = (head_dim + 15) / 16;
+  for (int64_t i = 0; i < kPageTokens / 2 * head_dim; ++i) {
+    const uint8_t* exponent = exponents + (i / head_dim * blocks + i % head_dim / 16) * 2;
+    pairs[i] = decode(exponent[0], page[2 * i]) | decode(exponent[1], page[2 * i + 1]) << 16;
+  }
+}
+
 void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t i = 0; i < width; ++i) {
@@ -102,6 +122,7 @@ constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>, set
 
 }  // namespace
 
-constinit const AttentionKernels kAttentionPlain{kRange<Float32>, kRange<Bfloat16>, merge, finish_float32, finish_bfloat16, widen};
+constinit const AttentionKernels kAttentionPlain{kRange<Float32>, kRange<Bfloat16>, merge,         finish_float32,
+                                                 finish_bfloat16, unpack_keys,      unpack_values, widen};
 
 }  // namespace tessera::cpu

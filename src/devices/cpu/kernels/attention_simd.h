@@ -168,6 +168,42 @@ void finish(const float* acc, float sum_of_p, int64_t n, T* out) {
   for_lanes(n, [&](int64_t i, auto lanes) { store(out + i, mul(load(acc + i, lanes), factor), lanes); });
 }
 
+// What a code's exponent lacks to 255, at a bfloat16's place in the low half of a word.
+inline uint32_t excess(uint8_t exponent) { return (255u - exponent) << 7; }
+
+void unpack_keys(const uint8_t* page, int64_t head_dim, uint32_t* pairs) {
+  const uint8_t* exponents = page + kPageTokens * head_dim;
+  alignas(64) uint32_t of_keys[kTokens];
+  for (int64_t d = 0; d < head_dim / 2; ++d) {
+    if (d % 8 == 0)
+      for (int key = 0; key < kTokens; ++key) of_keys[key] = excess(exponents[d / 8 * kTokens + key]) * 0x10001u;
+    unpack_line(page + d * 2 * kTokens, of_keys, pairs + d * kTokens);
+  }
+}
+
+void unpack_values(const uint8_t* page, int64_t head_dim, uint32_t* pairs) {
+  const uint8_t* exponents = page + kPageTokens * head_dim;
+  for (int pair = 0; pair < kTokens / 2; ++pair, page += 2 * head_dim, pairs += head_dim)
+    for (int64_t dim = 0; dim < head_dim; dim += 32) {
+      alignas(64) uint32_t of_dims[32];
+      for (int i = 0; i < 32; i += 16, exponents += 2) {
+        const bool there = dim + i < head_dim;
+        const uint32_t both = there ? excess(exponents[0]) | excess(exponents[1]) << 16 : 0;
+        for (int j = 0; j < 16; ++j) of_dims[i + j] = both;
+        if (!there) exponents -= 2;
+      }
+      if (head_dim - dim >= 32) {
+        unpack_line(page + 2 * dim, of_dims, pairs + dim);
+        continue;
+      }
+      uint8_t codes[64] = {};
+      uint32_t words[32];
+      for (int64_t i = 0; i < 2 * (head_dim - dim); ++i) codes[i] = page[2 * dim + i];
+      unpack_line(codes, of_dims, words);
+      for (int64_t i = 0; i < head_dim - dim; ++i) pairs[dim + i] = words[i];
+    }
+}
+
 void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
   for (int64_t row = 0; row < rows; ++row)
     for_lanes(width, [&](int64_t i, auto lanes) {
@@ -180,7 +216,8 @@ void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
 template <class Path>
 constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>, settle<Path>};
 
-constexpr AttentionKernels kAttentionTable{kRange<Float32>, kRange<Bfloat16>, merge, finish<float>, finish<uint16_t>, widen};
+constexpr AttentionKernels kAttentionTable{kRange<Float32>,  kRange<Bfloat16>, merge,         finish<float>,
+                                           finish<uint16_t>, unpack_keys,      unpack_values, widen};
 
 }  // namespace
 }  // namespace tessera::cpu
