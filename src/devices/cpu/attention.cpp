@@ -234,7 +234,6 @@ void Call::attend_range(const Block& block, int64_t range, Worker& worker, const
   std::fill_n(result.acc, block.rows * stride_, 0.0f);
   for (int64_t i = task.first_page; i < task.last_page; ++i)
     range_kernels_.accumulate(task, i, words(cache_.values(layer_, page(i), block.kv_head), false, worker));
-  range_kernels_.settle(result.acc, block.rows * stride_);
 }
 
 void Call::merge(const Block& block, int64_t range, const Softmax& running, const Softmax& next) const {

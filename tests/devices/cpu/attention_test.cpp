@@ -219,6 +219,22 @@ TEST_P(Attending, gives_the_same_bits_for_any_chunks_neighbours_and_threads) {
   }
 }
 
+TEST_P(Attending, gives_the_same_bits_when_sums_vanish) {
+  const Heads heads{2, 1, 32};
+  Tokens tokens(GetParam().types.activations, heads, 80, 3);
+  for (int64_t t = 0; t < 80; ++t)
+    for (int64_t i = 0; i < 32; ++i) tokens.v.set(t, 0, i, tokens.v.get(t, 0, i) * 3e-38f);
+  Feeder reference_feeder = feeder(1, heads);
+  Fed reference(tokens, reference_feeder.free_pages);
+  reference_feeder.feed_all(reference, 80);
+  for (int64_t chunk : {1, 31}) {
+    Feeder f = feeder(2, heads);
+    Fed fed(tokens, f.free_pages);
+    f.feed_all(fed, chunk);
+    EXPECT_EQ(fed.out.bytes, reference.out.bytes) << "chunks of " << chunk;
+  }
+}
+
 // What float64 makes of the same numbers, for one row and head, and how far float32 arithmetic may be from it.
 struct Expected {
   std::vector<double> out, bound;
@@ -295,24 +311,24 @@ void expect_close(const Case& c, const Fed& fed) {
     }
 }
 
-TEST_P(Attending, matches_a_float64_loop) {
-  for (Heads heads : {Heads{2, 1, 64}, {1, 1, 96}, {3, 3, 128}, {2, 1, 256}, {4, 4, 8}, {6, 2, 48}, {5, 1, 34}, {2, 2, 2}})
-    for (int64_t count : {1, 31, 32, 33, 255}) {
-      const Tokens tokens(GetParam().types.activations, heads, count, 7);
-      Feeder f = feeder(2, heads);
-      Fed fed(tokens, f.free_pages);
-      f.feed_all(fed, 100);
-      expect_close(GetParam(), fed);
-      if (HasFatalFailure()) return;
-    }
-}
-
-TEST_P(Attending, matches_a_float64_loop_past_its_first_range) {
-  for (Heads heads : {Heads{4, 1, 64}, {33, 1, 16}}) {
-    const Tokens tokens(GetParam().types.activations, heads, 600, 8);
+TEST_P(Attending, matches_a_float64_loop_at_every_length) {
+  for (int64_t count : {1, 31, 32, 33, 255, 600}) {
+    const Heads heads{4, 2, 32};
+    const Tokens tokens(GetParam().types.activations, heads, count, 7);
     Feeder f = feeder(2, heads);
     Fed fed(tokens, f.free_pages);
     f.feed_all(fed, 300);
+    expect_close(GetParam(), fed);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(Attending, matches_a_float64_loop_for_every_shape_of_heads) {
+  for (Heads heads : {Heads{2, 1, 64}, {1, 1, 96}, {3, 3, 128}, {2, 1, 256}, {4, 4, 8}, {6, 2, 48}, {5, 1, 34}, {2, 2, 2}, {33, 1, 16}}) {
+    const Tokens tokens(GetParam().types.activations, heads, 70, 8);
+    Feeder f = feeder(2, heads);
+    Fed fed(tokens, f.free_pages);
+    f.feed_all(fed, 40);
     expect_close(GetParam(), fed);
     if (HasFatalFailure()) return;
   }
@@ -366,6 +382,44 @@ TEST_P(Attending, recomputes_and_overwrites_to_the_same_bits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(attention, Attending, testing::ValuesIn(every_case()), [](const auto& c) { return case_name(c.param); });
+
+class EveryIsa : public testing::TestWithParam<Isa> {};
+
+const AttentionKernels& kernels(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return kAttentionAvx512;
+  if (isa == Isa::avx2) return kAttentionAvx2;
+#endif
+  return kAttentionPlain;
+}
+
+TEST_P(EveryIsa, unpacks_every_code_under_every_exponent_exactly) {
+  for (int64_t head_dim : {16, 64, 80}) {
+    const auto size = static_cast<size_t>(kPageTokens * head_dim), blocks = static_cast<size_t>(head_dim / 16);
+    std::vector<uint8_t> page(size + 32 * blocks);
+    std::vector<uint32_t> pairs(size / 2);
+    std::mt19937 random(1);
+    for (int trial = 0; trial < 100; ++trial) {
+      for (uint8_t& byte : page) byte = static_cast<uint8_t>(random());
+      for (size_t i = size; i < page.size(); ++i) page[i] = std::max<uint8_t>(page[i], 7);
+      const auto expect = [&](size_t word, size_t half, uint8_t exponent) {
+        const uint8_t code = page[2 * word + half];
+        const float got = std::bit_cast<float>(half ? pairs[word] & 0xFFFF0000u : pairs[word] << 16), want = decode_block(kBf8, exponent, code);
+        ASSERT_TRUE(std::isnan(want) ? std::isnan(got) : got == want) << int{exponent} << " " << int{code} << " " << got;
+      };
+      for (size_t i = 0; i < size; ++i) page[i] = page[i] & 0x7F ? page[i] : uint8_t{0};  // zeros have no sign
+      kernels(GetParam()).unpack_keys(page.data(), head_dim, pairs.data());
+      for (size_t word = 0; word < pairs.size(); ++word)
+        for (size_t half : {0, 1}) expect(word, half, page[size + word / 32 / 8 * 32 + word % 32]);
+      kernels(GetParam()).unpack_values(page.data(), head_dim, pairs.data());
+      const auto width = static_cast<size_t>(head_dim);
+      for (size_t word = 0; word < pairs.size(); ++word)
+        for (size_t half : {0, 1}) expect(word, half, page[size + (word / width * blocks + word % width / 16) * 2 + half]);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(attention, EveryIsa, testing::ValuesIn(supported_isas()), [](const auto& isa) { return std::string(name(isa.param)); });
 
 TEST(attention, refuses_what_does_not_fit) {
   Feeder f(Isa::plain, 1, kF32, {4, 2, 16}, std::nullopt);

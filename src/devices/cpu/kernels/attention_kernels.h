@@ -32,8 +32,6 @@ struct RangeKernels {
   void (*softmax)(const KeyRange& range);
   // acc += p v over the keys of a page, in order; a key not seen adds nothing, even if it is NaN.
   void (*accumulate)(const KeyRange& range, int64_t page, const uint32_t* values);
-  // Makes exact zeros of what skipped and done pages could leave different.
-  void (*settle)(float* acc, int64_t n);
 };
 
 struct AttentionKernels {

@@ -71,10 +71,6 @@ void accumulate(const KeyRange& range, int64_t page, const uint32_t* values) {
   }
 }
 
-void settle(float* acc, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) acc[i] += 0.0f;  // -0 becomes 0
-}
-
 void merge(float* max, float* sum, float* acc, float next_max, float next_sum, const float* next_acc, int64_t n) {
   const float top = std::fmax(*max, next_max), old_factor = std::exp2(*max - top), next_factor = std::exp2(next_max - top);
   *max = top;
@@ -118,7 +114,7 @@ void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
 }
 
 template <class Path>
-constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>, settle};
+constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>};
 
 }  // namespace
 

@@ -146,19 +146,15 @@ void accumulate(const KeyRange& range, int64_t page, const uint32_t* values) {
   });
 }
 
-// A product of zeros: turns -0 into 0 and, where dot takes denormal sums for zero, those too.
-template <class Path>
-void settle(float* acc, int64_t n) {
-  for_lanes(n, [&](int64_t i, auto lanes) { store(acc + i, Path::dot(load(acc + i, lanes), set(0), set(0)), lanes); });
-}
-
 void merge(float* max_so_far, float* sum_so_far, float* acc, float next_max, float next_sum, const float* next_acc, int64_t n) {
   const Vec top = max(set(*max_so_far), set(next_max));
   const Vec old_factor = exp2(sub(set(*max_so_far), top)), next_factor = exp2(sub(set(next_max), top));
   store(max_so_far, top, 1);
   store(sum_so_far, fma(set(*sum_so_far), old_factor, mul(set(next_sum), next_factor)), 1);
   for_lanes(n, [&](int64_t i, auto lanes) {
-    store(acc + i, fma(load(acc + i, lanes), old_factor, mul(load(next_acc + i, lanes), next_factor)), lanes);
+    // + 0: whether a sum that vanished is 0 or -0 depends on the unseen pages that were worked on.
+    const Vec next = fma(load(next_acc + i, lanes), next_factor, set(0));
+    store(acc + i, fma(load(acc + i, lanes), old_factor, next), lanes);
   });
 }
 
@@ -214,7 +210,7 @@ void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
 }
 
 template <class Path>
-constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>, settle<Path>};
+constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>};
 
 constexpr AttentionKernels kAttentionTable{kRange<Float32>,  kRange<Bfloat16>, merge,         finish<float>,
                                            finish<uint16_t>, unpack_keys,      unpack_values, widen};
