@@ -1,9 +1,9 @@
 // Times the cpu device's attention: attention_bench [threads] [isa]. For decodes GB/s of keys and values, beside plain reads of the same
 // pages just before; for prompts GFLOP/s of the scores and sums that the rows see. The best of many times.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <numeric>
 #include <random>
 #include <string_view>
@@ -22,10 +22,19 @@ struct Heads {
   std::optional<int64_t> window;
 };
 
+int threads = 1;
+
+// Of one thread the processor's time, which other processes disturb less.
+double now() {
+  timespec time;
+  clock_gettime(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
 double seconds(const auto& run) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = now();
   run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return now() - start;
 }
 
 double best_seconds(const auto& run) {
@@ -127,7 +136,7 @@ void run(ThreadPool& pool, Isa isa, const Heads& shape, DataType activations, Da
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int threads = argc > 1 ? std::atoi(argv[1]) : available_threads();
+  threads = argc > 1 ? std::atoi(argv[1]) : available_threads();
   Isa isa = default_isa();
   for (Isa i : supported_isas())
     if (argc > 2 && name(i) == argv[2]) isa = i;

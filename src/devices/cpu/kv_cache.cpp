@@ -69,8 +69,12 @@ template <class From, class To>
 void write_values(const ConstRows& v, int64_t head, const Run& run, To* page) {
   for (int64_t t = 0; t < run.count; ++t) {
     const From* row = v.row<From>(run.row + t, head);
-    const int64_t token = run.offset + t, first = token / kPack<To> * kPack<To> * v.width + token % kPack<To>;
-    for (int64_t d = 0; d < v.width; ++d) put(row[d], page[first + d * kPack<To>]);
+    const int64_t token = run.offset + t;
+    for (int64_t column = 0; column < v.width; column += kColumn) {
+      const int64_t width = std::min(kColumn, v.width - column);
+      To* to = page + column * kPageTokens + token / kPack<To> * kPack<To> * width + token % kPack<To>;
+      for (int64_t d = 0; d < width; ++d) put(row[column + d], to[d * kPack<To>]);
+    }
   }
 }
 
@@ -98,6 +102,12 @@ void encode_row(const From* row, int64_t head_dim, Place place, PlaceCode place_
   }
 }
 
+// Where a page has the token's number i of n, in pairs of tokens and columns of `column` numbers.
+int64_t in_columns(int64_t token, int64_t i, int64_t n, int64_t column) {
+  const int64_t first = i / column * column, width = std::min(column, n - first);
+  return first * kPageTokens + (token / 2 * width + i - first) * 2 + token % 2;
+}
+
 template <class From>
 void write_blocks(const ConstRows& k, const ConstRows& v, int64_t head, const Run& run, std::byte* keys, std::byte* values) {
   auto* k_codes = reinterpret_cast<uint8_t*>(keys);
@@ -111,8 +121,8 @@ void write_blocks(const ConstRows& k, const ConstRows& v, int64_t head, const Ru
         [&](int64_t d, uint8_t code) { k_codes[(d / 2 * kPageTokens + token) * 2 + d % 2] = code; });
     encode_row(
         v.row<From>(run.row + t, head), v.width,
-        [&](int64_t block, uint8_t e) { v_exponents[(token / 2 * blocks_of(v.width) + block) * 2 + token % 2] = e; },
-        [&](int64_t d, uint8_t code) { v_codes[(token / 2 * v.width + d) * 2 + token % 2] = code; });
+        [&](int64_t block, uint8_t e) { v_exponents[in_columns(token, block, blocks_of(v.width), kColumn / kSharedExponent)] = e; },
+        [&](int64_t d, uint8_t code) { v_codes[in_columns(token, d, v.width, kColumn)] = code; });
   }
 }
 

@@ -408,13 +408,15 @@ TEST_P(EveryIsa, unpacks_every_code_under_every_exponent_exactly) {
         ASSERT_TRUE(std::isnan(want) ? std::isnan(got) : got == want) << int{exponent} << " " << int{code} << " " << got;
       };
       for (size_t i = 0; i < size; ++i) page[i] = page[i] & 0x7F ? page[i] : uint8_t{0};  // zeros have no sign
-      kernels(GetParam()).unpack_keys(page.data(), head_dim, pairs.data());
+      kernels(GetParam()).unpack_keys(page.data(), head_dim, pairs.data(), nullptr);
       for (size_t word = 0; word < pairs.size(); ++word)
         for (size_t half : {0, 1}) expect(word, half, page[size + word / 32 / 8 * 32 + word % 32]);
-      kernels(GetParam()).unpack_values(page.data(), head_dim, pairs.data());
-      const auto width = static_cast<size_t>(head_dim);
+      kernels(GetParam()).unpack_values(page.data(), head_dim, pairs.data(), nullptr);
       for (size_t word = 0; word < pairs.size(); ++word)
-        for (size_t half : {0, 1}) expect(word, half, page[size + (word / width * blocks + word % width / 16) * 2 + half]);
+        for (size_t half : {0, 1}) {
+          const size_t column = word / (16 * 64), width = std::min<size_t>(64, static_cast<size_t>(head_dim) - 64 * column), in = word % (16 * 64);
+          expect(word, half, page[size + column * 16 * 4 * 2 + (in / width * (width / 16) + in % width / 16) * 2 + half]);
+        }
     }
   }
 }
