@@ -47,7 +47,7 @@ struct Softmax {
 };
 
 struct Worker {
-  std::vector<uint32_t> q, p, page, pairs;
+  std::vector<uint32_t> q, p, pairs, page;
   std::vector<float> scores, running, next;
   std::vector<int32_t> begin, end;
 };
@@ -85,6 +85,11 @@ class Call {
   void run(const Piece& piece, Worker& worker);
 
  private:
+  struct Words {
+    const uint32_t* words;
+    const std::byte* next;  // to be fetched while they are read
+  };
+
   int64_t position(const Block& block, int64_t row) const { return block.slice->position + (block.first_row + row) / group_; }
   int64_t first_key(int64_t position) const { return position < window_ ? 0 : position - window_ + 1; }
   size_t result_floats() const { return static_cast<size_t>(kBlockRows * (stride_ + 2)); }
@@ -95,7 +100,8 @@ class Call {
 
   void prepare(Worker& worker) const;
   void load_queries(const Block& block, Worker& worker) const;
-  const uint32_t* words(const std::byte* part, bool keys, Worker& worker) const;
+  Words words(const std::byte* part, const std::byte* next, bool keys, Worker& worker) const;
+  void widen(const uint32_t* pairs, bool keys, float* out) const;
   void attend_range(const Block& block, int64_t range, Worker& worker, const Softmax& result) const;
   void merge(const Block& block, int64_t range, const Softmax& running, const Softmax& next) const;
   void finish(const Block& block, const Softmax& result) const;
@@ -144,6 +150,7 @@ void Call::prepare(Worker& worker) const {
   worker.q.resize(static_cast<size_t>(kBlockRows * q_.width));
   worker.p.resize(static_cast<size_t>(kBlockRows * kRangeTokens));
   worker.scores.resize(static_cast<size_t>(kBlockRows * kRangeTokens));
+  worker.pairs.resize(static_cast<size_t>(kPageTokens / 2 * q_.width));
   worker.page.resize(static_cast<size_t>(kPageTokens * q_.width));
   worker.running.resize(result_floats());
   worker.next.resize(result_floats());
@@ -187,11 +194,22 @@ void Call::load_queries(const Block& block, Worker& worker) const {
 }
 
 // Keys or values of one page as the kernels' words: where they lie, or unpacked into the worker's scratch.
-const uint32_t* Call::words(const std::byte* part, bool keys, Worker& worker) const {
+Call::Words Call::words(const std::byte* part, const std::byte* next, bool keys, Worker& worker) const {
   const auto* stored = reinterpret_cast<const uint32_t*>(part);
-  if (pairs_ || cache_.type() == DataType::float32) return stored;
-  kernels_.widen(stored, keys ? q_.width / 2 : kPageTokens / 2, keys ? kPageTokens : q_.width, reinterpret_cast<float*>(worker.page.data()));
-  return worker.page.data();
+  if (cache_.type() == DataType::bfloat8_b) {
+    (keys ? kernels_.unpack_keys : kernels_.unpack_values)(reinterpret_cast<const uint8_t*>(part), q_.width, worker.pairs.data(), next);
+    stored = worker.pairs.data();
+    next = nullptr;
+  }
+  if (pairs_ || cache_.type() == DataType::float32) return {stored, next};
+  widen(stored, keys, reinterpret_cast<float*>(worker.page.data()));
+  return {worker.page.data(), nullptr};
+}
+
+void Call::widen(const uint32_t* pairs, bool keys, float* out) const {
+  if (keys) return kernels_.widen(pairs, q_.width / 2, kPageTokens, out);
+  for (int64_t column = 0; column < q_.width; column += kColumn)
+    kernels_.widen(pairs + column * kPageTokens / 2, kPageTokens / 2, std::min(kColumn, q_.width - column), out + column * kPageTokens);
 }
 
 void Call::attend_range(const Block& block, int64_t range, Worker& worker, const Softmax& result) const {
@@ -220,16 +238,21 @@ void Call::attend_range(const Block& block, int64_t range, Worker& worker, const
                       .sum = result.sum,
                       .acc = result.acc,
                       .acc_stride = stride_};
-  const auto page = [&](int64_t i) {
-    return block.slice->table->pages[static_cast<size_t>(range * kRangePages + i - block.slice->table->first)];
+  const auto part = [&](int64_t i, bool keys) {
+    const int32_t page = block.slice->table->pages[static_cast<size_t>(range * kRangePages + i - block.slice->table->first)];
+    return keys ? cache_.keys(layer_, page, block.kv_head) : cache_.values(layer_, page, block.kv_head);
   };
-  for (int64_t i = task.first_page; i < task.last_page; ++i)
-    range_kernels_.scores(task, i, words(cache_.keys(layer_, page(i), block.kv_head), true, worker));
+  for (int64_t i = task.first_page; i < task.last_page; ++i) {
+    const std::byte* next = i + 1 < task.last_page ? part(i + 1, true) : part(task.first_page, false);
+    const Words keys = words(part(i, true), next, true, worker);
+    range_kernels_.scores(task, i, keys.words, keys.next);
+  }
   range_kernels_.softmax(task);
   std::fill_n(result.acc, block.rows * stride_, 0.0f);
-  for (int64_t i = task.first_page; i < task.last_page; ++i)
-    range_kernels_.accumulate(task, i, words(cache_.values(layer_, page(i), block.kv_head), false, worker));
-  range_kernels_.settle(result.acc, block.rows * stride_);
+  for (int64_t i = task.first_page; i < task.last_page; ++i) {
+    const Words values = words(part(i, false), i + 1 < task.last_page ? part(i + 1, false) : nullptr, false, worker);
+    range_kernels_.accumulate(task, i, values.words, values.next);
+  }
 }
 
 void Call::merge(const Block& block, int64_t range, const Softmax& running, const Softmax& next) const {

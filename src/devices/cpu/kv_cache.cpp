@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/block_float.h"
 #include "core/error.h"
 
 namespace tessera::cpu {
@@ -14,10 +15,14 @@ namespace {
 // The numbers that one piece of append writes at least.
 constexpr int64_t kPiece = 16384;
 
+// Blocks of one token's bfloat8_b numbers.
+int64_t blocks_of(int64_t head_dim) { return (head_dim + kSharedExponent - 1) / kSharedExponent; }
+
 size_t part_bytes(DataType type, int64_t head_dim) {
   const auto numbers = static_cast<size_t>(kPageTokens * head_dim);
   if (type == DataType::float32) return numbers * sizeof(float);
-  return numbers * sizeof(bfloat16);
+  if (type == DataType::bfloat16) return numbers * sizeof(bfloat16);
+  return (numbers + static_cast<size_t>(kPageTokens * blocks_of(head_dim)) + 63) / 64 * 64;
 }
 
 // Tokens of one slice that lie in one page.
@@ -64,8 +69,12 @@ template <class From, class To>
 void write_values(const ConstRows& v, int64_t head, const Run& run, To* page) {
   for (int64_t t = 0; t < run.count; ++t) {
     const From* row = v.row<From>(run.row + t, head);
-    const int64_t token = run.offset + t, first = token / kPack<To> * kPack<To> * v.width + token % kPack<To>;
-    for (int64_t d = 0; d < v.width; ++d) put(row[d], page[first + d * kPack<To>]);
+    const int64_t token = run.offset + t;
+    for (int64_t column = 0; column < v.width; column += kColumn) {
+      const int64_t width = std::min(kColumn, v.width - column);
+      To* to = page + column * kPageTokens + token / kPack<To> * kPack<To> * width + token % kPack<To>;
+      for (int64_t d = 0; d < width; ++d) put(row[column + d], to[d * kPack<To>]);
+    }
   }
 }
 
@@ -75,9 +84,52 @@ void write(const ConstRows& k, const ConstRows& v, int64_t head, const Run& run,
   write_values<From>(v, head, run, reinterpret_cast<To*>(values));
 }
 
+// The smallest exponent whose block has no denormal value; blocks below it become 0.
+constexpr uint8_t kLeastExponent = 7;
+
+// Calls place(block, exponent) and place_code(number, code) for one token's numbers of one head.
+template <class From, class Place, class PlaceCode>
+void encode_row(const From* row, int64_t head_dim, Place place, PlaceCode place_code) {
+  for (int64_t block = 0; block < blocks_of(head_dim); ++block) {
+    const int64_t first = block * kSharedExponent, count = std::min(kSharedExponent, head_dim - first);
+    std::array<float, kSharedExponent> values{};
+    std::array<uint8_t, kSharedExponent> codes;
+    for (int64_t i = 0; i < count; ++i) put(row[first + i], values[static_cast<size_t>(i)]);
+    uint8_t exponent = encode_block(DataType::bfloat8_b, values, codes);
+    if (exponent < kLeastExponent) codes.fill(exponent = 0);
+    place(block, exponent);
+    for (int64_t i = 0; i < count; ++i) place_code(first + i, codes[static_cast<size_t>(i)]);
+  }
+}
+
+// Where a page has the token's number i of n, in pairs of tokens and columns of `column` numbers.
+int64_t in_columns(int64_t token, int64_t i, int64_t n, int64_t column) {
+  const int64_t first = i / column * column, width = std::min(column, n - first);
+  return first * kPageTokens + (token / 2 * width + i - first) * 2 + token % 2;
+}
+
+template <class From>
+void write_blocks(const ConstRows& k, const ConstRows& v, int64_t head, const Run& run, std::byte* keys, std::byte* values) {
+  auto* k_codes = reinterpret_cast<uint8_t*>(keys);
+  auto* v_codes = reinterpret_cast<uint8_t*>(values);
+  uint8_t* k_exponents = k_codes + kPageTokens * k.width;
+  uint8_t* v_exponents = v_codes + kPageTokens * v.width;
+  for (int64_t t = 0; t < run.count; ++t) {
+    const int64_t token = run.offset + t;
+    encode_row(
+        k.row<From>(run.row + t, head), k.width, [&](int64_t block, uint8_t e) { k_exponents[block * kPageTokens + token] = e; },
+        [&](int64_t d, uint8_t code) { k_codes[(d / 2 * kPageTokens + token) * 2 + d % 2] = code; });
+    encode_row(
+        v.row<From>(run.row + t, head), v.width,
+        [&](int64_t block, uint8_t e) { v_exponents[in_columns(token, block, blocks_of(v.width), kColumn / kSharedExponent)] = e; },
+        [&](int64_t d, uint8_t code) { v_codes[in_columns(token, d, v.width, kColumn)] = code; });
+  }
+}
+
 using Write = void (*)(const ConstRows& k, const ConstRows& v, int64_t head, const Run& run, std::byte* keys, std::byte* values);
 
 Write writer(DataType from, DataType to) {
+  if (to == DataType::bfloat8_b) return from == DataType::float32 ? write_blocks<float> : write_blocks<bfloat16>;
   if (from == DataType::float32) return to == DataType::float32 ? write<float, float> : write<float, bfloat16>;
   return to == DataType::float32 ? write<bfloat16, float> : write<bfloat16, bfloat16>;
 }
@@ -94,7 +146,8 @@ int32_t page_at(const PageTable& table, int64_t position, int64_t pages) {
 }
 
 KvCache::KvCache(const CacheSpec& spec, DataType type, std::span<const int64_t> pages) : type_(type) {
-  check(type == DataType::float32 || type == DataType::bfloat16, "cache: a type of ", type, " is not supported; choose float32 or bfloat16");
+  check(type == DataType::float32 || type == DataType::bfloat16 || type == DataType::bfloat8_b, "cache: ", type,
+        " is not supported; choose float32, bfloat16 or bfloat8_b");
   const std::vector<CacheGroup> groups = cache_groups(spec);
   check(pages.size() == groups.size(), "cache: ", pages.size(), " page counts for ", groups.size(), " groups of layers");
   layers_.resize(spec.layers.size());

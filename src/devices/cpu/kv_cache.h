@@ -20,11 +20,12 @@ struct CacheSlice {
   const PageTable* table;
 };
 
-// Keys and values as 32-bit words. In float32 a word is one number: keys [head_dim][32 tokens], so that keys are lanes, values
-// [32 tokens][head_dim]. In bfloat16 a word is the pair that vdpbf16ps multiplies, the first number in its low half:
-// keys [head_dim / 2][32] with two neighbours of head_dim, values [16][head_dim] with two neighbouring tokens.
-// In bfloat8_b the same pairs as bytes (sign and 7 bits of magnitude), then the exponents, one for 16 neighbours along head_dim (the last
-// block may be shorter): keys' [blocks][32 tokens], values' [16][blocks][2 tokens].
+// Keys and values as 32-bit words. In float32 a word is one number, in bfloat16 the pair that vdpbf16ps multiplies, the first number in its
+// low half: two neighbours of head_dim of a key, two neighbouring tokens of a value. Keys are [words of head_dim][32 tokens], so that keys
+// are lanes. Values are in columns of 64 numbers of head_dim (the last may be narrower), one behind the other: [32 or 16 words][column].
+// In bfloat8_b (core/block_float.h) the same pairs as bytes, then the exponents, one for 16 neighbours along head_dim (the last block may
+// be shorter): keys' [blocks][32 tokens], values' in columns as well [16][up to 4 blocks][2 tokens]. Blocks whose values are all below
+// 2^-120 are stored as 0.
 class KvCache : public Storage {
  public:
   // Address space for `pages` pages of each group of `spec`; memory is taken as pages are written. head_dim is even, at most 1,024.

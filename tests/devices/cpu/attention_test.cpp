@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "core/block_float.h"
 #include "core/error.h"
 
 namespace tessera::cpu {
@@ -164,8 +165,8 @@ struct Types {
   DataType activations, cache;
 };
 
-constexpr DataType kF32 = DataType::float32, kBf16 = DataType::bfloat16;
-constexpr Types kTypes[] = {{kF32, kF32}, {kBf16, kBf16}, {kF32, kBf16}, {kBf16, kF32}};
+constexpr DataType kF32 = DataType::float32, kBf16 = DataType::bfloat16, kBf8 = DataType::bfloat8_b;
+constexpr Types kTypes[] = {{kF32, kF32}, {kBf16, kBf16}, {kBf16, kBf8}, {kF32, kBf16}, {kF32, kBf8}, {kBf16, kF32}};
 
 struct Case {
   Isa isa;
@@ -218,16 +219,49 @@ TEST_P(Attending, gives_the_same_bits_for_any_chunks_neighbours_and_threads) {
   }
 }
 
+TEST_P(Attending, gives_the_same_bits_when_sums_vanish) {
+  const Heads heads{2, 1, 32};
+  Tokens tokens(GetParam().types.activations, heads, 80, 3);
+  for (int64_t t = 0; t < 80; ++t)
+    for (int64_t i = 0; i < 32; ++i) tokens.v.set(t, 0, i, tokens.v.get(t, 0, i) * 3e-38f);
+  Feeder reference_feeder = feeder(1, heads);
+  Fed reference(tokens, reference_feeder.free_pages);
+  reference_feeder.feed_all(reference, 80);
+  for (int64_t chunk : {1, 31}) {
+    Feeder f = feeder(2, heads);
+    Fed fed(tokens, f.free_pages);
+    f.feed_all(fed, chunk);
+    EXPECT_EQ(fed.out.bytes, reference.out.bytes) << "chunks of " << chunk;
+  }
+}
+
 // What float64 makes of the same numbers, for one row and head, and how far float32 arithmetic may be from it.
 struct Expected {
   std::vector<double> out, bound;
 };
 
-Expected expected(const Case& c, const Tokens& tokens, int64_t position, int64_t head) {
+// As the cache holds them.
+Numbers rounded(const Numbers& x, DataType cache_type) {
+  Numbers y(kF32, x.tokens, x.heads, x.width);
+  for (int64_t t = 0; t < x.tokens; ++t)
+    for (int64_t h = 0; h < x.heads; ++h)
+      for (int64_t i = 0; i < x.width; i += 16) {
+        std::array<float, 16> values{};
+        std::array<uint8_t, 16> codes;
+        const int64_t count = std::min<int64_t>(16, x.width - i);
+        for (int64_t j = 0; j < count; ++j) values[static_cast<size_t>(j)] = x.get(t, h, i + j);
+        const uint8_t exponent = encode_block(kBf8, values, codes);
+        for (int64_t j = 0; j < count; ++j) {
+          const float value = values[static_cast<size_t>(j)];
+          const float in_block = exponent < 7 ? 0 : decode_block(kBf8, exponent, codes[static_cast<size_t>(j)]);
+          y.set(t, h, i + j, cache_type == kBf8 ? in_block : cache_type == kBf16 ? round_to_bfloat16(value) : value);
+        }
+      }
+  return y;
+}
+
+Expected expected(const Case& c, const Tokens& tokens, const Numbers& k, const Numbers& v, int64_t position, int64_t head) {
   const int64_t width = tokens.q.width, kv_head = head / (tokens.q.heads / tokens.k.heads);
-  const auto stored = [&](const Numbers& x, int64_t token, int64_t i) {
-    return c.types.cache == kBf16 ? round_to_bfloat16(x.get(token, kv_head, i)) : x.get(token, kv_head, i);
-  };
   const int64_t first = c.window ? std::max<int64_t>(0, position - *c.window + 1) : 0;
   constexpr double u = 0x1p-24;
   std::vector<double> score;
@@ -235,7 +269,7 @@ Expected expected(const Case& c, const Tokens& tokens, int64_t position, int64_t
   for (int64_t key = first; key <= position; ++key) {
     double s = 0, size = 0;
     for (int64_t i = 0; i < width; ++i) {
-      const double product = static_cast<double>(tokens.q.get(position, head, i)) * stored(tokens.k, key, i);
+      const double product = static_cast<double>(tokens.q.get(position, head, i)) * k.get(key, kv_head, i);
       s += product, size += std::abs(product);
     }
     const double scale = Feeder::scale(width);
@@ -250,8 +284,8 @@ Expected expected(const Case& c, const Tokens& tokens, int64_t position, int64_t
     const double p = std::exp(score[static_cast<size_t>(key - first)] - top);
     sum += p;
     for (int64_t i = 0; i < width; ++i) {
-      e.out[static_cast<size_t>(i)] += p * stored(tokens.v, key, i);
-      size[static_cast<size_t>(i)] += p * std::abs(stored(tokens.v, key, i));
+      e.out[static_cast<size_t>(i)] += p * v.get(key, kv_head, i);
+      size[static_cast<size_t>(i)] += p * std::abs(v.get(key, kv_head, i));
     }
   }
   const bool pairs = c.types.activations == kBf16 && c.types.cache != kF32;
@@ -267,33 +301,34 @@ Expected expected(const Case& c, const Tokens& tokens, int64_t position, int64_t
 
 void expect_close(const Case& c, const Fed& fed) {
   const Tokens& tokens = *fed.tokens;
+  const Numbers k = rounded(tokens.k, c.types.cache), v = rounded(tokens.v, c.types.cache);
   for (int64_t position = 0; position < tokens.q.tokens; position += position < 40 || position > tokens.q.tokens - 40 ? 1 : 7)
     for (int64_t head = 0; head < tokens.q.heads; ++head) {
-      const Expected want = expected(c, tokens, position, head);
+      const Expected want = expected(c, tokens, k, v, position, head);
       for (int64_t i = 0; i < tokens.q.width; ++i)
         ASSERT_NEAR(fed.out.get(position, head, i), want.out[static_cast<size_t>(i)], want.bound[static_cast<size_t>(i)])
             << "position " << position << " head " << head << " of " << tokens.q.heads << " number " << i << " of " << tokens.q.width;
     }
 }
 
-TEST_P(Attending, matches_a_float64_loop) {
-  for (Heads heads : {Heads{2, 1, 64}, {1, 1, 96}, {3, 3, 128}, {2, 1, 256}, {4, 4, 8}, {6, 2, 48}, {5, 1, 34}, {2, 2, 2}})
-    for (int64_t count : {1, 31, 32, 33, 255}) {
-      const Tokens tokens(GetParam().types.activations, heads, count, 7);
-      Feeder f = feeder(2, heads);
-      Fed fed(tokens, f.free_pages);
-      f.feed_all(fed, 100);
-      expect_close(GetParam(), fed);
-      if (HasFatalFailure()) return;
-    }
-}
-
-TEST_P(Attending, matches_a_float64_loop_past_its_first_range) {
-  for (Heads heads : {Heads{4, 1, 64}, {33, 1, 16}}) {
-    const Tokens tokens(GetParam().types.activations, heads, 600, 8);
+TEST_P(Attending, matches_a_float64_loop_at_every_length) {
+  for (int64_t count : {1, 31, 32, 33, 255, 600}) {
+    const Heads heads{4, 2, 32};
+    const Tokens tokens(GetParam().types.activations, heads, count, 7);
     Feeder f = feeder(2, heads);
     Fed fed(tokens, f.free_pages);
     f.feed_all(fed, 300);
+    expect_close(GetParam(), fed);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(Attending, matches_a_float64_loop_for_every_shape_of_heads) {
+  for (Heads heads : {Heads{2, 1, 64}, {1, 1, 96}, {3, 3, 128}, {2, 1, 256}, {4, 4, 8}, {6, 2, 48}, {5, 1, 34}, {2, 2, 2}, {33, 1, 16}}) {
+    const Tokens tokens(GetParam().types.activations, heads, 70, 8);
+    Feeder f = feeder(2, heads);
+    Fed fed(tokens, f.free_pages);
+    f.feed_all(fed, 40);
     expect_close(GetParam(), fed);
     if (HasFatalFailure()) return;
   }
@@ -347,6 +382,46 @@ TEST_P(Attending, recomputes_and_overwrites_to_the_same_bits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(attention, Attending, testing::ValuesIn(every_case()), [](const auto& c) { return case_name(c.param); });
+
+class EveryIsa : public testing::TestWithParam<Isa> {};
+
+const AttentionKernels& kernels(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return kAttentionAvx512;
+  if (isa == Isa::avx2) return kAttentionAvx2;
+#endif
+  return kAttentionPlain;
+}
+
+TEST_P(EveryIsa, unpacks_every_code_under_every_exponent_exactly) {
+  for (int64_t head_dim : {16, 64, 80}) {
+    const auto size = static_cast<size_t>(kPageTokens * head_dim), blocks = static_cast<size_t>(head_dim / 16);
+    std::vector<uint8_t> page(size + 32 * blocks);
+    std::vector<uint32_t> pairs(size / 2);
+    std::mt19937 random(1);
+    for (int trial = 0; trial < 100; ++trial) {
+      for (uint8_t& byte : page) byte = static_cast<uint8_t>(random());
+      for (size_t i = size; i < page.size(); ++i) page[i] = std::max<uint8_t>(page[i], 7);
+      const auto expect = [&](size_t word, size_t half, uint8_t exponent) {
+        const uint8_t code = page[2 * word + half];
+        const float got = std::bit_cast<float>(half ? pairs[word] & 0xFFFF0000u : pairs[word] << 16), want = decode_block(kBf8, exponent, code);
+        ASSERT_TRUE(std::isnan(want) ? std::isnan(got) : got == want) << int{exponent} << " " << int{code} << " " << got;
+      };
+      for (size_t i = 0; i < size; ++i) page[i] = page[i] & 0x7F ? page[i] : uint8_t{0};  // zeros have no sign
+      kernels(GetParam()).unpack_keys(page.data(), head_dim, pairs.data(), nullptr);
+      for (size_t word = 0; word < pairs.size(); ++word)
+        for (size_t half : {0, 1}) expect(word, half, page[size + word / 32 / 8 * 32 + word % 32]);
+      kernels(GetParam()).unpack_values(page.data(), head_dim, pairs.data(), nullptr);
+      for (size_t word = 0; word < pairs.size(); ++word)
+        for (size_t half : {0, 1}) {
+          const size_t column = word / (16 * 64), width = std::min<size_t>(64, static_cast<size_t>(head_dim) - 64 * column), in = word % (16 * 64);
+          expect(word, half, page[size + column * 16 * 4 * 2 + (in / width * (width / 16) + in % width / 16) * 2 + half]);
+        }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(attention, EveryIsa, testing::ValuesIn(supported_isas()), [](const auto& isa) { return std::string(name(isa.param)); });
 
 TEST(attention, refuses_what_does_not_fit) {
   Feeder f(Isa::plain, 1, kF32, {4, 2, 16}, std::nullopt);

@@ -6,6 +6,7 @@ namespace tessera::cpu {
 
 constexpr int64_t kPageTokens = 32;
 constexpr int64_t kRangeTokens = 512;  // keys whose softmax is one piece of work
+constexpr int64_t kColumn = 64;        // numbers of head_dim that lie together in a page of values
 
 // Some query rows of one key head against one range of keys. Keys are numbered from the range's start.
 struct KeyRange {
@@ -24,16 +25,14 @@ struct KeyRange {
   int64_t acc_stride;             // head_dim rounded up to 16
 };
 
-// In one arithmetic: words of float32, or of pairs of bfloat16.
+// In one arithmetic: words of float32, or of pairs of bfloat16. Who reads keys or values fetches `next` meanwhile, as many bytes.
 struct RangeKernels {
   // scores = q k^T for the 32 keys of a page.
-  void (*scores)(const KeyRange& range, int64_t page, const uint32_t* keys);
+  void (*scores)(const KeyRange& range, int64_t page, const uint32_t* keys, const void* next);
   // max and sum of each row's softmax, and p = 2^(scale * score - max), 0 for keys not seen.
   void (*softmax)(const KeyRange& range);
   // acc += p v over the keys of a page, in order; a key not seen adds nothing, even if it is NaN.
-  void (*accumulate)(const KeyRange& range, int64_t page, const uint32_t* values);
-  // Makes exact zeros of what skipped and done pages could leave different.
-  void (*settle)(float* acc, int64_t n);
+  void (*accumulate)(const KeyRange& range, int64_t page, const uint32_t* values, const void* next);
 };
 
 struct AttentionKernels {
@@ -42,6 +41,9 @@ struct AttentionKernels {
   void (*merge)(float* max, float* sum, float* acc, float next_max, float next_sum, const float* next_acc, int64_t n);
   void (*finish_float32)(const float* acc, float sum, int64_t n, float* out);
   void (*finish_bfloat16)(const float* acc, float sum, int64_t n, uint16_t* out);
+  // bfloat8_b keys and values of one page to pairs of bfloat16, exactly.
+  void (*unpack_keys)(const uint8_t* page, int64_t head_dim, uint32_t* pairs, const void* next);
+  void (*unpack_values)(const uint8_t* page, int64_t head_dim, uint32_t* pairs, const void* next);
   // Pairs [rows][width] to float32 [rows][2][width].
   void (*widen)(const uint32_t* pairs, int64_t rows, int64_t width, float* out);
 };

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/block_float.h"
 #include "core/data_type.h"
 #include "cpu/kernels/attention_kernels.h"
 
@@ -29,7 +30,7 @@ struct Bfloat16 {
 };
 
 template <class Path>
-void scores(const KeyRange& range, int64_t page, const uint32_t* keys) {
+void scores(const KeyRange& range, int64_t page, const uint32_t* keys, const void*) {
   const int64_t words = range.head_dim / Path::kPack;
   for (int64_t row = 0; row < range.rows; ++row) {
     float* out = range.scores + row * kRangeTokens + page * kPageTokens;
@@ -58,20 +59,19 @@ void softmax(const KeyRange& range) {
 }
 
 template <class Path>
-void accumulate(const KeyRange& range, int64_t page, const uint32_t* values) {
+void accumulate(const KeyRange& range, int64_t page, const uint32_t* values, const void*) {
   for (int64_t row = 0; row < range.rows; ++row) {
     float* acc = range.acc + row * range.acc_stride;
     const auto sees = [&](int64_t key) { return key >= range.begin[row] && key < range.end[row]; };
     for (int64_t key = page * kPageTokens; key < (page + 1) * kPageTokens; key += Path::kPack) {
       const uint32_t seen = Path::seen(sees(key), sees(key + 1)), p = range.p[(row * kRangeTokens + key) / Path::kPack];
-      const uint32_t* value = values + key % kPageTokens / Path::kPack * range.head_dim;
-      for (int64_t d = 0; d < range.head_dim; ++d) acc[d] = Path::dot(acc[d], value[d] & seen, p);
+      for (int64_t column = 0; column < range.head_dim; column += kColumn) {
+        const int64_t width = range.head_dim - column < kColumn ? range.head_dim - column : kColumn;
+        const uint32_t* value = values + (column * kPageTokens + key % kPageTokens * width) / Path::kPack;
+        for (int64_t d = 0; d < width; ++d) acc[column + d] = Path::dot(acc[column + d], value[d] & seen, p);
+      }
     }
   }
-}
-
-void settle(float* acc, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) acc[i] += 0.0f;  // -0 becomes 0
 }
 
 void merge(float* max, float* sum, float* acc, float next_max, float next_sum, const float* next_acc, int64_t n) {
@@ -89,6 +89,28 @@ void finish_bfloat16(const float* acc, float sum, int64_t n, uint16_t* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = to_bfloat16(acc[i] / sum).bits;
 }
 
+uint32_t decode(uint8_t exponent, uint8_t code) { return to_bfloat16(decode_block(DataType::bfloat8_b, exponent, code)).bits; }
+
+void unpack_keys(const uint8_t* page, int64_t head_dim, uint32_t* pairs, const void*) {
+  const uint8_t* exponents = page + kPageTokens * head_dim;
+  for (int64_t i = 0; i < head_dim / 2 * kPageTokens; ++i) {
+    const uint8_t exponent = exponents[i / kPageTokens / 8 * kPageTokens + i % kPageTokens];
+    pairs[i] = decode(exponent, page[2 * i]) | decode(exponent, page[2 * i + 1]) << 16;
+  }
+}
+
+void unpack_values(const uint8_t* page, int64_t head_dim, uint32_t* pairs, const void*) {
+  const uint8_t* exponent = page + kPageTokens * head_dim;
+  for (int64_t column = 0; column < head_dim; column += kColumn) {
+    const int64_t width = head_dim - column < kColumn ? head_dim - column : kColumn;
+    for (int64_t token = 0; token < kPageTokens; token += 2)
+      for (int64_t d = 0; d < width; ++d, page += 2) {
+        *pairs++ = decode(exponent[0], page[0]) | decode(exponent[1], page[1]) << 16;
+        if (d % 16 == 15 || d == width - 1) exponent += 2;
+      }
+  }
+}
+
 void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t i = 0; i < width; ++i) {
@@ -98,10 +120,11 @@ void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
 }
 
 template <class Path>
-constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>, settle};
+constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>};
 
 }  // namespace
 
-constinit const AttentionKernels kAttentionPlain{kRange<Float32>, kRange<Bfloat16>, merge, finish_float32, finish_bfloat16, widen};
+constinit const AttentionKernels kAttentionPlain{kRange<Float32>, kRange<Bfloat16>, merge,         finish_float32,
+                                                 finish_bfloat16, unpack_keys,      unpack_values, widen};
 
 }  // namespace tessera::cpu

@@ -24,8 +24,22 @@ struct Bfloat16 {
   static void store_p(uint32_t* words, Vec p) { store_narrowed(words, p); }
 };
 
+// Fetches memory ahead, a line a call; nothing if there is none.
+class Fetch {
+ public:
+  explicit Fetch(const void* from) : at_(static_cast<const char*>(from)), step_(from ? 64 : 0) {}
+  void line() {
+    _mm_prefetch(at_, _MM_HINT_T0);
+    at_ += step_;
+  }
+
+ private:
+  const char* at_;
+  int step_;
+};
+
 template <class Path, int R>
-void score_rows(const KeyRange& range, int64_t row, int64_t page, const uint32_t* keys) {
+void score_rows(const KeyRange& range, int64_t row, int64_t page, const uint32_t* keys, Fetch fetch) {
   const int64_t words = range.head_dim / Path::kPack;
   const uint32_t* q = range.q + row * words;
   for (int first = 0; first < kTokens; first += kKeyVecs * kLanes) {
@@ -35,6 +49,7 @@ void score_rows(const KeyRange& range, int64_t row, int64_t page, const uint32_t
     for (int64_t d = 0; d < words; ++d) {
       Vec k[kKeyVecs];
       for (int v = 0; v < kKeyVecs; ++v) k[v] = load_words(keys + d * kTokens + first + v * kLanes, AllLanes{});
+      for (int line = 0; line < kKeyVecs * kLanes / 16; ++line) fetch.line();
       for (int r = 0; r < R; ++r) {
         const Vec x = set_word(q[r * words + d]);
         for (int v = 0; v < kKeyVecs; ++v) acc[r][v] = Path::dot(acc[r][v], k[v], x);
@@ -57,8 +72,8 @@ void for_tiles(int64_t rows, Fn fn) {
 }
 
 template <class Path>
-void scores(const KeyRange& range, int64_t page, const uint32_t* keys) {
-  for_tiles(range.rows, [&]<int R>(int64_t row) { score_rows<Path, R>(range, row, page, keys); });
+void scores(const KeyRange& range, int64_t page, const uint32_t* keys, const void* next) {
+  for_tiles(range.rows, [&]<int R>(int64_t row) { score_rows<Path, R>(range, row, page, keys, Fetch(row == 0 ? next : nullptr)); });
 }
 
 template <class Path>
@@ -94,62 +109,70 @@ uint32_t seen_word(int key, int begin, int end) {
   return (key >= begin && key < end ? 0xFFFFu : 0u) | (key + 1 >= begin && key + 1 < end ? 0xFFFF0000u : 0u);
 }
 
-// The rows' keys in a page: what they may take from each word of values, if not all.
+// What the rows of a tile may take from the words of a page of values: all, or the keys that each row sees.
+struct All {
+  static Vec of(Vec value, int, int) { return value; }
+};
 template <class Path, int R>
-struct Seen {
+struct Some {
   uint32_t words[R][kTokens / Path::kPack];
+  Vec of(Vec value, int row, int word) const { return bits_of_both(value, set_word(words[row][word])); }
 };
 
-template <class Path, int R, int V, class Lanes>
-void accumulate_tile(const KeyRange& range, int64_t row, int64_t page, const uint32_t* values, int64_t dim, Lanes lanes,
-                     const Seen<Path, R>* seen) {
-  constexpr int kWords = kTokens / Path::kPack;
+// V vectors of one column, from `values` on; `width` words lie between tokens.
+template <class Path, int R, int V, class Lanes, class Seen>
+void accumulate_tile(const KeyRange& range, int64_t row, int64_t page, int64_t dim, const uint32_t* values, int64_t width, Lanes lanes,
+                     const Seen& seen, Fetch& fetch) {
   float* acc = range.acc + row * range.acc_stride + dim;
   const uint32_t* p = range.p + (row * kRangeTokens + page * kTokens) / Path::kPack;
   Vec sums[R][V];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) sums[r][v] = load(acc + r * range.acc_stride + v * kLanes, AllLanes{});
-  for (int w = 0; w < kWords; ++w) {
+  for (int w = 0; w < kTokens / Path::kPack; ++w) {
     Vec value[V];
-    for (int v = 0; v < V; ++v) value[v] = load_words(values + w * range.head_dim + dim + v * kLanes, lanes);
+    for (int v = 0; v < V; ++v) value[v] = load_words(values + w * width + v * kLanes, lanes);
+    for (int line = 0; line < V * kLanes / 16; ++line) fetch.line();
     for (int r = 0; r < R; ++r) {
       const Vec x = set_word(p[r * kRangeTokens / Path::kPack + w]);
-      for (int v = 0; v < V; ++v)
-        sums[r][v] = Path::dot(sums[r][v], seen ? bits_of_both(value[v], set_word(seen->words[r][w])) : value[v], x);
+      for (int v = 0; v < V; ++v) sums[r][v] = Path::dot(sums[r][v], seen.of(value[v], r, w), x);
     }
   }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) store(acc + r * range.acc_stride + v * kLanes, sums[r][v], AllLanes{});
 }
 
-template <class Path, int R>
-void accumulate_rows(const KeyRange& range, int64_t row, int64_t page, const uint32_t* values, const Seen<Path, R>* seen) {
-  int64_t dim = 0;
-  for (; dim + kWide * kLanes <= range.head_dim; dim += kWide * kLanes)
-    accumulate_tile<Path, R, kWide>(range, row, page, values, dim, AllLanes{}, seen);
-  for (; dim + kLanes <= range.head_dim; dim += kLanes) accumulate_tile<Path, R, 1>(range, row, page, values, dim, AllLanes{}, seen);
-  if (dim < range.head_dim) accumulate_tile<Path, R, 1>(range, row, page, values, dim, static_cast<int>(range.head_dim - dim), seen);
+template <class Path, int R, class Seen>
+void accumulate_rows(const KeyRange& range, int64_t row, int64_t page, const uint32_t* values, const Seen& seen, Fetch fetch) {
+  for (int64_t column = 0; column < range.head_dim; column += kColumn) {
+    const uint32_t* words = values + column * kTokens / Path::kPack;
+    const int64_t width = range.head_dim - column < kColumn ? range.head_dim - column : kColumn;
+    int64_t i = 0;
+    const auto tiles = [&]<int V>() {
+      for (; i + V * kLanes <= width; i += V * kLanes)
+        accumulate_tile<Path, R, V>(range, row, page, column + i, words + i, width, AllLanes{}, seen, fetch);
+    };
+    tiles.template operator()<kWide>();
+    tiles.template operator()<2>();
+    tiles.template operator()<1>();
+    if (i < width)
+      accumulate_tile<Path, R, 1>(range, row, page, column + i, words + i, width, static_cast<int>(width - i), seen, fetch);
+  }
 }
 
 template <class Path>
-void accumulate(const KeyRange& range, int64_t page, const uint32_t* values) {
+void accumulate(const KeyRange& range, int64_t page, const uint32_t* values, const void* next) {
   const auto first = static_cast<int>(page * kTokens);
   for_tiles(range.rows, [&]<int R>(int64_t row) {
+    const Fetch fetch(row == 0 ? next : nullptr);
     bool all = true;
     for (int64_t r = row; r < row + R; ++r) all &= range.begin[r] <= first && range.end[r] >= first + kTokens;
-    if (all) return accumulate_rows<Path, R>(range, row, page, values, nullptr);
-    Seen<Path, R> seen;
+    if (all) return accumulate_rows<Path, R>(range, row, page, values, All{}, fetch);
+    Some<Path, R> seen;
     for (int r = 0; r < R; ++r)
       for (int w = 0; w < kTokens / Path::kPack; ++w)
         seen.words[r][w] = seen_word<Path>(first + w * Path::kPack, range.begin[row + r], range.end[row + r]);
-    accumulate_rows<Path, R>(range, row, page, values, &seen);
+    accumulate_rows<Path, R>(range, row, page, values, seen, fetch);
   });
-}
-
-// A product of zeros: turns -0 into 0 and, where dot takes denormal sums for zero, those too.
-template <class Path>
-void settle(float* acc, int64_t n) {
-  for_lanes(n, [&](int64_t i, auto lanes) { store(acc + i, Path::dot(load(acc + i, lanes), set(0), set(0)), lanes); });
 }
 
 void merge(float* max_so_far, float* sum_so_far, float* acc, float next_max, float next_sum, const float* next_acc, int64_t n) {
@@ -158,7 +181,9 @@ void merge(float* max_so_far, float* sum_so_far, float* acc, float next_max, flo
   store(max_so_far, top, 1);
   store(sum_so_far, fma(set(*sum_so_far), old_factor, mul(set(next_sum), next_factor)), 1);
   for_lanes(n, [&](int64_t i, auto lanes) {
-    store(acc + i, fma(load(acc + i, lanes), old_factor, mul(load(next_acc + i, lanes), next_factor)), lanes);
+    // + 0: whether a sum that vanished is 0 or -0 depends on the unseen pages that were worked on.
+    const Vec next = fma(load(next_acc + i, lanes), next_factor, set(0));
+    store(acc + i, fma(load(acc + i, lanes), old_factor, next), lanes);
   });
 }
 
@@ -166,6 +191,49 @@ template <class T>
 void finish(const float* acc, float sum_of_p, int64_t n, T* out) {
   const Vec factor = div(set(1), set(sum_of_p));
   for_lanes(n, [&](int64_t i, auto lanes) { store(out + i, mul(load(acc + i, lanes), factor), lanes); });
+}
+
+// What a code's exponent lacks to 255, at a bfloat16's place in the low half of a word.
+inline uint32_t excess(uint8_t exponent) { return (255u - exponent) << 7; }
+
+void unpack_keys(const uint8_t* page, int64_t head_dim, uint32_t* pairs, const void* next) {
+  const uint8_t* exponents = page + kPageTokens * head_dim;
+  Fetch fetch(next);
+  alignas(64) uint32_t of_keys[kTokens];
+  for (int64_t d = 0; d < head_dim / 2; ++d) {
+    if (d % 8 == 0)
+      for (int key = 0; key < kTokens; ++key) of_keys[key] = excess(exponents[d / 8 * kTokens + key]) * 0x10001u;
+    unpack_line(page + d * 2 * kTokens, of_keys, pairs + d * kTokens);
+    fetch.line();
+  }
+}
+
+// Up to 32 numbers of two tokens, and their exponents.
+void unpack_part(const uint8_t* codes, const uint8_t* exponents, int64_t n, uint32_t* pairs) {
+  alignas(64) uint32_t of_numbers[32];
+  for (int block = 0; block < 2; ++block, exponents += n > 16 ? 2 : 0) {
+    const uint32_t both = excess(exponents[0]) | excess(exponents[1]) << 16;
+    for (int i = 0; i < 16; ++i) of_numbers[block * 16 + i] = both;
+  }
+  if (n == 32) return unpack_line(codes, of_numbers, pairs);
+  uint8_t line[64] = {};
+  uint32_t words[32];
+  for (int64_t i = 0; i < 2 * n; ++i) line[i] = codes[i];
+  unpack_line(line, of_numbers, words);
+  for (int64_t i = 0; i < n; ++i) pairs[i] = words[i];
+}
+
+void unpack_values(const uint8_t* page, int64_t head_dim, uint32_t* pairs, const void* next) {
+  const uint8_t* exponents = page + kPageTokens * head_dim;
+  Fetch fetch(next);
+  for (int64_t column = 0; column < head_dim; column += kColumn)
+    for (int token = 0; token < kTokens; token += 2)
+      for (int64_t i = column; i < column + kColumn && i < head_dim; i += 32) {
+        const int64_t n = head_dim - i < 32 ? head_dim - i : 32;
+        unpack_part(page, exponents, n, pairs);
+        page += 2 * n, pairs += n, exponents += (n + 15) / 16 * 2;
+        fetch.line();
+      }
 }
 
 void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
@@ -178,9 +246,10 @@ void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
 }
 
 template <class Path>
-constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>, settle<Path>};
+constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>};
 
-constexpr AttentionKernels kAttentionTable{kRange<Float32>, kRange<Bfloat16>, merge, finish<float>, finish<uint16_t>, widen};
+constexpr AttentionKernels kAttentionTable{kRange<Float32>,  kRange<Bfloat16>, merge,         finish<float>,
+                                           finish<uint16_t>, unpack_keys,      unpack_values, widen};
 
 }  // namespace
 }  // namespace tessera::cpu
