@@ -26,12 +26,6 @@ std::optional<StoredType> stored_type(std::string_view dtype) {
   return std::nullopt;
 }
 
-// Also true of a link that leads nowhere, so that opening it says why.
-bool stands(const fs::path& path) {
-  std::error_code error;
-  return fs::symlink_status(path, error).type() != fs::file_type::not_found;
-}
-
 // The directory's file names that end so, sorted. (Not std::filesystem's iterator: it ends the process when memory is exhausted.)
 std::vector<std::string> files_ending(const fs::path& directory, std::string_view ending) {
   const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(directory.c_str()), ::closedir);
@@ -64,9 +58,9 @@ struct SafetensorsSource::Found {
 };
 
 SafetensorsSource::SafetensorsSource(const fs::path& directory, Head head) {
-  if (stands(directory / kSingleFile)) {
+  if (is_there(directory / kSingleFile)) {
     set_tensors(open_file((directory / kSingleFile).string()));
-  } else if (stands(directory / kIndexFile)) {
+  } else if (is_there(directory / kIndexFile)) {
     set_tensors(open_shards(directory));
   } else {
     refuse_without_safetensors(directory);
@@ -88,7 +82,7 @@ std::vector<SafetensorsSource::Found> SafetensorsSource::open_shards(const fs::p
   const ShardIndex index = parse_shard_index(read_file(index_path, kMostIndexBytes), index_path);
   std::vector<Found> all;
   for (const std::string& shard : index.shards) {
-    check<FileError>(stands(directory / shard), index_path, ": weight_map names ", printable(shard),
+    check<FileError>(is_there(directory / shard), index_path, ": weight_map names ", printable(shard),
                      ", which is not there: is the download complete?");
     std::vector<Found> found = open_file((directory / shard).string());
     all.insert(all.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));

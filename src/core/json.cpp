@@ -135,6 +135,11 @@ std::ostream& operator<<(std::ostream& out, const Printable& printable) {
   return printable.text.size() > kMost ? out << "..." : out;
 }
 
+bool is_there(const std::string& path) {
+  struct stat status{};
+  return ::lstat(path.c_str(), &status) == 0 || errno != ENOENT;
+}
+
 JsonDocument read_json(const std::string& path, const JsonLimits& limits) {
   return parse_json(read_file(path, limits.max_bytes), path, limits);
 }

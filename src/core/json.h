@@ -49,4 +49,7 @@ std::ostream& operator<<(std::ostream& out, const Printable& printable);
 // A regular file's bytes, at most max_bytes. Throws FileError.
 std::string read_file(const std::string& path, size_t max_bytes);
 
+// Whether anything has this name; also true of a link that leads nowhere, so that opening it says why.
+bool is_there(const std::string& path);
+
 }  // namespace tessera

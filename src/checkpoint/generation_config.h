@@ -1,0 +1,35 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "checkpoint/config.h"
+#include "core/types.h"
+
+namespace tessera {
+
+// A model class's own ids, for a checkpoint that names none.
+struct SpecialTokens {
+  std::vector<TokenId> eos;  // each ends a generation
+  std::optional<TokenId> bos, pad;
+};
+
+// How a checkpoint wants to be sampled. Unset fields have transformers' defaults (GenerationMixin's, version 5.23).
+struct GenerationConfig {
+  SpecialTokens tokens;
+  bool do_sample = false;
+  double temperature = 1.0;  // 0: greedy
+  int64_t top_k = 50;        // 0: all
+  double top_p = 1.0;
+  double min_p = 0.0;
+  double repetition_penalty = 1.0;
+};
+
+// Reads generation_config.json of `directory`, which may be absent. Special tokens that it doesn't name come from `config` (config.json),
+// then from its text_config, then from `defaults` (without those outside the vocabulary). A null counts as unset. Throws FileError naming
+// the field: a value out of its range, an id outside [0, vocab_size).
+GenerationConfig read_generation_config(const std::filesystem::path& directory, const ConfigReader& config, const SpecialTokens& defaults,
+                                        int64_t vocab_size);
+
+}  // namespace tessera
