@@ -136,7 +136,7 @@ std::ostream& operator<<(std::ostream& out, const Printable& printable) {
 }
 
 bool is_there(const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   return ::lstat(path.c_str(), &status) == 0 || errno != ENOENT;
 }
 
