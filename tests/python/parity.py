@@ -1,0 +1,64 @@
+"""What float32 mode promises against Hugging Face's float32, said once for every model."""
+import json
+
+import numpy as np
+from hf_reference import margin, max_difference
+from tokenizers import Tokenizer
+
+TOLERANCE = 1e-3  # on logits, against Hugging Face
+CHUNK_TOLERANCE = 1e-4  # against ourselves, however the prompt is cut
+DECIDED = 1e-3  # a greedy choice is compared where the reference's margin is over this
+PROMPTS = ["Once upon a time, there was a", "def fibonacci(n):\n", "The three primary colours are", "Water boils at a temperature of",
+           "Dear Sir or Madam,\n\nI am writing to"]
+
+
+def prompt_ids(checkpoint, text):
+    return Tokenizer.from_file(str(checkpoint / "tokenizer.json")).encode(text).ids
+
+
+def random_ids(count, vocabulary):
+    return np.random.default_rng(count).integers(3, vocabulary, count).tolist()
+
+
+def assert_same_logits(tessera, hf, checkpoint, ids, measured, label):
+    difference, row = max_difference(tessera.logits(checkpoint, ids), hf.logits(checkpoint, ids))
+    measured(f"{label}, {len(ids)} tokens: max |logit difference| to Hugging Face {difference:.1e}")
+    assert difference <= TOLERANCE, f"row {row} of {len(ids)}"
+
+
+def assert_lively(reference):
+    """Guards the tests themselves: a tiny model whose logits hardly move would forgive anything."""
+    assert reference.std() > 1 and len(set(reference.argmax(axis=1).tolist())) > 1
+
+
+def assert_cut_does_not_matter(tessera, checkpoint, ids, cuts, measured, label):
+    whole = tessera.logits(checkpoint, ids, "-b", len(ids))
+    for cut in cuts:
+        difference, row = max_difference(tessera.logits(checkpoint, ids, "-b", cut), whole)
+        measured(f"{label}, {len(ids)} tokens in chunks of {cut}: max |logit difference| to one piece {difference:.1e}")
+        assert difference <= CHUNK_TOLERANCE, f"chunks of {cut}, row {row}"
+
+
+def compare_teacher_forced(tessera, hf, checkpoint, prompts, count, measured, label):
+    """Feeds Hugging Face's greedy ids and compares the choices at each; returns how many were compared."""
+    compared = 0
+    for ids in prompts:
+        forced = ids + hf.greedy(checkpoint, ids, count)[0]
+        ours, reference = tessera.logits(checkpoint, forced), hf.logits(checkpoint, forced)
+        for row in range(len(ids) - 1, len(forced) - 1):
+            if margin(reference[row]) > DECIDED:
+                assert ours[row].argmax() == reference[row].argmax(), f"position {row} of {len(forced)}, margin {margin(reference[row]):.4f}"
+                compared += 1
+    measured(f"{label}, teacher forced: the same choice at all {compared} of {count * len(prompts)} positions whose margin is over {DECIDED}")
+    return compared
+
+
+def assert_same_greedy_ids(tessera, hf, checkpoint, ids, count, measured, label):
+    """One token at a time, to an end token; the two may part only where the reference itself is undecided."""
+    end = json.loads((checkpoint / "generation_config.json").read_text())["eos_token_id"]
+    reference, margins = hf.greedy(checkpoint, ids, count)
+    stop = next((i for i in range(count) if reference[i] == end or margins[i] <= DECIDED), count)
+    ours = tessera.greedy(checkpoint, ids, count)
+    measured(f"{label}, prompt of {len(ids)}: {stop} greedy ids compared with Hugging Face's generate()")
+    assert ours[:stop] == reference[:stop]
+    return stop
