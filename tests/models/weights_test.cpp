@@ -1,0 +1,92 @@
+#include "checkpoint/weights.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "cpu/cpu_device.h"
+#include "models/registry.h"
+#include "tiny_models.h"
+
+namespace tessera {
+namespace {
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const FileError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+class WeightsTest : public testing::Test {
+ protected:
+  void add(const std::string& name, std::vector<int64_t> shape) { checkpoint_.add(name, std::move(shape), 1.0f); }
+  TinyCheckpoint checkpoint_{"Phi3ForCausalLM", Json::object()};
+  cpu::CpuDevice device_{{.threads = 1}};
+};
+
+TEST_F(WeightsTest, absent_misshapen_taken_twice_and_left_over_tensors_are_named) {
+  add("a.weight", {8, 4});
+  add("b.weight", {8, 4});
+  const auto source = checkpoint_.source();
+  Weights weights(*source, device_, {});
+  EXPECT_NE(error_of([&] { weights.take("c.weight", {1, 1, 8, 4}, Role::down); }).find("lacks tensor 'c.weight'"), std::string::npos);
+  EXPECT_NE(error_of([&] { weights.take("b.weight", {1, 1, 4, 8}, Role::down); }).find("has shape [8, 4]; config.json asks for [4, 8]"), std::string::npos);
+  const Tensor a = weights.take("a.weight", {1, 1, 8, 4}, Role::down);
+  EXPECT_EQ(a.shape(), (Shape{1, 1, 8, 4}));
+  EXPECT_NE(error_of([&] { weights.take("a.weight", {1, 1, 8, 4}, Role::down); }).find("taken twice"), std::string::npos);
+}
+
+TEST_F(WeightsTest, leftovers_are_an_error_unless_skipped_by_name) {
+  add("vision_tower.x.weight", {8, 4});
+  add("b.weight", {8, 4});
+  const auto source = checkpoint_.source();
+  Weights weights(*source, device_, {});
+  weights.skip_prefix("vision_tower.");
+  EXPECT_NE(error_of([&] { weights.expect_all_taken(); }).find("'b.weight'"), std::string::npos);
+  weights.take("b.weight", {1, 1, 8, 4}, Role::down);
+  EXPECT_NO_THROW(weights.expect_all_taken());
+}
+
+TEST_F(WeightsTest, values_that_are_not_finite_are_noted) {
+  const float values[2] = {1.0f, std::numeric_limits<float>::infinity()};
+  MemorySource source({{"n.weight", StoredType::float32, {2}, std::as_bytes(std::span(values))}});
+  Weights weights(source, device_, {});
+  weights.take_norm("n.weight", 2, 0.0f);
+  ASSERT_EQ(weights.notes().size(), 1u);
+  EXPECT_NE(weights.notes()[0].find("n.weight"), std::string::npos);
+}
+
+TEST(models, refuse_what_they_do_not_implement_by_its_name) {
+  cpu::CpuDevice device({.threads = 1});
+  const auto refused = [&](const std::string& architecture, const Json& config) {
+    return error_of([&] { TinyCheckpoint(architecture, config).load(device, {}); });
+  };
+  EXPECT_NE(refused("Gemma3ForCausalLM", {{"attention_bias", true}}).find("attention_bias"), std::string::npos);
+  EXPECT_NE(refused("Gemma3ForCausalLM", {{"num_key_value_heads", 3}}).find("num_key_value_heads"), std::string::npos);
+  EXPECT_NE(refused("Gemma3ForCausalLM", {{"head_dim", 63}}).find("head_dim"), std::string::npos);
+  EXPECT_NE(refused("Gemma3ForCausalLM", {{"hidden_activation", "relu"}}).find("hidden_activation"), std::string::npos);
+  EXPECT_NE(refused("Phi3ForCausalLM", {{"hidden_size", 100}, {"num_attention_heads", 3}}).find("hidden_size"), std::string::npos);
+  EXPECT_NE(refused("Phi3ForCausalLM", {{"hidden_act", "gelu"}}).find("hidden_act"), std::string::npos);
+  EXPECT_NE(refused("LlamaForCausalLM", Json::object()).find("these are: Gemma3ForCausalLM"), std::string::npos);
+}
+
+TEST(models, parse_the_configs_of_every_gemma_3) {
+  // What the hub's config.json say; the class defaults fill the rest. The first tensor that is asked for tells how the config was read.
+  cpu::CpuDevice device({.threads = 1});
+  struct Case {
+    Json text;
+    std::string first_tensor;
+  };
+  for (const Case& c : {Case{{{"hidden_size", 640}, {"vocab_size", 262144}}, "[262144, 640]"}, Case{{{"hidden_size", 1152}, {"vocab_size", 262144}}, "[262144, 1152]"},
+                        Case{{{"hidden_size", 2560}}, "[262208, 2560]"}, Case{{{"hidden_size", 3840}}, "[262208, 3840]"}, Case{{{"hidden_size", 5376}}, "[262208, 5376]"}}) {
+    TinyCheckpoint checkpoint("Gemma3ForConditionalGeneration", {{"text_config", c.text}});
+    checkpoint.add("language_model.model.embed_tokens.weight", {1, 1}, 1.0f);
+    const std::string error = error_of([&] { checkpoint.load(device, {}); });
+    EXPECT_NE(error.find("config.json asks for " + c.first_tensor), std::string::npos) << error;
+  }
+}
+
+}  // namespace
+}  // namespace tessera
