@@ -118,8 +118,6 @@ AddedTokens::AddedTokens(const Fields& root, const Vocabulary& model, const Norm
     end_id_ = std::max(end_id_, token.id + 1);
     in_order.push_back(&tokens_.emplace(token.id, token).first->second);
   });
-  // The special ones come first: of tokens with one normalized form they win.
-  std::stable_partition(in_order.begin(), in_order.end(), [](const AddedToken* token) { return token->special; });
   for (const AddedToken* token : in_order) {
     if (token->special) special_.add(token->content, token);
     if (!token->normalized) raw_.add(token->content, token);

@@ -23,6 +23,7 @@ struct AddedToken {
   bool lstrip;       // swallows the white space before it
   bool rstrip;       // swallows the white space behind it
   bool normalized;   // found in the normalized text, in its own normalized form; else in the text as it came
+                     // (it decodes to its content, where the `tokenizers` library gives the normalized form)
   bool special;
 };
 

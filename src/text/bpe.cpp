@@ -80,7 +80,8 @@ void Bpe::read_vocabulary(const Fields& model) {
       refuse_token(" must have an integer of 0 to ", Vocabulary::kLargestId, " as its id");
     const auto added = vocabulary_.add(token, static_cast<TokenId>(id));
     if (added == Vocabulary::Added::text_taken) refuse_token(" stands twice");
-    if (added == Vocabulary::Added::id_taken) refuse_token(" has the id ", id, ", as has ", quoted(vocabulary_.token(static_cast<TokenId>(id))));
+    if (added == Vocabulary::Added::id_taken)
+      refuse_token(" has the id ", id, ", as has ", quoted(vocabulary_.token(static_cast<TokenId>(id))));
   }
   short_characters_.resize(kShortCharacters);
   for (char32_t c = 0; c < kShortCharacters; ++c) short_characters_[c] = vocabulary_.find(to_utf8(c));

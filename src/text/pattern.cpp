@@ -9,6 +9,7 @@ Pattern::Pattern(const Fields& fields, std::string_view key) {
   if (is_literal == object.find("Regex").has_value()) fields.refuse(key, "must have one of the fields \"String\" and \"Regex\"");
   if (is_literal) {
     pattern_ = std::string(object.text("String", kLongestLiteral));
+    if (std::get<std::string>(pattern_).empty()) object.refuse("String", "must not be empty");
   } else {
     pattern_ = Regex(object.text("Regex"), object.path_of("Regex"));
   }
@@ -18,7 +19,6 @@ std::vector<Range> Pattern::matches(std::string_view text) const {
   if (const Regex* regex = std::get_if<Regex>(&pattern_)) return regex->matches(text);
   const auto& literal = std::get<std::string>(pattern_);
   std::vector<Range> found;
-  if (literal.empty()) return found;
   for (size_t at = text.find(literal); at != std::string_view::npos; at = text.find(literal, at + literal.size()))
     found.push_back({at, at + literal.size()});
   return found;

@@ -20,7 +20,7 @@ class Pattern {
   explicit Pattern(std::string literal) : pattern_(std::move(literal)) {}
   explicit Pattern(Regex regex) : pattern_(std::move(regex)) {}
 
-  // As Regex::matches. An empty literal matches nowhere.
+  // As Regex::matches.
   std::vector<Range> matches(std::string_view text) const;
 
   // `text` with every match replaced by `content`. Throws std::invalid_argument when that is longer than kLongestText.

@@ -59,9 +59,10 @@ void PostProcessor::add_template(const Fields& fields, TokenId end_id) {
     }
   });
   if (!has_text) fields.refuse("single", "must have one sequence, A");
-  before_.insert(before_.begin(), before.begin(), before.end());
-  behind_.insert(behind_.end(), behind.begin(), behind.end());
-  if (before_.size() + behind_.size() > kMostIds) fields.refuse("single", "adds more than ", kMostIds, " ids");
+  if (!before_.empty() || !behind_.empty()) fields.refuse("type", "more than one template is not supported");
+  if (before.size() + behind.size() > kMostIds) fields.refuse("single", "adds more than ", kMostIds, " ids");
+  before_ = std::move(before);
+  behind_ = std::move(behind);
 }
 
 }  // namespace tessera::text
