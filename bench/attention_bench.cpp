@@ -1,4 +1,4 @@
-// Times the cpu device's attention: attention_bench [threads] [isa]. For decodes GB/s of keys and values, beside plain reads of the same
+// Times the cpu device's attention: attention_bench [threads] [isa] [shape]. For decodes GB/s of keys and values, beside plain reads of the same
 // pages just before; for prompts GFLOP/s of the scores and sums that the rows see. The best of many times.
 #include <algorithm>
 #include <cstdio>
@@ -89,10 +89,12 @@ class Bench {
   void read(int64_t position) {
     const KvCache::Layer& layer = cache_.layer(layer_++ % layers_);
     const int64_t first = (position + 1 - seen(position)) / kPageTokens, last = position / kPageTokens + 1;
-    std::vector<uint64_t> sums(static_cast<size_t>((last - first + 15) / 16));
+    const int64_t parts = (last - first + 15) / 16;
+    std::vector<uint64_t> sums(static_cast<size_t>(parts * 2 * shape_.kv_heads));
     pool_.parallel_for(static_cast<int64_t>(sums.size()), [&](int64_t piece, int) {
-      const auto* from = reinterpret_cast<const uint64_t*>(cache_.keys(layer, static_cast<int32_t>(first + piece * 16), 0));
-      const auto* to = reinterpret_cast<const uint64_t*>(cache_.keys(layer, static_cast<int32_t>(std::min(last, first + piece * 16 + 16)), 0));
+      const int64_t page = first + piece % parts * 16, head = piece / parts;  // heads of keys, then of values
+      const auto* from = reinterpret_cast<const uint64_t*>(cache_.keys(layer, static_cast<int32_t>(page), head));
+      const auto* to = reinterpret_cast<const uint64_t*>(cache_.keys(layer, static_cast<int32_t>(std::min(last, page + 16)), head));
       uint64_t sum[16] = {};
       for (; from + 16 <= to; from += 16)
         for (int i = 0; i < 16; ++i) sum[i] ^= from[i];
@@ -146,7 +148,9 @@ int main(int argc, char** argv) {
   const Heads gemma_270m{"270M 4/1 x 256", 4, 1, 256, std::nullopt}, sliding{"270M window 512", 4, 1, 256, 512};
   const Heads gemma_4b{"4B 8/4 x 256", 8, 4, 256, std::nullopt}, phi3{"Phi-3 32/32 x 96", 32, 32, 96, std::nullopt};
   const Heads small{"9/3 x 64", 9, 3, 64, std::nullopt};
-  for (const Heads& shape : {gemma_270m, sliding, gemma_4b, phi3, small})
+  for (const Heads& shape : {gemma_270m, sliding, gemma_4b, phi3, small}) {
+    if (argc > 3 && !std::string_view(shape.name).starts_with(argv[3])) continue;
     for (auto [activations, cache] : {std::pair{kBf16, kBf16}, {kBf16, kBf8}, {kF32, kF32}})
       for (int64_t context : {512, 4096}) run(pool, isa, shape, activations, cache, context);
+  }
 }

@@ -203,7 +203,10 @@ void KvCache::copy_page(size_t group, int32_t from, int32_t to) {
   for (const Layer& layer : layers_) {
     if (layer.group != group) continue;
     check(from >= 0 && from < layer.pages && to >= 0 && to < layer.pages, "cache: pages ", from, " and ", to, " are not both in 0..", layer.pages - 1);
-    std::memmove(keys(layer, to, 0), keys(layer, from, 0), 2 * layer.part_bytes * static_cast<size_t>(layer.num_kv_heads));
+    for (int64_t head = 0; head < layer.num_kv_heads; ++head) {
+      std::memmove(keys(layer, to, head), keys(layer, from, head), layer.part_bytes);
+      std::memmove(values(layer, to, head), values(layer, from, head), layer.part_bytes);
+    }
   }
 }
 

@@ -40,14 +40,14 @@ class KvCache : public Storage {
     size_t group;
     int64_t pages;
     size_t part_bytes;  // keys, or values, of one head in one page
-    std::byte* base;    // [pages][num_kv_heads][keys, values][part_bytes]
+    std::byte* base;    // keys, then values: [num_kv_heads][pages][part_bytes], so that a head's pages can be one stream
   };
   DataType type() const { return type_; }
   const Layer& layer(int64_t layer) const { return layers_[static_cast<size_t>(layer)]; }
   std::byte* keys(const Layer& layer, int32_t page, int64_t kv_head) const {
-    return layer.base + static_cast<size_t>(page * layer.num_kv_heads + kv_head) * 2 * layer.part_bytes;
+    return layer.base + static_cast<size_t>(kv_head * layer.pages + page) * layer.part_bytes;
   }
-  std::byte* values(const Layer& layer, int32_t page, int64_t kv_head) const { return keys(layer, page, kv_head) + layer.part_bytes; }
+  std::byte* values(const Layer& layer, int32_t page, int64_t kv_head) const { return keys(layer, page, layer.num_kv_heads + kv_head); }
 
   // Writes k and v [tokens][num_kv_heads][head_dim] of the slices' tokens, rounded to the cache's type. The tables must have their pages.
   // What a page holds behind its last token is undefined and never read.

@@ -462,8 +462,11 @@ TEST(kv_cache, copies_pages_of_one_group_only) {
   }
   const auto page = [&](int64_t layer, int32_t index) {
     const KvCache::Layer& shape = cache.layer(layer);
-    const std::byte* from = cache.keys(shape, index, 0);
-    return std::vector<std::byte>(from, from + 2 * shape.part_bytes * static_cast<size_t>(shape.num_kv_heads));
+    std::vector<std::byte> bytes;
+    for (int64_t head = 0; head < shape.num_kv_heads; ++head)
+      for (const std::byte* part : {cache.keys(shape, index, head), cache.values(shape, index, head)})
+        bytes.insert(bytes.end(), part, part + shape.part_bytes);
+    return bytes;
   };
   cache.copy_page(0, 1, 2);
   EXPECT_EQ(page(0, 2), page(0, 1));
