@@ -2,6 +2,8 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -47,10 +49,11 @@ void on_bus_error(int signal, siginfo_t* info, void* context) {
     const size_t size = slot.size.load(std::memory_order_relaxed);
     if (info->si_code <= 0 || begin == 0 || address < begin || address - begin >= size) continue;
     slot.faulted.store(true, std::memory_order_release);
-    void* const zeros =
-        ::mmap(reinterpret_cast<void*>(begin), size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    // The bare system call, as a signal handler may make it.
+    const long zeros =
+        ::syscall(SYS_mmap, begin, size, long{PROT_READ}, long{MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE}, -1L, 0L);
     errno = saved_errno;
-    if (zeros != MAP_FAILED) return;
+    if (zeros != -1) return;
     break;
   }
   errno = saved_errno;
