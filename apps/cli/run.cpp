@@ -1,28 +1,18 @@
 #include "cli/run.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <charconv>
-#include <chrono>
-#include <iostream>
-#include <random>
 #include <sstream>
 
-#include "cli/npy.h"
-#include "cli/progress.h"
 #include "cli/signals.h"
 #include "core/error.h"
 #include "core/json.h"
-#include "text/detokenizer.h"
-#include "text/stop_strings.h"
+#include "text/chat_template.h"
 
 namespace tessera {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr size_t kMaxPromptBytes = size_t{64} << 20;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Token ids as a JSON list, or with blanks between them.
 std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
@@ -34,7 +24,7 @@ std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
   for (std::string word; stream >> word;) {
     int64_t id = -1;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-    check(error == std::errc() && end == word.data() + word.size(), path, ": '", word, "' is not a token id");
+    check(error == std::errc() && end == word.data() + word.size(), path, ": ", printable(word), " is not a token id");
     check(id >= 0 && id < vocab_size, path, ": token id ", id, " is outside the vocabulary of ", vocab_size);
     ids.push_back(static_cast<TokenId>(id));
   }
@@ -45,82 +35,16 @@ std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
 std::vector<TokenId> prompt_ids(const RunOptions& options, Session& session) {
   if (options.ids_file) return read_ids(*options.ids_file, session.model().vocab_size());
   const std::string text = options.prompt ? *options.prompt : read_file(*options.prompt_file, kMaxPromptBytes);
-  std::vector<TokenId> ids = session.tokenizer().encode(text, {.add_special_tokens = true, .parse_special = true});
-  check(!ids.empty(), "the prompt is empty: give -p at least one character");
-  return ids;
-}
-
-// generation_config's values unless flags say otherwise; a flag of sampling asks for sampling.
-SamplingParams sampling_params(const RunOptions& options, const GenerationConfig& config) {
-  const bool asked = options.temperature || options.top_k || options.top_p || options.min_p;
-  SamplingParams params;
-  params.temperature = options.temperature.value_or(config.do_sample || asked ? config.temperature : 0.0);
-  params.top_k = options.top_k.value_or(config.top_k);
-  params.top_p = options.top_p.value_or(config.top_p);
-  params.min_p = options.min_p.value_or(config.min_p);
-  params.repetition_penalty = config.repetition_penalty;
-  params.seed = options.seed.value_or(std::random_device()());
-  return params;
-}
-
-// Prefills the prompt; gives the logits of its last token, and writes those of all its rows when asked for.
-std::vector<float> prefill(const RunOptions& options, Session& session, Sequence& sequence) {
-  ProgressBar bar("prompt");
-  const auto progress = [&](int64_t done, int64_t total) {
-    SignalWatch::expect_none();
-    bar.show(done, total);
-  };
-  if (!options.logits_file) return session.generator().forward(sequence, progress);
-  const auto rows = static_cast<int64_t>(sequence.tokens.size());
-  NpyWriter file(*options.logits_file, rows, session.model().vocab_size());
-  std::vector<float> last;
-  Generator::Request request{&sequence, rows};
-  session.generator().forward(std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) {
-    file.write_row(logits);
-    last.assign(logits.begin(), logits.end());
-  }, progress);
-  if (request.error) std::rethrow_exception(request.error);
-  file.finish();
-  return last;
-}
-
-// Shows generated tokens as they come: text, or ids.
-class Printer {
- public:
-  Printer(Session& session, const RunOptions& options) : print_ids_(options.print_ids), stops_(options.stop) {
-    if (!print_ids_ || !options.stop.empty()) detokenizer_.emplace(session.tokenizer(), DecodeOptions{.skip_special = true});
+  if (!options.chat) {
+    std::vector<TokenId> ids = session.tokenizer().encode(text, {.add_special_tokens = true, .parse_special = true});
+    check(!ids.empty(), "the prompt is empty: give -p at least one character");
+    return ids;
   }
-
-  // An end token's id is shown, its text is not. false: that was the last, an end token or the one that completes a stop string.
-  bool show(TokenId token, bool end) {
-    if (print_ids_) write_out((first_ ? "" : " ") + std::to_string(token));
-    first_ = false;
-    if (detokenizer_ && !end) {
-      const std::string text = stops_.push(detokenizer_->push(token));
-      if (!print_ids_) write_out(text);
-    }
-    return !end && !stops_.found();
-  }
-
-  void finish() {
-    if (detokenizer_ && !print_ids_) write_out(stops_.push(detokenizer_->flush()) + stops_.flush());
-    write_out("\n");
-  }
-
- private:
-  bool print_ids_, first_ = true;
-  StopStrings stops_;
-  std::optional<Detokenizer> detokenizer_;
-};
-
-void print_timing(const Session& session, double first_token, size_t prompt, double prefill, int64_t decoded, double decode, const SamplingParams& params) {
-  std::ostringstream line;
-  line.precision(1);
-  line << std::fixed << "load " << session.load_seconds() * 1e3 << " ms, first token " << first_token * 1e3 << " ms, prefill " << prompt << " tokens "
-       << static_cast<double>(prompt) / prefill << " tokens/s";
-  if (decoded > 0) line << ", decode " << decoded << " tokens " << static_cast<double>(decoded) / decode << " tokens/s";
-  if (params.temperature > 0) line << ", seed " << params.seed;
-  std::cerr << line.str() << '\n';
+  const ChatTemplate chat = ChatTemplate::choose(session.checkpoint().chat_template(), session.tokenizer(), options.chat_template);
+  std::vector<ChatMessage> messages;
+  if (options.system) messages.push_back({ChatRole::system, *options.system});
+  messages.push_back({ChatRole::user, text});
+  return chat.encode(session.tokenizer(), messages, true);
 }
 
 }  // namespace
@@ -128,52 +52,31 @@ void print_timing(const Session& session, double first_token, size_t prompt, dou
 void add_run(CLI::App& app, RunOptions& options) {
   CLI::App& command = *app.add_subcommand("run", "Continue a prompt and stream the text");
   add_model_flags(command, options.model);
-  CLI::Option_group& source = *command.add_option_group("prompt");
-  source.add_option("-p,--prompt", options.prompt, "The prompt, raw: no chat template")->type_name("TEXT");
+  CLI::Option_group& source = *command.add_option_group("Prompt");
+  source.add_option("-p,--prompt", options.prompt, "The prompt, raw: no chat template; control tokens in it count")->type_name("TEXT");
   source.add_option("-f,--file", options.prompt_file, "A file with the prompt")->type_name("FILE");
-  source.add_option("--ids-file", options.ids_file, "A file with the prompt's token ids: a JSON list, or blanks between them")->type_name("FILE");
+  CLI::Option* ids = source.add_option("--ids-file", options.ids_file, "A file with the prompt's token ids: a JSON list, or blanks between them")->type_name("FILE");
   source.require_option(1);
-  command.add_option("-n,--predict", options.new_tokens, "New tokens at most; to an end token or the context's end if not given")->check(CLI::NonNegativeNumber);
-  command.add_option("--temp", options.temperature, "Temperature; 0 is greedy");
-  command.add_option("--top-k", options.top_k, "Sample from the k most probable tokens; 0: all");
-  command.add_option("--top-p", options.top_p, "Sample from the most probable tokens that reach this probability together");
-  command.add_option("--min-p", options.min_p, "Drop tokens less probable than this part of the most probable");
-  command.add_option("--seed", options.seed, "Makes sampling repeatable; a random one if not given");
-  command.add_option("--stop", options.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
-  command.add_flag("--print-ids", options.print_ids, "Print the new tokens' ids instead of text");
-  command.add_option("--logits", options.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")->type_name("FILE");
+  CLI::Option* chat = command.add_flag("--chat", options.chat, "The prompt is one turn of a chat: put it into the checkpoint's template")->excludes(ids);
+  command.add_option("--system", options.system, "The chat's system message")->needs(chat)->type_name("TEXT");
+  command.add_option("--template", options.chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")->needs(chat)->type_name("NAME");
+  command.add_option("-n,--predict", options.stream.new_tokens, "New tokens at most; to an end token or the context's end if not given")->check(CLI::NonNegativeNumber);
+  command.add_option("--stop", options.stream.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
+  command.add_flag("--print-ids", options.stream.print_ids, "Print the new tokens' ids instead of text");
+  command.add_option("--logits", options.stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")->type_name("FILE");
+  add_sampling_flags(command, options.sampling);
 }
 
 int run(const RunOptions& options) {
   const SignalWatch watch;
   Session session(options.model);
-  const GenerationConfig& config = session.generation();
-  const SamplingParams params = sampling_params(options, config);
-  check_sampling(params, session.model().vocab_size());
+  const SamplingParams params = sampling_params(options.sampling, session.generation(), session.model().vocab_size());
   const auto sequence = session.cache().create();
   sequence->tokens = prompt_ids(options, session);
-  const size_t prompt = sequence->tokens.size();
-  check(static_cast<int64_t>(prompt) <= session.context(), "the prompt has ", prompt, " tokens; the context ends at ", session.context());
-  Printer printer(session, options);
-  Sampler sampler(params, config.tokens.eos);
-
-  const auto start = Clock::now();
-  std::vector<float> logits = prefill(options, session, *sequence);
-  const double prefill_seconds = seconds_since(start);
-  double first_token = prefill_seconds;
-  int64_t made = 0;
-  const int64_t most = std::min(options.new_tokens.value_or(session.context()), session.context() - static_cast<int64_t>(prompt));
-  while (made < most) {
-    const TokenId token = sampler.sample(logits, sequence->tokens, prompt);
-    if (made++ == 0) first_token = seconds_since(start);
-    const bool end = std::find(config.tokens.eos.begin(), config.tokens.eos.end(), token) != config.tokens.eos.end();
-    if (!printer.show(token, end) || made == most) break;
-    sequence->tokens.push_back(token);
-    SignalWatch::expect_none();
-    logits = session.generator().forward(*sequence);
-  }
-  if (most > 0) printer.finish();
-  print_timing(session, first_token, prompt, prefill_seconds, made - 1, seconds_since(start) - first_token, params);
+  Sampler sampler(params, session.generation().tokens.eos);
+  const StreamResult result = stream(session, *sequence, sampler, sequence->tokens.size(), options.stream);
+  print_timing(session, result, params);
+  SignalWatch::expect_none();
   return 0;
 }
 

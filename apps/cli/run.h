@@ -1,23 +1,20 @@
 #pragma once
 #include <optional>
 #include <string>
-#include <vector>
 
+#include "cli/sampling_flags.h"
 #include "cli/session.h"
-#include "generate/sampler.h"
+#include "cli/stream.h"
 
 namespace tessera {
 
-// `tessera run`: one raw prompt, streamed.
+// `tessera run`: one prompt, raw or as one turn of a chat, streamed.
 struct RunOptions {
   ModelFlags model;
-  std::optional<std::string> prompt, prompt_file, ids_file, logits_file;
-  std::optional<int64_t> new_tokens;
-  std::optional<double> temperature, top_p, min_p;
-  std::optional<int64_t> top_k;
-  std::optional<uint64_t> seed;
-  std::vector<std::string> stop;
-  bool print_ids = false;
+  SamplingFlags sampling;
+  StreamOptions stream;
+  std::optional<std::string> prompt, prompt_file, ids_file, system, chat_template;
+  bool chat = false;
 };
 
 void add_run(CLI::App& app, RunOptions& options);
