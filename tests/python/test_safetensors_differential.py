@@ -64,6 +64,9 @@ def named_cases():
     yield file_of({"a": info([2**33, 2**33], "U8", 0, 0)})
     yield file_of({"a": info([2**33, 0], "U8", 0, 0)})
     yield file_of({"a": info([2**61], "F64", 0, 0)})
+    for second in ([8, 16], [0, 8], [4, 12], [7, 15], [9, 17], [16, 8], [8, 15]):
+        yield file_of({"a": info(), "b": info(begin=second[0], end=second[1])}, bytes(second[1]))
+        yield file_of({"b": info(begin=second[0], end=second[1]), "a": info()}, bytes(16))
     yield file_of(b'{"a":' + text + b',"a":' + text.replace(b"[0, 8]", b"[8, 16]") + b"}", bytes(16))
 
 
