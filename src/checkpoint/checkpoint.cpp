@@ -52,7 +52,9 @@ Checkpoint::Checkpoint(fs::path directory, JsonDocument config) : directory_(std
 ConfigReader Checkpoint::config() const { return ConfigReader(config_.root(), (directory_ / "config.json").string()); }
 
 GenerationConfig Checkpoint::generation_config(const SpecialTokens& defaults, int64_t vocab_size) const {
-  return read_generation_config(directory_, config(), defaults, vocab_size);
+  const std::string path = (directory_ / "generation_config.json").string();
+  const JsonDocument document = is_there(path) ? read_json(path) : parse_json("{}", path);
+  return read_generation_config(ConfigReader(document.root(), path), config(), defaults, vocab_size);
 }
 
 std::unique_ptr<WeightSource> Checkpoint::weights(Head head) const { return std::make_unique<SafetensorsSource>(directory_, head); }

@@ -26,6 +26,7 @@ class Checkpoint {
   const std::string& architecture() const { return architecture_; }  // architectures[0]; "" when there is none
   const std::string& model_type() const { return model_type_; }      // "" when there is none
 
+  // generation_config.json may be absent.
   GenerationConfig generation_config(const SpecialTokens& defaults, int64_t vocab_size) const;
   std::unique_ptr<WeightSource> weights(Head head) const;
 

@@ -39,12 +39,8 @@ std::vector<TokenId> read_ends(const std::vector<ConfigReader>& readers, const s
 
 }  // namespace
 
-GenerationConfig read_generation_config(const std::filesystem::path& directory, const ConfigReader& config, const SpecialTokens& defaults,
+GenerationConfig read_generation_config(const ConfigReader& file, const ConfigReader& config, const SpecialTokens& defaults,
                                         int64_t vocab_size) {
-  const std::string path = (directory / "generation_config.json").string();
-  const JsonDocument document = is_there(path) ? read_json(path) : parse_json("{}", path);
-  const ConfigReader file(document.root(), path);
-
   std::vector<ConfigReader> readers;
   readers.push_back(file);
   readers.push_back(config);

@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <vector>
 
@@ -26,10 +25,10 @@ struct GenerationConfig {
   double repetition_penalty = 1.0;
 };
 
-// Reads generation_config.json of `directory`, which may be absent. Special tokens that it doesn't name come from `config` (config.json),
-// then from its text_config, then from `defaults` (without those outside the vocabulary). A null counts as unset. Throws FileError naming
-// the field: a value out of its range, an id outside [0, vocab_size).
-GenerationConfig read_generation_config(const std::filesystem::path& directory, const ConfigReader& config, const SpecialTokens& defaults,
+// Reads generation_config.json (`file`). Special tokens that it doesn't name come from `config` (config.json), then from its text_config,
+// then from `defaults` (without those outside the vocabulary). A null counts as unset. Throws FileError naming the field: a value
+// out of its range, an id outside [0, vocab_size).
+GenerationConfig read_generation_config(const ConfigReader& file, const ConfigReader& config, const SpecialTokens& defaults,
                                         int64_t vocab_size);
 
 }  // namespace tessera

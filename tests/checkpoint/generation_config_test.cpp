@@ -9,22 +9,19 @@ namespace {
 
 using testing::error_of;
 using testing::holds;
-using testing::TemporaryDirectory;
 
 constexpr int64_t kVocabSize = 1000;
 const SpecialTokens kDefaults{.eos = {1}, .bos = 2, .pad = 0};
 
-// `generation` is generation_config.json, which is absent when it is "".
 GenerationConfig read(const std::string& generation, const std::string& config = "{}", const SpecialTokens& defaults = kDefaults) {
-  const TemporaryDirectory directory;
-  if (!generation.empty()) directory.write("generation_config.json", generation);
+  const JsonDocument file = parse_json(generation, "generation_config.json");
   const JsonDocument document = parse_json(config, "config.json");
-  return read_generation_config(directory.path(), ConfigReader(document.root(), "config.json"), defaults, kVocabSize);
+  return read_generation_config(ConfigReader(file.root(), "generation_config.json"), ConfigReader(document.root(), "config.json"), defaults,
+                                kVocabSize);
 }
 
 TEST(generation_config, unset_fields_have_transformers_defaults) {
-  for (const std::string file :
-       {"", "{}", R"({"temperature": null, "top_k": null, "top_p": null, "do_sample": null, "eos_token_id": null})"}) {
+  for (const std::string file : {"{}", R"({"temperature": null, "top_k": null, "top_p": null, "do_sample": null, "eos_token_id": null})"}) {
     const GenerationConfig config = read(file);
     EXPECT_EQ(config.tokens.eos, (std::vector<TokenId>{1}));
     EXPECT_EQ(config.tokens.bos, 2);
@@ -52,12 +49,12 @@ TEST(generation_config, takes_tokens_from_the_first_file_that_sets_them) {
   const std::string config = R"({"eos_token_id": [5, 6], "text_config": {"eos_token_id": 7, "pad_token_id": 8}})";
   EXPECT_EQ(read(R"({"eos_token_id": 4})", config).tokens.eos, (std::vector<TokenId>{4}));
   EXPECT_EQ(read(R"({"eos_token_id": null})", config).tokens.eos, (std::vector<TokenId>{5, 6}));
-  EXPECT_EQ(read("", config).tokens.eos, (std::vector<TokenId>{5, 6}));
-  EXPECT_EQ(read("", config).tokens.pad, 8);
-  EXPECT_EQ(read("", R"({"text_config": {"eos_token_id": 7}})").tokens.eos, (std::vector<TokenId>{7}));
+  EXPECT_EQ(read("{}", config).tokens.eos, (std::vector<TokenId>{5, 6}));
+  EXPECT_EQ(read("{}", config).tokens.pad, 8);
+  EXPECT_EQ(read("{}", R"({"text_config": {"eos_token_id": 7}})").tokens.eos, (std::vector<TokenId>{7}));
   const SpecialTokens outside{.eos = {32000, 3}, .bos = 1, .pad = 32000};
-  EXPECT_EQ(read("", "{}", outside).tokens.eos, (std::vector<TokenId>{3}));
-  EXPECT_EQ(read("", "{}", outside).tokens.pad, std::nullopt);
+  EXPECT_EQ(read("{}", "{}", outside).tokens.eos, (std::vector<TokenId>{3}));
+  EXPECT_EQ(read("{}", "{}", outside).tokens.pad, std::nullopt);
 }
 
 TEST(generation_config, refuses_bad_values_beside_their_valid_neighbours) {
