@@ -42,7 +42,7 @@ int64_t integer_of(JsonValue value, int64_t least, int64_t most, std::string_vie
   return integer;
 }
 
-Fields::Fields(JsonValue value, std::string path) : path_(std::move(path)) {
+Fields::Fields(JsonValue value, std::string path, std::string_view joint) : path_(std::move(path)), joint_(joint) {
   simdjson::dom::object object;
   check<FileError>(value.get(object) == simdjson::SUCCESS, path_, ": must be an object");
   check<FileError>(object.size() <= kMostFields, path_, ": has more than ", kMostFields, " fields");
@@ -104,6 +104,6 @@ void Fields::each_object(std::string_view key, size_t most, const std::function<
   for (const JsonValue element : array) use(Fields(element, message(path_of(key), "[", index++, "]")));
 }
 
-std::string Fields::path_of(std::string_view key) const { return message(path_, path_.ends_with(' ') ? "" : ".", key); }
+std::string Fields::path_of(std::string_view key) const { return message(path_, joint_, key); }
 
 }  // namespace tessera::text

@@ -19,8 +19,9 @@ using JsonValue = simdjson::dom::element;
 
 class Fields {
  public:
-  // `path` names the value in messages: "dir/tokenizer.json: decoder". The JSON's memory must outlive this.
-  Fields(JsonValue value, std::string path);
+  // `path` names the value in messages ("dir/tokenizer.json: decoder"), `joint` stands between it and a field's name. The JSON's memory
+  // must outlive this.
+  Fields(JsonValue value, std::string path, std::string_view joint = ".");
 
   // Refuses every field but these (and "type").
   void allow(std::initializer_list<std::string_view> keys) const;
@@ -48,6 +49,7 @@ class Fields {
 
  private:
   std::string path_;
+  std::string_view joint_;
   std::vector<std::pair<std::string_view, JsonValue>> fields_;
 };
 

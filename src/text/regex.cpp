@@ -3,6 +3,8 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "text/fields.h"
 #include "text/utf8.h"
@@ -10,8 +12,10 @@
 namespace tessera::text {
 namespace {
 
-constexpr size_t kLongestPattern = 65536;   // bytes
-constexpr uint32_t kStepLimit = 1'000'000;  // of one match; a pre-tokenizer's needs a few for each character
+constexpr size_t kLongestPattern = 65536;  // bytes
+// Steps of one match: a pre-tokenizer's needs a few for each character that it looks at.
+constexpr uint32_t kFreeSteps = 1'000'000;
+constexpr size_t kStepsPerByte = 8;
 constexpr uint32_t kHeapLimit = 64 * 1024;  // KiB
 constexpr uint32_t kDeepestParentheses = 100;
 
@@ -39,7 +43,6 @@ std::string error_text(int code) {
 struct Regex::Code {
   std::string pattern;  // as the file has it
   std::unique_ptr<pcre2_code, Free> compiled;
-  std::unique_ptr<pcre2_match_context, Free> limits;
 };
 
 Regex::Regex(std::string_view pattern, const std::string& path) {
@@ -55,20 +58,22 @@ Regex::Regex(std::string_view pattern, const std::string& path) {
   pcre2_code* compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
                                        PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset, context.get());
   check<FileError>(compiled != nullptr, path, ": regular expression ", quoted(pattern), " is not valid: ", error_text(error));
-  auto code = std::make_shared<Code>(Code{std::string(pattern), own(compiled), own(pcre2_match_context_create(nullptr))});
+  auto code = std::make_shared<Code>(Code{std::string(pattern), own(compiled)});
   pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);  // where it can't, matching is interpreted
-  pcre2_set_match_limit(code->limits.get(), kStepLimit);
-  pcre2_set_depth_limit(code->limits.get(), kStepLimit);
-  pcre2_set_heap_limit(code->limits.get(), kHeapLimit);
   code_ = std::move(code);
 }
 
 std::vector<Range> Regex::matches(std::string_view text) const {
   std::vector<Range> found;
   const auto data = own(pcre2_match_data_create(1, nullptr));
+  const auto limits = own(pcre2_match_context_create(nullptr));
+  const auto steps = static_cast<uint32_t>(std::min<size_t>(kFreeSteps + kStepsPerByte * text.size(), UINT32_MAX));
+  pcre2_set_match_limit(limits.get(), steps);
+  pcre2_set_depth_limit(limits.get(), steps);
+  pcre2_set_heap_limit(limits.get(), kHeapLimit);
   const auto match = [&](size_t from, uint32_t options) {
     return pcre2_match(code_->compiled.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, PCRE2_NO_UTF_CHECK | options,
-                       data.get(), code_->limits.get());
+                       data.get(), limits.get());
   };
   for (size_t from = 0; from <= text.size();) {
     int result = match(from, 0);

@@ -23,7 +23,8 @@ class Regex {
   Regex(std::string_view pattern, const std::string& path);
 
   // All matches in valid UTF-8, first to last; one may be empty, but not where the one before it ended.
-  // Throws std::invalid_argument when a match takes more steps than the limit (catastrophic backtracking).
+  // Throws std::invalid_argument when a match takes more than a million steps and 8 for each byte (catastrophic
+  // backtracking).
   std::vector<Range> matches(std::string_view text) const;
 
  private:

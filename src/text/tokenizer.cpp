@@ -91,7 +91,7 @@ Tokenizer Tokenizer::parse(std::string_view json, const std::string& source) {
   error = parser.parse(json.data(), json.size()).get(root);
   check<ResourceError>(error != simdjson::MEMALLOC, source, ": not enough memory to read ", json.size(), " bytes of JSON");
   check<FileError>(error == simdjson::SUCCESS, source, ": not valid JSON: ", simdjson::error_message(error));
-  return Tokenizer(std::make_unique<const Parts>(text::Fields(root, source + ": ")));
+  return Tokenizer(std::make_unique<const Parts>(text::Fields(root, source, ": ")));
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
