@@ -25,7 +25,7 @@ class Tessera:
         ids_file, out = name.with_suffix(".json"), name.with_suffix(".npy")
         ids_file.write_text(json.dumps(list(ids)))
         try:
-            self.run("run", "-m", checkpoint, "--ids-file", ids_file, "--logits", out, "-n", 0, *FLOAT32, *flags)
+            self.run("run", "-m", checkpoint, "--ids-file", ids_file, "--logits", out, "--print-ids", "-n", 0, *FLOAT32, *flags)
             return np.load(out, mmap_mode="r")
         finally:
             out.unlink(missing_ok=True)  # the array keeps the file's contents alive, the disk is free after it
