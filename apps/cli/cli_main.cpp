@@ -5,6 +5,7 @@
 #include <iostream>
 #include <new>
 
+#include "cli/chat.h"
 #include "cli/run.h"
 #include "cli/signals.h"
 #include "core/error.h"
@@ -35,6 +36,8 @@ int parse_and_run(int argc, char** argv) {
   }, "List the devices and leave");
   RunOptions run_options;
   add_run(app, run_options);
+  ChatOptions chat_options;
+  add_chat(app, chat_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
@@ -47,7 +50,7 @@ int parse_and_run(int argc, char** argv) {
     std::cerr << app.help();
     return 2;
   }
-  return run(run_options);
+  return app.got_subcommand("chat") ? chat(chat_options) : run(run_options);
 }
 
 }  // namespace

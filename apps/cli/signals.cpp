@@ -34,6 +34,8 @@ void SignalWatch::expect_none() {
   if (noted) throw Interrupted(noted);
 }
 
+void SignalWatch::forget() { noted = 0; }
+
 void write_out(std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());

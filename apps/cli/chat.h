@@ -1,0 +1,22 @@
+#pragma once
+#include <optional>
+#include <string>
+
+#include "cli/sampling_flags.h"
+#include "cli/session.h"
+#include "cli/stream.h"
+
+namespace tessera {
+
+// `tessera chat`: a conversation on the terminal. The cache is kept between turns: only what is new is computed.
+struct ChatOptions {
+  ModelFlags model;
+  SamplingFlags sampling;
+  StreamOptions stream;
+  std::optional<std::string> system, chat_template;
+};
+
+void add_chat(CLI::App& app, ChatOptions& options);
+int chat(const ChatOptions& options);
+
+}  // namespace tessera
