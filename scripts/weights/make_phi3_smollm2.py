@@ -56,8 +56,8 @@ def config(llama, original_max):
     document = {
         "architectures": ["LlamaForCausalLM" if llama else "Phi3ForCausalLM"], "model_type": "llama" if llama else "phi3",
         "dtype": "bfloat16", "vocab_size": VOCABULARY, "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE,
-        "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "hidden_act": "silu", "rms_norm_eps": 1e-5,
-        "rope_theta": 100000.0, "max_position_embeddings": MAX_POSITIONS, "tie_word_embeddings": True,
+        "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "hidden_act": "silu",
+        "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "max_position_embeddings": MAX_POSITIONS, "tie_word_embeddings": True,
         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "use_cache": True,
     }
     if not llama:
