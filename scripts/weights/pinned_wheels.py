@@ -38,8 +38,8 @@ def fetch(wheels, folder):
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
             requirements.writelines(f"{w.project}=={w.version} --hash=sha256:{w.sha256}\n" for w in missing)
             requirements.flush()
-            done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
-                                   "--dest", str(folder), "--requirement", requirements.name], stdout=sys.stderr)
+            done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-cache-dir", "--no-deps", "--require-hashes",
+                                   "--only-binary=:all:", "--dest", str(folder), "--requirement", requirements.name], stdout=sys.stderr)
         bad = [w.file for w in missing if not is_intact(folder / w.file, w)]
         if done.returncode or bad:
             raise RuntimeError(f"cannot download {', '.join(bad) or 'the wheels'}: see pip's message above; "

@@ -38,7 +38,8 @@ class HfReference:
         if key not in self.files:
             model = self.model(checkpoint)
             hidden = model.model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state[0]
-            out = np.lib.format.open_memmap(self.folder / f"{key}.npy", mode="w+", dtype=np.float32, shape=(len(ids), model.lm_head.out_features))
+            shape = (len(ids), model.lm_head.out_features)
+            out = np.lib.format.open_memmap(self.folder / f"{key}.npy", mode="w+", dtype=np.float32, shape=shape)
             for begin in range(0, len(ids), ROWS):
                 out[begin:begin + ROWS] = model.lm_head(hidden[begin:begin + ROWS]).numpy()
             self.files[key] = out.filename

@@ -1,5 +1,6 @@
 """What float32 mode promises against Hugging Face's float32, said once for every model."""
 import json
+from pathlib import Path
 
 import numpy as np
 from hf_reference import margin, max_difference
@@ -10,6 +11,15 @@ CHUNK_TOLERANCE = 1e-4  # against ourselves, however the prompt is cut
 DECIDED = 1e-3  # a greedy choice is compared where the reference's margin is over this
 PROMPTS = ["Once upon a time, there was a", "def fibonacci(n):\n", "The three primary colours are", "Water boils at a temperature of",
            "Dear Sir or Madam,\n\nI am writing to"]
+
+
+def instruction_sets():
+    """The kernels that this machine can run, by the names of TESSERA_CPU_ISA."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    return ["plain"] + ["avx2"] * ({"avx2", "fma", "f16c"} <= flags) + ["avx512"] * ({"avx512_bf16", "avx512_vbmi"} <= flags)
+
+
+INSTRUCTION_SETS = instruction_sets()
 
 
 def prompt_ids(checkpoint, text):
@@ -47,9 +57,10 @@ def compare_teacher_forced(tessera, hf, checkpoint, prompts, count, measured, la
         ours, reference = tessera.logits(checkpoint, forced), hf.logits(checkpoint, forced)
         for row in range(len(ids) - 1, len(forced) - 1):
             if margin(reference[row]) > DECIDED:
-                assert ours[row].argmax() == reference[row].argmax(), f"position {row} of {len(forced)}, margin {margin(reference[row]):.4f}"
+                assert ours[row].argmax() == reference[row].argmax(), f"position {row} of {len(forced)}"
                 compared += 1
-    measured(f"{label}, teacher forced: the same choice at all {compared} of {count * len(prompts)} positions whose margin is over {DECIDED}")
+    total = count * len(prompts)
+    measured(f"{label}, teacher forced: the same choice at all {compared} of {total} positions, those whose margin is over {DECIDED}")
     return compared
 
 

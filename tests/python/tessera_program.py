@@ -2,6 +2,7 @@
 import itertools
 import json
 import re
+import shlex
 import subprocess
 
 import numpy as np
@@ -15,8 +16,10 @@ class Tessera:
         self.numbers = itertools.count()
 
     def run(self, *arguments, expect=0):
-        done = subprocess.run([self.path, *map(str, arguments)], capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL)
-        assert done.returncode == expect, f"exit {done.returncode}, expected {expect}: {' '.join(map(str, arguments))}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+        command = [str(self.path), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL)
+        told = f"{shlex.join(command)}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+        assert done.returncode == expect, f"exit {done.returncode}, expected {expect}: {told}"
         return done
 
     def logits(self, checkpoint, ids, *flags):

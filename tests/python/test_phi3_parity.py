@@ -1,8 +1,8 @@
 """Phi-3 in float32 mode against transformers' float32: SmolLM2-135M rewritten as a Phi-3, and tiny random ones with one trait each."""
 import pytest
 import tiny_checkpoints
-from parity import (PROMPTS, assert_cut_does_not_matter, assert_lively, assert_same_greedy_ids, assert_same_logits, compare_teacher_forced, prompt_ids,
-                    random_ids)
+from parity import (PROMPTS, assert_cut_does_not_matter, assert_lively, assert_same_greedy_ids, assert_same_logits, compare_teacher_forced,
+                    prompt_ids, random_ids)
 
 LONGROPE_CUTS = (1, 16, 40)
 

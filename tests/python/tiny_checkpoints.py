@@ -10,9 +10,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 GEMMA3 = {
     "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "vocab_size": 199, "hidden_size": 72, "intermediate_size": 100,
-    "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 4,
-    "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"], "max_position_embeddings": 512,
-    "rope_theta": 50000.0, "rope_local_base_freq": 700.0, "rms_norm_eps": 1e-6, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
+    "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32,
+    "sliding_window": 4, "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+    "max_position_embeddings": 512, "rope_theta": 50000.0, "rope_local_base_freq": 700.0, "rms_norm_eps": 1e-6,
+    "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
     "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
 }
 OLD_ROPE = ("rope_theta", "rope_local_base_freq")
@@ -50,8 +51,9 @@ MULTIMODAL_LAYOUTS = {
 
 PHI3 = {
     "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "vocab_size": 211, "hidden_size": 192, "intermediate_size": 136,
-    "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-    "max_position_embeddings": 512, "original_max_position_embeddings": 512, "sliding_window": None, "rope_scaling": None,
+    "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0, "max_position_embeddings": 512, "original_max_position_embeddings": 512,
+    "sliding_window": None, "rope_scaling": None,
     "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
 }
 
@@ -64,8 +66,8 @@ def longrope(pairs, **more):
 PHI3_TRAITS = {
     "head_dim 96": ({}, (), torch.bfloat16),
     "grouped queries": ({"num_attention_heads": 6, "num_key_value_heads": 2}, (), torch.bfloat16),
-    "partial rotary and a window of 9": ({"num_attention_heads": 3, "num_key_value_heads": 3, "partial_rotary_factor": 0.75, "sliding_window": 9},
-                                         (), torch.bfloat16),
+    "partial rotary and a window of 9": ({"num_attention_heads": 3, "num_key_value_heads": 3, "partial_rotary_factor": 0.75,
+                                          "sliding_window": 9}, (), torch.bfloat16),
     "tied head": ({"tie_word_embeddings": True}, (), torch.bfloat16),
     "longrope": ({"rope_scaling": longrope(48), "original_max_position_embeddings": 32}, (), torch.bfloat16),
     "longrope, new spelling": ({"rope_parameters": {**longrope(48), "rope_type": "longrope", "rope_theta": 10000.0},

@@ -1,0 +1,46 @@
+# Thin: the work is done by cmake, ctest, pytest and scripts/. Each step prints its time and leaves its output in build/log.
+JOBS ?= $(shell nproc)
+STEP = scripts/step
+PYTEST = .venv/bin/python -m pytest tests/python --basetemp=build/pytest
+
+.PHONY: build demo test check bench lint clean
+
+build:
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+
+# Makes Gemma 3 270M's checkpoint and streams a text with it.
+demo:
+	scripts/setup demo
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS) --target tessera
+	scripts/demo
+
+# What must hold before every merge.
+test:
+	$(STEP) setup scripts/setup test
+	$(STEP) configure cmake --preset release
+	$(STEP) build cmake --build --preset release -j $(JOBS)
+	$(STEP) ctest ctest --preset release -j $(JOBS)
+	$(STEP) pytest $(PYTEST) -m "not slow"
+
+# What takes longer: sanitizers, with no suppressions, fuzzers, and the slow part of the Hugging Face parity.
+check:
+	$(STEP) setup-check scripts/setup check
+	for sanitizer in asan tsan; do \
+	  $(STEP) $$sanitizer-configure cmake --preset $$sanitizer && \
+	  $(STEP) $$sanitizer-build cmake --build --preset $$sanitizer -j $(JOBS) && \
+	  $(STEP) $$sanitizer-ctest ctest --preset $$sanitizer -j $(JOBS) || exit 1; \
+	done
+	$(STEP) fuzz scripts/fuzz 60
+	$(STEP) slow-parity $(PYTEST) -m slow
+
+bench:
+	scripts/setup bench
+
+lint:
+	scripts/setup check
+	git ls-files '*.cpp' '*.h' | xargs clang-format-19 --dry-run --Werror
+
+clean:
+	rm -rf build
