@@ -106,6 +106,41 @@ TEST_P(LinearOnEveryIsa, a_row_has_the_same_bits_whatever_the_rows_beside_it_and
   }
 }
 
+// Exponents from one end to the other, zeros and denormals among them, and rows that are not finite beside finite ones.
+TEST_P(LinearOnEveryIsa, a_row_has_the_same_bits_whatever_its_magnitudes) {
+  Problem problem(64, 448, 24, false);
+  std::mt19937 random(11);
+  for (int64_t o = 0; o < problem.out; ++o)
+    for (int64_t i = 0; i < problem.in; ++i)
+      problem.weight[o * problem.in + i] *= std::exp2(static_cast<float>(i / 64 % 7 * 20) - 112.0f + static_cast<float>(random() % 3));
+  for (int64_t row = 0; row < problem.rows; ++row)
+    for (int64_t i = 0; i < problem.in; ++i) {
+      float& x = problem.x[row * problem.in + i];
+      const int kind = static_cast<int>(random() % 20);
+      x = kind == 0 ? 0.0f : kind == 1 ? -0.0f : kind == 2 ? -1e-39f : x * std::exp2(static_cast<float>(row % 8 * 32) - 125.0f);
+      if (row >= 20 && i == 17 * (row - 19)) x = row % 2 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
+      x = round_to_bfloat16(x);
+    }
+  ThreadPool pool(1);
+  for (DataType format : kFormats) {
+    const PackedWeight weight = problem.pack(pool, GetParam(), format);
+    for (DataType x_type : kRowTypes) {
+      const std::vector<float> all = run(pool, GetParam(), weight, problem, x_type, DataType::float32, 0, problem.rows);
+      for (int64_t rows : {1, 2, 4, 6, 7})
+        for (int64_t first = 0; first + rows <= problem.rows; ++first) {
+          const std::vector<float> some = run(pool, GetParam(), weight, problem, x_type, DataType::float32, first, rows);
+          for (size_t i = 0; i < some.size(); ++i) {
+            const float expected = all[first * problem.out + i];
+            if (std::isnan(expected))
+              ASSERT_TRUE(std::isnan(some[i]));
+            else
+              ASSERT_EQ(std::bit_cast<uint32_t>(some[i]), std::bit_cast<uint32_t>(expected)) << format << " " << x_type << " " << first << " + " << rows;
+          }
+        }
+    }
+  }
+}
+
 // The largest distance to the exact sum: each float32 operation loses at most 2^-24 of a partial sum, which is at most the sum of the
 // products' magnitudes. vdpbf16ps: two operations for each input pair. Else: a product and a sum for each input of a block of 64 (one if
 // fused), then one sum for each block. 2^-120 stands for what vdpbf16ps takes as zero. Rounding to bfloat16 loses at most 2^-8 of the result.

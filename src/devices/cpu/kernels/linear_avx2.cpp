@@ -1,4 +1,4 @@
-// The linear with AVX2 and FMA: rows are float32; block formats are unpacked to bfloat16 input pairs, block by block.
+// The linear with AVX2 and FMA: rows are float32; block formats are unpacked to float32, one block at a time, which stays in the L1 cache.
 #include <immintrin.h>
 
 #include "cpu/kernels/linear_kernels.h"
@@ -9,127 +9,132 @@ namespace {
 
 constexpr int64_t kPairs = kBlock / 2;
 constexpr int64_t kRows = 6;
-constexpr int64_t kAhead = 4096;  // bytes between what is read and what is fetched from memory
 
-// The addend that brings the exponents of a code's bfloat16 (as a whole number) to the block's, for each input and group of 16 outputs.
-using Addend = uint16_t[4][kBlock];
+// Inlined by force: the compiler would take a function that only fetches for one without effect.
+[[gnu::always_inline]] inline void fetch(const std::byte* data) { _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T0); }
 
-inline void read_addend(const std::byte* exponents, int bias, Addend& addend) {
+// 2^(exponent - bias): what a whole magnitude is multiplied with, for each input and group of 16 outputs. Exact from exponent 7 on.
+inline void read_scales(const std::byte* exponents, uint32_t bias, float (&scales)[4][kBlock]) {
   const uint8_t* exponent = reinterpret_cast<const uint8_t*>(exponents);
   for (int64_t n = 0; n < 4; ++n)
-    for (int64_t k = 0; k < kBlock; ++k) addend[n][k] = static_cast<uint16_t>((exponent[n * kBlock + k] - bias) << 7);
-}
-
-inline __m256i broadcast(const uint16_t* pair) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, pair, 4);
-  return _mm256_set1_epi32(static_cast<int>(bits));
-}
-
-// The pairs' exponents moved by `addend`; zeros stay zero.
-inline __m256i scale(__m256i pairs, __m256i addend) {
-  return _mm256_andnot_si256(_mm256_cmpeq_epi16(pairs, _mm256_setzero_si256()), _mm256_add_epi16(pairs, addend));
-}
-
-// From words with one bfloat8_b code each.
-inline __m256i pairs_of_codes8(__m256i codes, __m256i addend) {
-  const __m256i magnitude = _mm256_and_si256(codes, _mm256_set1_epi16(0x7F));
-  const __m256i even = _mm256_castps_si256(_mm256_cvtepi32_ps(_mm256_and_si256(magnitude, _mm256_set1_epi32(0xFF))));
-  const __m256i odd = _mm256_castps_si256(_mm256_cvtepi32_ps(_mm256_srli_epi32(magnitude, 16)));
-  const __m256i pairs = scale(_mm256_or_si256(_mm256_srli_epi32(even, 16), odd), addend);
-  return _mm256_or_si256(pairs, _mm256_slli_epi16(_mm256_srli_epi16(codes, 7), 15));
+    for (int64_t k = 0; k < kBlock; ++k) scales[n][k] = __builtin_bit_cast(float, (exponent[n * kBlock + k] + 127 - bias) << 23);
 }
 
 struct Bfloat8 {
   static constexpr int64_t block_bytes = 4352;
-  static void unpack(const std::byte* block, uint32_t* pairs) {
-    Addend addend;
-    read_addend(block, 127 + 6, addend);
+
+  // Calls take(k, v, values) with the values of outputs 8v..8v+7 for each input, inputs in order for each v. (A NaN becomes an infinity.)
+  template <class Take>
+  [[gnu::always_inline]] static void read(const std::byte* block, int64_t ahead, const Take& take) {
+    float scales[4][kBlock];
+    read_scales(block, 127 + 6, scales);
     const std::byte* line = block + 4 * kBlock;
-    for (int64_t pair = 0; pair < kPairs; pair += 2)
-      for (int64_t n = 0; n < 4; ++n, line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(line + kAhead), _MM_HINT_T0);
-        const __m256i first = broadcast(&addend[n][2 * pair]), second = broadcast(&addend[n][2 * pair + 2]);
-        for (int64_t half = 0; half < 2; ++half) {
+    for (int64_t k = 0; k < kBlock; k += 4)
+#pragma GCC unroll 4
+      for (int n = 0; n < 4; ++n, line += 64) {
+        fetch(line + ahead);
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
           const __m256i codes = _mm256_load_si256(reinterpret_cast<const __m256i*>(line) + half);
-          uint32_t* to = pairs + pair * kPanel + n * 16 + half * 8;
-          _mm256_store_si256(reinterpret_cast<__m256i*>(to),
-                             pairs_of_codes8(_mm256_unpacklo_epi8(codes, _mm256_setzero_si256()), first));
-          _mm256_store_si256(reinterpret_cast<__m256i*>(to + kPanel),
-                             pairs_of_codes8(_mm256_unpackhi_epi8(codes, _mm256_setzero_si256()), second));
+          const int v = 2 * n + half;
+          const __m256i first = _mm256_unpacklo_epi8(codes, _mm256_setzero_si256()), second = _mm256_unpackhi_epi8(codes, _mm256_setzero_si256());
+          take(k, v, even_value(first, scales[n][k]));
+          take(k + 1, v, odd_value(first, scales[n][k + 1]));
+          take(k + 2, v, even_value(second, scales[n][k + 2]));
+          take(k + 3, v, odd_value(second, scales[n][k + 3]));
         }
       }
+  }
+
+ private:
+  // Of words with one code each, for two inputs in turn.
+  static __m256 even_value(__m256i words, float scale) {
+    const __m256i magnitude = _mm256_and_si256(words, _mm256_set1_epi32(0x7F));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sign_epi32(magnitude, _mm256_slli_epi32(words, 24))), _mm256_set1_ps(scale));
+  }
+  static __m256 odd_value(__m256i words, float scale) {
+    const __m256i magnitude = _mm256_and_si256(_mm256_srli_epi32(words, 16), _mm256_set1_epi32(0x7F));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sign_epi32(magnitude, _mm256_slli_epi32(words, 8))), _mm256_set1_ps(scale));
   }
 };
 
 struct Bfloat4 {
   static constexpr int64_t block_bytes = 2304;
-  static void unpack(const std::byte* block, uint32_t* pairs) {
-    const __m256i low = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, char(0x80), 0, 0x40, char(0x80), char(0xA0), char(0xC0), char(0xE0), 0,
-                                                                  char(0x80), 0, 0x40, char(0x80), char(0xA0), char(0xC0), char(0xE0)));
-    const __m256i high = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0x3F, 0x40, 0x40, 0x40, 0x40, 0x40, 0x40, 0, char(0xBF), char(0xC0),
-                                                                   char(0xC0), char(0xC0), char(0xC0), char(0xC0), char(0xC0)));
-    const __m256i none = _mm256_set1_epi16(static_cast<short>(0x8080));  // a look-up of 0x80 gives 0
-    Addend addend;
-    read_addend(block, 127 + 2, addend);
+
+  template <class Take>
+  [[gnu::always_inline]] static void read(const std::byte* block, int64_t ahead, const Take& take) {
+    float scales[4][kBlock];
+    read_scales(block, 127 + 2, scales);
+    const __m256 magnitudes = _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);  // a look-up takes the low 3 bits
+    const __m256i sign = _mm256_set1_epi32(static_cast<int>(0x80000000u));
     const std::byte* line = block + 4 * kBlock;
     for (int64_t pair = 0; pair < kPairs; ++pair, line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(line + kAhead), _MM_HINT_T0);
-      for (int64_t half = 0; half < 2; ++half) {
-        __m256i words = _mm256_load_si256(reinterpret_cast<const __m256i*>(line) + half);
-        for (int64_t n = 0; n < 4; ++n, words = _mm256_srli_epi16(words, 4)) {
-          const __m256i code = _mm256_and_si256(words, _mm256_set1_epi16(15));
-          const __m256i in_low = _mm256_blendv_epi8(none, code, _mm256_set1_epi16(0xFF));
-          const __m256i in_high = _mm256_blendv_epi8(_mm256_slli_epi16(code, 8), none, _mm256_set1_epi16(0xFF));
-          const __m256i value = _mm256_or_si256(_mm256_shuffle_epi8(low, in_low), _mm256_shuffle_epi8(high, in_high));
-          _mm256_store_si256(reinterpret_cast<__m256i*>(pairs + pair * kPanel + n * 16 + half * 8),
-                             scale(value, broadcast(&addend[n][2 * pair])));
+      fetch(line + ahead);
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const __m256i words = _mm256_load_si256(reinterpret_cast<const __m256i*>(line) + half);
+#pragma GCC unroll 8
+        for (int code = 0; code < 8; ++code) {  // codes of 4 groups for the even input, then for the odd one
+          const int n = code % 4;
+          const int64_t k = 2 * pair + code / 4;
+          const __m256 value = _mm256_permutevar8x32_ps(magnitudes, _mm256_srli_epi32(words, 4 * code));
+          const __m256 scaled = _mm256_mul_ps(value, _mm256_set1_ps(scales[n][k]));
+          const __m256i negative = _mm256_and_si256(_mm256_slli_epi32(words, 28 - 4 * code), sign);
+          take(k, 2 * n + half, _mm256_xor_ps(scaled, _mm256_castsi256_ps(negative)));
         }
       }
     }
   }
 };
 
-// How a block of weights is read: the values of 8 outputs for inputs 2 * pair and 2 * pair + 1.
+// How a block of weights is read: the values of 8 outputs for one input.
 struct Pairs {
   static constexpr int64_t block_bytes = kPairs * kPanel * 4;
-  static void read(const std::byte* block, int64_t pair, int64_t o, __m256& even, __m256& odd) {
-    const __m256i both = _mm256_load_si256(reinterpret_cast<const __m256i*>(block + (pair * kPanel + o) * 4));
-    even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
-    odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xFFFF0000u))));
+  static __m256 read(const std::byte* block, int64_t k, int64_t o) {
+    const __m256i both = _mm256_load_si256(reinterpret_cast<const __m256i*>(block + (k / 2 * kPanel + o) * 4));
+    return _mm256_castsi256_ps(k % 2 ? _mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xFFFF0000u))) : _mm256_slli_epi32(both, 16));
   }
 };
 
 struct Floats {
   static constexpr int64_t block_bytes = kBlock * kPanel * 4;
-  static void read(const std::byte* block, int64_t pair, int64_t o, __m256& even, __m256& odd) {
-    const float* w = reinterpret_cast<const float*>(block) + 2 * pair * kPanel + o;
-    even = _mm256_load_ps(w);
-    odd = _mm256_load_ps(w + kPanel);
+  static __m256 read(const std::byte* block, int64_t k, int64_t o) {
+    return _mm256_load_ps(reinterpret_cast<const float*>(block) + k * kPanel + o);
   }
 };
+static_assert(Floats::block_bytes <= static_cast<int64_t>(kScratchBytes));
 
-// One block, for `vectors` x 8 outputs at a time: rows x vectors sums stay in registers.
+// Some rows by the block `index` of a panel, for 8 x vectors outputs at a time: rows x vectors sums stay in registers.
 template <class Weights, int rows, int vectors>
-void multiply_block(const std::byte* block, const float* x, int64_t x_stride, float* y, int64_t y_stride, bool first) {
+void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_t index) {
+  const float* x = static_cast<const float*>(job.x) + row * job.x_stride + index * kBlock;
   for (int64_t o = 0; o < kPanel; o += 8 * vectors) {
     __m256 sum[rows][vectors];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) sum[r][v] = _mm256_setzero_ps();
-    for (int64_t pair = 0; pair < kPairs; ++pair) {
-      if (rows == 1)
-        for (int64_t line = 0; line < Weights::block_bytes / kPairs; line += 64)
-          _mm_prefetch(reinterpret_cast<const char*>(block + pair * (Weights::block_bytes / kPairs) + line + kAhead), _MM_HINT_T0);
+#pragma GCC unroll 2
+    for (int64_t k = 0; k < kBlock; ++k) {
+      // The smaller of the two factors' vectors is held in registers, beside the sums: there are only 16.
+      __m256 held[rows < vectors ? rows : vectors];
+      if constexpr (rows < vectors) {
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; ++r) held[r] = _mm256_set1_ps(x[r * job.x_stride + k]);
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) {
-        __m256 even, odd;
-        Weights::read(block, pair, o + 8 * v, even, odd);
+        for (int v = 0; v < vectors; ++v) {
+          const __m256 value = Weights::read(w, k, o + 8 * v);
+#pragma GCC unroll 6
+          for (int r = 0; r < rows; ++r) sum[r][v] = _mm256_fmadd_ps(value, held[r], sum[r][v]);
+        }
+      } else {
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) held[v] = Weights::read(w, k, o + 8 * v);
 #pragma GCC unroll 6
         for (int r = 0; r < rows; ++r) {
-          sum[r][v] = _mm256_fmadd_ps(even, _mm256_set1_ps(x[r * x_stride + 2 * pair]), sum[r][v]);
-          sum[r][v] = _mm256_fmadd_ps(odd, _mm256_set1_ps(x[r * x_stride + 2 * pair + 1]), sum[r][v]);
+          const __m256 input = _mm256_set1_ps(x[r * job.x_stride + k]);
+#pragma GCC unroll 8
+          for (int v = 0; v < vectors; ++v) sum[r][v] = _mm256_fmadd_ps(held[v], input, sum[r][v]);
         }
       }
     }
@@ -137,21 +142,20 @@ void multiply_block(const std::byte* block, const float* x, int64_t x_stride, fl
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) {
-        float* to = y + r * y_stride + o + 8 * v;
-        _mm256_storeu_ps(to, first ? sum[r][v] : _mm256_add_ps(_mm256_loadu_ps(to), sum[r][v]));
+        float* y = job.y + (row + r) * job.y_stride + o + 8 * v;
+        _mm256_storeu_ps(y, index == 0 ? sum[r][v] : _mm256_add_ps(_mm256_loadu_ps(y), sum[r][v]));
       }
   }
 }
 
 template <class Weights>
-void multiply_rows(const std::byte* w, const PanelJob& job, int64_t block) {
-  using Multiply = void (*)(const std::byte*, const float*, int64_t, float*, int64_t, bool);
-  constexpr Multiply multiply[kRows] = {multiply_block<Weights, 1, 8>, multiply_block<Weights, 2, 4>, multiply_block<Weights, 3, 4>,
-                                        multiply_block<Weights, 4, 2>, multiply_block<Weights, 5, 2>, multiply_block<Weights, 6, 2>};
+void multiply_rows(const std::byte* w, const PanelJob& job, int64_t index) {
+  constexpr void (*multiply[kRows])(const std::byte*, const PanelJob&, int64_t, int64_t) = {
+      multiply_block<Weights, 1, 8>, multiply_block<Weights, 2, 4>, multiply_block<Weights, 3, 4>,
+      multiply_block<Weights, 4, 2>, multiply_block<Weights, 5, 2>, multiply_block<Weights, 6, 2>};
   for (int64_t row = 0; row < job.rows; row += kRows) {
     const int64_t rows = job.rows - row < kRows ? job.rows - row : kRows;
-    multiply[rows - 1](w, static_cast<const float*>(job.x) + row * job.x_stride + block * kBlock, job.x_stride,
-                       job.y + row * job.y_stride, job.y_stride, block == 0);
+    multiply[rows - 1](w, job, row, index);
   }
 }
 
@@ -160,11 +164,32 @@ void multiply_stored(const PanelJob& job) {
   for (int64_t block = 0; block < job.blocks; ++block) multiply_rows<Weights>(job.panel + block * Weights::block_bytes, job, block);
 }
 
+// One row straight from a block format's codes.
+template <class Format>
+void multiply_codes(const PanelJob& job) {
+  const float* x = static_cast<const float*>(job.x);
+  for (int64_t block = 0; block < job.blocks; ++block, x += kBlock) {
+    __m256 sum[8];
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; ++v) sum[v] = _mm256_setzero_ps();
+    Format::read(job.panel + block * Format::block_bytes, job.ahead, [&](int64_t k, int v, __m256 values) __attribute__((always_inline)) {
+      sum[v] = _mm256_fmadd_ps(values, _mm256_set1_ps(x[k]), sum[v]);
+    });
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; ++v)
+      _mm256_storeu_ps(job.y + 8 * v, block == 0 ? sum[v] : _mm256_add_ps(_mm256_loadu_ps(job.y + 8 * v), sum[v]));
+  }
+}
+
 template <class Format>
 void multiply_unpacked(const PanelJob& job) {
+  if (job.rows == 1) return multiply_codes<Format>(job);
+  float* unpacked = reinterpret_cast<float*>(job.scratch);
   for (int64_t block = 0; block < job.blocks; ++block) {
-    Format::unpack(job.panel + block * Format::block_bytes, reinterpret_cast<uint32_t*>(job.scratch));
-    multiply_rows<Pairs>(job.scratch, job, block);
+    Format::read(job.panel + block * Format::block_bytes, job.ahead, [&](int64_t k, int v, __m256 values) __attribute__((always_inline)) {
+      _mm256_store_ps(unpacked + k * kPanel + 8 * v, values);
+    });
+    multiply_rows<Floats>(job.scratch, job, block);
   }
 }
 
@@ -176,6 +201,8 @@ const LinearKernels kLinearAvx2{
                      .bfloat16 = multiply_stored<Pairs>,
                      .bfloat8_b = multiply_unpacked<Bfloat8>,
                      .bfloat4_b = multiply_unpacked<Bfloat4>},
+    .exponent_range_rows = 0,
+    .exponent_range = nullptr,
     .pack_float32 = pack_float32,
     .pack_bfloat16 = pack_bfloat16,
     .pack_bfloat8_b = pack_bfloat8_b,

@@ -8,41 +8,44 @@
 namespace tessera::cpu {
 namespace {
 
-constexpr int64_t kPairs = kBlock / 2;           // input pairs in a block
-constexpr int64_t kPairBytes = kPanel * 4;       // of one input pair of a panel, in bfloat16
-constexpr int64_t kRows = 6;                     // rows that are multiplied together: 6 x 64 sums fill 24 registers
-constexpr int64_t kChunk = kScratchBytes / (kPairs * kPairBytes);  // blocks that are unpacked together
-constexpr int64_t kAhead = 8192;                 // bytes between what is read and what is fetched from memory
+constexpr int64_t kPairs = kBlock / 2;      // input pairs in a block
+constexpr int64_t kPairBytes = kPanel * 4;  // of one input pair of a panel, in bfloat16
+constexpr int64_t kPairBlock = kPairs * kPairBytes;
+constexpr int64_t kRows = 6;  // rows that are multiplied together: 6 x 64 sums fill 24 registers
+constexpr int64_t kChunk = 16;  // blocks that stay in the cache while all rows pass
+constexpr int64_t kFewRows = 8;   // up to so many rows, block formats are multiplied straight from their codes
+static_assert(kChunk * kPairBlock <= static_cast<int64_t>(kScratchBytes));
 
-// Tables from a code to the bfloat16 that it stands for if its block's exponent were 255.
+// Tables from a code to a bfloat16. `field` is the exponent field of the largest magnitudes: 255 as unpacking wants it, which lowers it to
+// the block's; kScaledField where the block's exponent goes to the other factor.
+constexpr int kScaledField = 100;
+
 struct Tables {
-  alignas(64) uint8_t low[128], high[128];  // bfloat8_b magnitudes
+  alignas(64) uint8_t low[128], high[128];  // bfloat8_b magnitudes, by bytes
   alignas(64) uint16_t words[32];           // bfloat4_b codes, twice
 };
 
-constexpr uint32_t scaled_magnitude(uint32_t magnitude, int bits) {
+constexpr uint32_t magnitude_bits(uint32_t magnitude, int bits, int field) {
   if (magnitude == 0) return 0;
   int top = 0;
   while (magnitude >> (top + 1)) ++top;
-  return static_cast<uint32_t>(255 - (bits - 1 - top)) << 7 | (magnitude << (7 - top) & 0x7Fu);
+  return static_cast<uint32_t>(field - (bits - 1 - top)) << 7 | (magnitude << (7 - top) & 0x7Fu);
 }
 
-constexpr Tables make_tables() {
+constexpr Tables make_tables(int field) {
   Tables tables{};
   for (uint32_t m = 0; m < 128; ++m) {
-    tables.low[m] = static_cast<uint8_t>(scaled_magnitude(m, 7));
-    tables.high[m] = static_cast<uint8_t>(scaled_magnitude(m, 7) >> 8);
+    tables.low[m] = static_cast<uint8_t>(magnitude_bits(m, 7, field));
+    tables.high[m] = static_cast<uint8_t>(magnitude_bits(m, 7, field) >> 8);
   }
   for (uint32_t code = 0; code < 32; ++code)
-    tables.words[code] = static_cast<uint16_t>(scaled_magnitude(code & 7, 3) | ((code & 7) ? (code & 8) << 12 : 0));
+    tables.words[code] = static_cast<uint16_t>(magnitude_bits(code & 7, 3, field) | ((code & 7) ? (code & 8) << 12 : 0));
   return tables;
 }
 
-constexpr Tables kTables = make_tables();
+constexpr Tables kTables = make_tables(255), kScaledTables = make_tables(kScaledField);
 
-inline __m512 dot(__m512 sum, __m512i pairs, __m512i x) {
-  return _mm512_dpbf16_ps(sum, (__m512bh)pairs, (__m512bh)x);
-}
+inline __m512 dot(__m512 sum, __m512i pairs, __m512i x) { return _mm512_dpbf16_ps(sum, (__m512bh)pairs, (__m512bh)x); }
 
 inline __m512i broadcast(const void* pair) {
   uint32_t bits;
@@ -50,42 +53,46 @@ inline __m512i broadcast(const void* pair) {
   return _mm512_set1_epi32(static_cast<int>(bits));
 }
 
-// What a code's bfloat16 exponent is too large by: (255 - exponent) << 7 for each input of a block, by group of 16 outputs. Subtracted
-// with saturation, so that a block of zeros (exponent 0) stays zero.
-using Excess = uint16_t[4][kBlock];
+// Inlined by force: the compiler would take a function that only fetches for one without effect.
+[[gnu::always_inline]] inline void fetch(const std::byte* data) { _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T0); }
 
-inline void read_excess(const std::byte* exponents, Excess& excess) {
-  for (int64_t n = 0; n < 4; ++n)
-    for (int64_t k = 0; k < kBlock; k += 32) {
-      const __m512i exponent = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(exponents + n * kBlock + k)));
-      _mm512_store_si512(&excess[n][k], _mm512_slli_epi16(_mm512_sub_epi16(_mm512_set1_epi16(255), exponent), 7));
-    }
+// A load that stays in its register: the compiler would rather repeat it for each use, but loads are scarce here.
+inline __m512i load_once(const std::byte* line) {
+  __m512i value = _mm512_load_si512(line);
+  asm("" : "+v"(value));
+  return value;
+}
+
+// (exponent - base) << 7 of 32 inputs: what the exponents of bfloat16 numbers move by.
+inline __m512i exponent_steps(const std::byte* exponents, int base) {
+  const __m512i exponent = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(exponents)));
+  return _mm512_slli_epi16(_mm512_sub_epi16(exponent, _mm512_set1_epi16(static_cast<short>(base))), 7);
 }
 
 struct Bfloat8 {
   static constexpr int64_t block_bytes = 4352;
   __m512i low0, low1, high0, high1, sign;
 
-  Bfloat8()
-      : low0(_mm512_load_si512(kTables.low)),
-        low1(_mm512_load_si512(kTables.low + 64)),
-        high0(_mm512_load_si512(kTables.high)),
-        high1(_mm512_load_si512(kTables.high + 64)),
+  explicit Bfloat8(const Tables& tables)
+      : low0(_mm512_load_si512(tables.low)),
+        low1(_mm512_load_si512(tables.low + 64)),
+        high0(_mm512_load_si512(tables.high)),
+        high1(_mm512_load_si512(tables.high + 64)),
         sign(_mm512_set1_epi8(static_cast<char>(0x80))) {}
 
-  // Calls take(pair, n, pairs) for each input pair and group of 16 outputs; pairs in order for each group.
+  // Calls take(pair, n, pairs) for each input pair and group of 16 outputs, pairs in order for each group.
   template <class Take>
-  [[gnu::always_inline]] void unpack(const std::byte* block, const Excess& excess, const Take& take) const {
+  [[gnu::always_inline]] void read(const std::byte* block, int64_t ahead, const Take& take) const {
     const std::byte* line = block + 4 * kBlock;
     for (int64_t pair = 0; pair < kPairs; pair += 2) {
 #pragma GCC unroll 4
       for (int n = 0; n < 4; ++n, line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(line + kAhead), _MM_HINT_T0);
-        const __m512i codes = _mm512_load_si512(line);
+        fetch(line + ahead);
+        const __m512i codes = load_once(line);
         const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
         const __m512i high = _mm512_ternarylogic_epi64(_mm512_permutex2var_epi8(high0, codes, high1), codes, sign, 0xF8);
-        take(pair, n, _mm512_subs_epu16(_mm512_unpacklo_epi8(low, high), broadcast(&excess[n][2 * pair])));
-        take(pair + 1, n, _mm512_subs_epu16(_mm512_unpackhi_epi8(low, high), broadcast(&excess[n][2 * pair + 2])));
+        take(pair, n, _mm512_unpacklo_epi8(low, high));
+        take(pair + 1, n, _mm512_unpackhi_epi8(low, high));
       }
     }
   }
@@ -95,221 +102,269 @@ struct Bfloat4 {
   static constexpr int64_t block_bytes = 2304;
   __m512i words;
 
-  Bfloat4() : words(_mm512_load_si512(kTables.words)) {}
+  explicit Bfloat4(const Tables& tables) : words(_mm512_load_si512(tables.words)) {}
 
   template <class Take>
-  [[gnu::always_inline]] void unpack(const std::byte* block, const Excess& excess, const Take& take) const {
+  [[gnu::always_inline]] void read(const std::byte* block, int64_t ahead, const Take& take) const {
     const std::byte* line = block + 4 * kBlock;
     for (int64_t pair = 0; pair < kPairs; ++pair, line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(line + kAhead), _MM_HINT_T0);
-      const __m512i codes = _mm512_load_si512(line);  // a look-up takes the low 5 bits of each word
-      const __m512i group[4] = {codes, _mm512_srli_epi16(codes, 4), _mm512_srli_epi16(codes, 8), _mm512_srli_epi16(codes, 12)};
-#pragma GCC unroll 4
-      for (int n = 0; n < 4; ++n)
-        take(pair, n, _mm512_subs_epu16(_mm512_permutexvar_epi16(group[n], words), broadcast(&excess[n][2 * pair])));
+      fetch(line + ahead);
+      const __m512i codes = load_once(line);  // a look-up takes the low 5 bits of each word
+      take(pair, 0, _mm512_permutexvar_epi16(codes, words));
+      take(pair, 1, _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 4), words));
+      take(pair, 2, _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 8), words));
+      take(pair, 3, _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 12), words));
     }
   }
 };
 
-template <int rows>
-inline void store_sums(const __m512 (&sum)[rows][4], float* y, int64_t y_stride) {
-#pragma GCC unroll 6
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-    for (int n = 0; n < 4; ++n) _mm512_storeu_ps(y + r * y_stride + 16 * n, sum[r][n]);
+// A block as bfloat16 input pairs. The exponents come down from 255 with saturation, which leaves zeros as they are.
+template <class Format>
+inline void unpack_block(const Format& format, const std::byte* block, int64_t ahead, std::byte* to) {
+  alignas(64) uint16_t excess[4][kBlock];
+  for (int64_t n = 0; n < 4; ++n)
+    for (int64_t k = 0; k < kBlock; k += 32)
+      _mm512_store_si512(&excess[n][k], _mm512_sub_epi16(_mm512_setzero_si512(), exponent_steps(block + n * kBlock + k, 255)));
+  format.read(block, ahead, [&](int64_t pair, int n, __m512i pairs) __attribute__((always_inline)) {
+    _mm512_store_si512(to + pair * kPairBytes + n * 64, _mm512_subs_epu16(pairs, broadcast(&excess[n][2 * pair])));
+  });
 }
 
-// A few rows by a block format, straight from its codes.
-template <class Format, int rows>
-void multiply_codes(const PanelJob& job) {
-  const Format format;
-  const uint16_t* x = static_cast<const uint16_t*>(job.x);
-  const std::byte* block = job.panel;
+// A few rows by `blocks` blocks of the job's panel from `first_block` on, whose weights are at `w`; continues the sums in y from the second
+// block on.
+using Multiply = void (*)(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block);
+
+// The sums of `rows` x 64 outputs in registers.
+template <int rows>
+struct Sums {
   __m512 sum[rows][4];
+
+  [[gnu::always_inline]] void load(const PanelJob& job, int64_t row, bool zero) {
 #pragma GCC unroll 6
-  for (int r = 0; r < rows; ++r)
+    for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-    for (int n = 0; n < 4; ++n) sum[r][n] = _mm512_setzero_ps();
-  for (int64_t b = 0; b < job.blocks; ++b, block += Format::block_bytes, x += kBlock) {
-    alignas(64) Excess excess;
-    for (int n = 0; n < 4; ++n) _mm_prefetch(reinterpret_cast<const char*>(block + 64 * n + kAhead), _MM_HINT_T0);
-    read_excess(block, excess);
-    format.unpack(block, excess, [&](int64_t pair, int n, __m512i pairs) __attribute__((always_inline)) {
-#pragma GCC unroll 6
-      for (int r = 0; r < rows; ++r) sum[r][n] = dot(sum[r][n], pairs, broadcast(x + r * job.x_stride + 2 * pair));
-    });
+      for (int n = 0; n < 4; ++n) sum[r][n] = zero ? _mm512_setzero_ps() : _mm512_loadu_ps(job.y + (row + r) * job.y_stride + 16 * n);
   }
-  store_sums<rows>(sum, job.y, job.y_stride);
-}
-
-// bfloat16 rows by input pairs, continuing the sums in y unless `first`.
-template <int rows>
-void multiply_pairs(const std::byte* pairs, int64_t count, const uint16_t* x, int64_t x_stride, float* y, int64_t y_stride, bool first) {
-  __m512 sum[rows][4];
+  [[gnu::always_inline]] void store(const PanelJob& job, int64_t row) const {
 #pragma GCC unroll 6
-  for (int r = 0; r < rows; ++r)
+    for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-    for (int n = 0; n < 4; ++n) sum[r][n] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(y + r * y_stride + 16 * n);
-  for (int64_t pair = 0; pair < count; ++pair, pairs += kPairBytes) {
-    __m512i w[4];
+      for (int n = 0; n < 4; ++n) _mm512_storeu_ps(job.y + (row + r) * job.y_stride + 16 * n, sum[r][n]);
+  }
+  // Adds what y has, unless nothing is there yet, and stores.
+  [[gnu::always_inline]] void add_to(const PanelJob& job, int64_t row, bool first) const {
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+      for (int n = 0; n < 4; ++n) {
+        float* y = job.y + (row + r) * job.y_stride + 16 * n;
+        _mm512_storeu_ps(y, first ? sum[r][n] : _mm512_add_ps(_mm512_loadu_ps(y), sum[r][n]));
+      }
+  }
+};
+
+// bfloat16 rows by bfloat16 input pairs.
+template <int rows>
+void multiply_pairs(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block) {
+  const uint16_t* x = static_cast<const uint16_t*>(job.x) + row * job.x_stride + first_block * kBlock;
+  Sums<rows> sums;
+  sums.load(job, row, first_block == 0);
+  for (int64_t pair = 0; pair < blocks * kPairs; ++pair, w += kPairBytes) {
+    __m512i value[4];
 #pragma GCC unroll 4
     for (int n = 0; n < 4; ++n) {
-      if (rows <= 2) _mm_prefetch(reinterpret_cast<const char*>(pairs + 64 * n + kAhead), _MM_HINT_T0);
-      w[n] = _mm512_load_si512(pairs + 64 * n);
+      if (rows <= 2) fetch(w + 64 * n + job.ahead);
+      value[n] = _mm512_load_si512(w + 64 * n);
     }
 #pragma GCC unroll 6
     for (int r = 0; r < rows; ++r) {
-      const __m512i both = broadcast(x + r * x_stride + 2 * pair);
+      const __m512i both = broadcast(x + r * job.x_stride + 2 * pair);
 #pragma GCC unroll 4
-      for (int n = 0; n < 4; ++n) sum[r][n] = dot(sum[r][n], w[n], both);
+      for (int n = 0; n < 4; ++n) sums.sum[r][n] = dot(sums.sum[r][n], value[n], both);
     }
   }
-  store_sums<rows>(sum, y, y_stride);
+  sums.store(job, row);
 }
 
-// float32 rows by blocks of input pairs.
-template <int rows>
-void multiply_widened(const std::byte* pairs, int64_t blocks, const float* x, int64_t x_stride, float* y, int64_t y_stride, bool first) {
-  const __m512i odd = _mm512_set1_epi32(static_cast<int>(0xFFFF0000u));
-  for (int64_t block = 0; block < blocks; ++block, x += kBlock, first = false) {
-    __m512 sum[rows][4];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r)
+// The block exponents for which x * 2^(exponent - kScaledField) is exact for all of x.
+struct Scalable {
+  uint8_t smallest, count;  // count 0: none
+
+  explicit Scalable(const PanelJob& job) {
+    const int lowest = kScaledField + 1 - job.x_smallest, highest = 254 + kScaledField - job.x_largest;
+    const int first = lowest > 7 ? lowest : 7, last = highest < 254 ? highest : 254;
+    smallest = static_cast<uint8_t>(first);
+    count = static_cast<uint8_t>(job.x_largest == 255 || last < first ? 0 : last - first + 1);
+  }
+  bool holds(const std::byte* block) const {
+    __mmask64 inside = ~__mmask64{0};
 #pragma GCC unroll 4
-      for (int n = 0; n < 4; ++n) sum[r][n] = _mm512_setzero_ps();
-    for (int64_t pair = 0; pair < kPairs; ++pair, pairs += kPairBytes) {
+    for (int n = 0; n < 4; ++n) {
+      const __m512i above = _mm512_sub_epi8(_mm512_load_si512(block + n * 64), _mm512_set1_epi8(static_cast<char>(smallest)));
+      inside &= _mm512_cmplt_epu8_mask(above, _mm512_set1_epi8(static_cast<char>(count)));
+    }
+    return inside == ~__mmask64{0};
+  }
+};
+
+// bfloat16 rows straight from a block format's codes. The block exponents go to x, which is cheaper than to the weights; the products are
+// the same as unpacked weights' wherever that is exact, and the few blocks where it isn't are unpacked.
+template <class Format, int rows>
+void multiply_codes(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block) {
+  const Format format(kScaledTables);
+  const Scalable scalable(job);
+  const uint16_t* x = static_cast<const uint16_t*>(job.x) + row * job.x_stride + first_block * kBlock;
+  Sums<rows> sums;
+  sums.load(job, row, first_block == 0);
+  for (int64_t b = 0; b < blocks; ++b, w += Format::block_bytes, x += kBlock) {
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; ++n) fetch(w + n * 64 + job.ahead);
+    if (!scalable.holds(w)) [[unlikely]] {
+      sums.store(job, row);
+      unpack_block(Format(kTables), w, job.ahead, job.scratch);
+      multiply_pairs<rows>(job.scratch, 1, job, row, first_block + b);
+      sums.load(job, row, false);
+      continue;
+    }
+    alignas(64) uint16_t scaled[rows][4][kBlock];
+    for (int64_t k = 0; k < kBlock; k += 32)
+#pragma GCC unroll 6
+      for (int r = 0; r < rows; ++r) {
+        const __m512i value = _mm512_loadu_si512(x + r * job.x_stride + k);
+        const __mmask32 normal = _mm512_test_epi16_mask(value, _mm512_set1_epi16(0x7F80));  // zeros and denormals count as zero as they are
+#pragma GCC unroll 4
+        for (int n = 0; n < 4; ++n)
+          _mm512_store_si512(&scaled[r][n][k], _mm512_mask_add_epi16(value, normal, value, exponent_steps(w + n * kBlock + k, kScaledField)));
+      }
+    format.read(w, job.ahead, [&](int64_t pair, int n, __m512i pairs) __attribute__((always_inline)) {
+#pragma GCC unroll 6
+      for (int r = 0; r < rows; ++r) sums.sum[r][n] = dot(sums.sum[r][n], pairs, broadcast(&scaled[r][n][2 * pair]));
+    });
+  }
+  sums.store(job, row);
+}
+
+// float32 rows by bfloat16 input pairs.
+template <int rows>
+void multiply_widened(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block) {
+  const float* x = static_cast<const float*>(job.x) + row * job.x_stride + first_block * kBlock;
+  const __m512i odd = _mm512_set1_epi32(static_cast<int>(0xFFFF0000u));
+  for (int64_t block = first_block; block < first_block + blocks; ++block, x += kBlock) {
+    Sums<rows> sums;
+    sums.load(job, row, true);
+    for (int64_t pair = 0; pair < kPairs; ++pair, w += kPairBytes)
 #pragma GCC unroll 4
       for (int n = 0; n < 4; ++n) {
-        if (rows == 1) _mm_prefetch(reinterpret_cast<const char*>(pairs + 64 * n + kAhead), _MM_HINT_T0);
-        const __m512i w = _mm512_load_si512(pairs + 64 * n);
-        const __m512 w0 = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16)), w1 = _mm512_castsi512_ps(_mm512_and_si512(w, odd));
+        if (rows == 1) fetch(w + 64 * n + job.ahead);
+        const __m512i both = load_once(w + 64 * n);
+        const __m512 even_w = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)), odd_w = _mm512_castsi512_ps(_mm512_and_si512(both, odd));
 #pragma GCC unroll 6
         for (int r = 0; r < rows; ++r) {
-          sum[r][n] = _mm512_fmadd_ps(w0, _mm512_set1_ps(x[r * x_stride + 2 * pair]), sum[r][n]);
-          sum[r][n] = _mm512_fmadd_ps(w1, _mm512_set1_ps(x[r * x_stride + 2 * pair + 1]), sum[r][n]);
+          sums.sum[r][n] = _mm512_fmadd_ps(even_w, _mm512_set1_ps(x[r * job.x_stride + 2 * pair]), sums.sum[r][n]);
+          sums.sum[r][n] = _mm512_fmadd_ps(odd_w, _mm512_set1_ps(x[r * job.x_stride + 2 * pair + 1]), sums.sum[r][n]);
         }
       }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-      for (int n = 0; n < 4; ++n) {
-        float* to = y + r * y_stride + 16 * n;
-        _mm512_storeu_ps(to, first ? sum[r][n] : _mm512_add_ps(_mm512_loadu_ps(to), sum[r][n]));
-      }
+    sums.add_to(job, row, block == 0);
   }
 }
 
 // float32 rows by float32 weights.
 template <int rows>
-void multiply_floats(const std::byte* block, int64_t blocks, const float* x, int64_t x_stride, float* y, int64_t y_stride, bool first) {
-  const float* w = reinterpret_cast<const float*>(block);
-  for (int64_t b = 0; b < blocks; ++b, x += kBlock, first = false) {
-    __m512 sum[rows][4];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-      for (int n = 0; n < 4; ++n) sum[r][n] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < kBlock; ++k, w += kPanel) {
+void multiply_floats(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block) {
+  const float* x = static_cast<const float*>(job.x) + row * job.x_stride + first_block * kBlock;
+  for (int64_t block = first_block; block < first_block + blocks; ++block, x += kBlock) {
+    Sums<rows> sums;
+    sums.load(job, row, true);
+    for (int64_t k = 0; k < kBlock; ++k, w += kPanel * 4) {
       __m512 value[4];
 #pragma GCC unroll 4
       for (int n = 0; n < 4; ++n) {
-        if (rows == 1) _mm_prefetch(reinterpret_cast<const char*>(w + 16 * n) + kAhead, _MM_HINT_T0);
-        value[n] = _mm512_load_ps(w + 16 * n);
+        if (rows == 1) fetch(w + 64 * n + job.ahead);
+        value[n] = _mm512_load_ps(w + 64 * n);
       }
 #pragma GCC unroll 6
       for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-        for (int n = 0; n < 4; ++n) sum[r][n] = _mm512_fmadd_ps(value[n], _mm512_set1_ps(x[r * x_stride + k]), sum[r][n]);
+        for (int n = 0; n < 4; ++n) sums.sum[r][n] = _mm512_fmadd_ps(value[n], _mm512_set1_ps(x[r * job.x_stride + k]), sums.sum[r][n]);
     }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-      for (int n = 0; n < 4; ++n) {
-        float* to = y + r * y_stride + 16 * n;
-        _mm512_storeu_ps(to, first ? sum[r][n] : _mm512_add_ps(_mm512_loadu_ps(to), sum[r][n]));
-      }
+    sums.add_to(job, row, block == 0);
   }
 }
 
-template <int rows>
-void multiply_pair_blocks(const std::byte* pairs, int64_t blocks, const uint16_t* x, int64_t x_stride, float* y, int64_t y_stride,
-                          bool first) {
-  multiply_pairs<rows>(pairs, blocks * kPairs, x, x_stride, y, y_stride, first);
-}
+constexpr Multiply kPairRows[kRows] = {multiply_pairs<1>, multiply_pairs<2>, multiply_pairs<3>,
+                                       multiply_pairs<4>, multiply_pairs<5>, multiply_pairs<6>};
+constexpr Multiply kWidenedRows[kRows] = {multiply_widened<1>, multiply_widened<2>, multiply_widened<3>,
+                                          multiply_widened<4>, multiply_widened<5>, multiply_widened<6>};
+constexpr Multiply kFloatRows[kRows] = {multiply_floats<1>, multiply_floats<2>, multiply_floats<3>,
+                                        multiply_floats<4>, multiply_floats<5>, multiply_floats<6>};
+template <class Format>
+constexpr Multiply kCodeRows[kRows] = {multiply_codes<Format, 1>, multiply_codes<Format, 2>, multiply_codes<Format, 3>,
+                                       multiply_codes<Format, 4>, multiply_codes<Format, 5>, multiply_codes<Format, 6>};
 
-template <class X>
-using Multiply = void (*)(const std::byte* w, int64_t blocks, const X* x, int64_t x_stride, float* y, int64_t y_stride, bool first);
-
-// All rows by `blocks` unpacked blocks, in near-equal groups of at most kRows rows.
-template <class X>
-void multiply_rows(const Multiply<X> (&multiply)[kRows], const std::byte* w, int64_t blocks, const PanelJob& job, int64_t first_block) {
+// All rows, in near-equal groups of at most kRows, by `blocks` blocks at `w`.
+void multiply_rows(const Multiply (&multiply)[kRows], const std::byte* w, int64_t blocks, const PanelJob& job, int64_t first_block) {
   const int64_t groups = (job.rows + kRows - 1) / kRows;
   for (int64_t group = 0, row = 0; group < groups; ++group) {
     const int64_t rows = (job.rows - row + groups - group - 1) / (groups - group);
-    multiply[rows - 1](w, blocks, static_cast<const X*>(job.x) + row * job.x_stride + first_block * kBlock, job.x_stride,
-                       job.y + row * job.y_stride, job.y_stride, first_block == 0);
+    multiply[rows - 1](w, blocks, job, row, first_block);
     row += rows;
   }
 }
 
-
-constexpr Multiply<uint16_t> kPairRows[kRows] = {multiply_pair_blocks<1>, multiply_pair_blocks<2>, multiply_pair_blocks<3>,
-                                                 multiply_pair_blocks<4>, multiply_pair_blocks<5>, multiply_pair_blocks<6>};
-constexpr Multiply<float> kWidenedRows[kRows] = {multiply_widened<1>, multiply_widened<2>, multiply_widened<3>,
-                                                 multiply_widened<4>, multiply_widened<5>, multiply_widened<6>};
-constexpr Multiply<float> kFloatRows[kRows] = {multiply_floats<1>, multiply_floats<2>, multiply_floats<3>,
-                                               multiply_floats<4>, multiply_floats<5>, multiply_floats<6>};
-
-// A format that is multiplied as it is stored, in chunks that stay in the cache while the rows pass.
-template <class X, const Multiply<X> (&multiply)[kRows], int64_t block_bytes>
+// A format that is multiplied as it is stored.
+template <const Multiply (&multiply)[kRows], int64_t block_bytes>
 void multiply_stored(const PanelJob& job) {
   const int64_t chunk = job.rows <= kRows ? job.blocks : kChunk;
   for (int64_t block = 0; block < job.blocks; block += chunk) {
     const int64_t count = job.blocks - block < chunk ? job.blocks - block : chunk;
-    multiply_rows<X>(multiply, job.panel + block * block_bytes, count, job, block);
+    multiply_rows(multiply, job.panel + block * block_bytes, count, job, block);
   }
 }
 
 // A block format, unpacked chunk by chunk.
-template <class Format, class X, const Multiply<X> (&multiply)[kRows]>
+template <class Format, const Multiply (&multiply)[kRows]>
 void multiply_unpacked(const PanelJob& job) {
-  const Format format;
+  const Format format(kTables);
   for (int64_t block = 0; block < job.blocks; block += kChunk) {
     const int64_t count = job.blocks - block < kChunk ? job.blocks - block : kChunk;
-    for (int64_t b = 0; b < count; ++b) {
-      alignas(64) Excess excess;
-      const std::byte* from = job.panel + (block + b) * Format::block_bytes;
-      std::byte* to = job.scratch + b * kPairs * kPairBytes;
-      read_excess(from, excess);
-      format.unpack(from, excess, [&](int64_t pair, int n, __m512i pairs) __attribute__((always_inline)) {
-        _mm512_store_si512(to + pair * kPairBytes + n * 64, pairs);
-      });
-    }
-    multiply_rows<X>(multiply, job.scratch, count, job, block);
+    for (int64_t b = 0; b < count; ++b)
+      unpack_block(format, job.panel + (block + b) * Format::block_bytes, job.ahead, job.scratch + b * kPairBlock);
+    multiply_rows(multiply, job.scratch, count, job, block);
   }
 }
 
 template <class Format>
 void multiply_bfloat16_rows(const PanelJob& job) {
-  constexpr PanelKernel few[4] = {multiply_codes<Format, 1>, multiply_codes<Format, 2>, multiply_codes<Format, 3>, multiply_codes<Format, 4>};
-  if (job.rows <= 4)
-    few[job.rows - 1](job);
+  if (job.rows <= kFewRows)
+    multiply_stored<kCodeRows<Format>, Format::block_bytes>(job);
   else
-    multiply_unpacked<Format, uint16_t, kPairRows>(job);
+    multiply_unpacked<Format, kPairRows>(job);
+}
+
+void exponent_range(const uint16_t* x, int64_t count, uint8_t& smallest, uint8_t& largest) {
+  uint16_t low = 255, high = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint16_t field = x[i] >> 7 & 255, or_none = static_cast<uint16_t>(field ? field : 255);
+    low = or_none < low ? or_none : low;
+    high = field > high ? field : high;
+  }
+  smallest = static_cast<uint8_t>(low < smallest ? low : smallest);
+  largest = static_cast<uint8_t>(high > largest ? high : largest);
 }
 
 }  // namespace
 
 const LinearKernels kLinearAvx512{
     .bfloat16_rows = {.float32 = nullptr,
-                      .bfloat16 = multiply_stored<uint16_t, kPairRows, kPairs * kPairBytes>,
+                      .bfloat16 = multiply_stored<kPairRows, kPairBlock>,
                       .bfloat8_b = multiply_bfloat16_rows<Bfloat8>,
                       .bfloat4_b = multiply_bfloat16_rows<Bfloat4>},
-    .float32_rows = {.float32 = multiply_stored<float, kFloatRows, kBlock * kPanel * 4>,
-                     .bfloat16 = multiply_stored<float, kWidenedRows, kPairs * kPairBytes>,
-                     .bfloat8_b = multiply_unpacked<Bfloat8, float, kWidenedRows>,
-                     .bfloat4_b = multiply_unpacked<Bfloat4, float, kWidenedRows>},
+    .float32_rows = {.float32 = multiply_stored<kFloatRows, kBlock * kPanel * 4>,
+                     .bfloat16 = multiply_stored<kWidenedRows, kPairBlock>,
+                     .bfloat8_b = multiply_unpacked<Bfloat8, kWidenedRows>,
+                     .bfloat4_b = multiply_unpacked<Bfloat4, kWidenedRows>},
+    .exponent_range_rows = kFewRows,
+    .exponent_range = exponent_range,
     .pack_float32 = pack_float32,
     .pack_bfloat16 = pack_bfloat16,
     .pack_bfloat8_b = pack_bfloat8_b,

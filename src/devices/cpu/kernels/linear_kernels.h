@@ -9,7 +9,7 @@
 //   bfloat4_b  [o / 16: 4][k 64] shared exponents; then [k / 2: 32] lines of 32 words [o % 16][k % 2], in a word the code of o / 16 = n
 //              in bits 4n..4n+3
 //
-// Block exponents are 0 (all codes 0) or 7..255: no value of a block format is a denormal.
+// Block exponents are 7..255, 127 where all codes are 0: no value of a block format is a denormal.
 //
 // These files are compiled with their set's flags, so nothing in them may be shared with other files (an inline function that the linker
 // keeps once would run on the wrong machine): each has its code in an anonymous namespace and includes no header with code that it calls.
@@ -31,9 +31,11 @@ struct PanelJob {
   const void* x;  // bfloat16 bits or float32, as the kernel's table says
   int64_t x_stride;
   int64_t rows;
+  uint8_t x_smallest, x_largest;  // of x's exponent fields other than 0, where the table wants to know
   float* y;
   int64_t y_stride;  // at least 64
   std::byte* scratch;
+  int64_t ahead;  // the weights are fetched from memory so many bytes before they are read
 };
 using PanelKernel = void (*)(const PanelJob&);
 
@@ -54,6 +56,9 @@ using PackKernel = void (*)(const PackRow* rows, int64_t in, std::byte* panel);
 struct LinearKernels {
   PanelKernels bfloat16_rows;  // null entries: widen the rows and take float32_rows
   PanelKernels float32_rows;
+  // Up to so many bfloat16 rows PanelJob needs x_smallest and x_largest; exponent_range narrows them, which start as 255 and 0.
+  int64_t exponent_range_rows;
+  void (*exponent_range)(const uint16_t* x, int64_t count, uint8_t& smallest, uint8_t& largest);
   PackKernel pack_float32, pack_bfloat16, pack_bfloat8_b, pack_bfloat4_b;
   // Number conversions, rounding to nearest even; a NaN stays one.
   void (*widen)(const uint16_t* from, float* to, int64_t count);

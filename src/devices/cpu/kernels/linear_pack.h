@@ -9,7 +9,7 @@
 namespace tessera::cpu {
 namespace {
 
-constexpr uint32_t kSmallestExponent = 7;
+constexpr uint32_t kSmallestExponent = 7, kExponentOfZeros = 127;
 
 using Tile = uint32_t[kPanel][kBlock];  // float32 bits of [o][k]
 
@@ -79,8 +79,10 @@ void encode_tile(const Tile& tile, uint8_t (&exponents)[4][kBlock], uint8_t (&co
         const uint32_t field = tile[o][k] >> 23 & 0xFFu;
         shared[k] = field > shared[k] ? field : shared[k];
       }
-    for (int64_t k = 0; k < kBlock; ++k) shared[k] = shared[k] < kSmallestExponent ? 0 : shared[k];
-    for (int64_t k = 0; k < kBlock; ++k) exponents[n][k] = static_cast<uint8_t>(shared[k]);
+    for (int64_t k = 0; k < kBlock; ++k) {
+      shared[k] = shared[k] < kSmallestExponent ? 0 : shared[k];
+      exponents[n][k] = static_cast<uint8_t>(shared[k] == 0 ? kExponentOfZeros : shared[k]);
+    }
     for (int64_t o = 16 * n; o < 16 * n + 16; ++o)
       for (int64_t k = 0; k < kBlock; ++k) {
         const uint32_t word = tile[o][k], field = word >> 23 & 0xFFu, full = field == 0 || shared[k] == 0 ? 0 : 0x800000u | (word & 0x7FFFFFu);
