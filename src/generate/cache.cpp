@@ -41,7 +41,10 @@ std::unique_ptr<Sequence> Cache::create() {
   return std::make_unique<Sequence>(*this, contents_, pools_.size());
 }
 
+void Cache::check_own(const Sequence& sequence) const { check(&sequence.owner_ == this, "cache: the sequence is another cache's"); }
+
 std::unique_ptr<Sequence> Cache::fork(const Sequence& sequence) {
+  check_own(sequence);
   std::unique_ptr<Sequence> copy = create();
   copy->tokens = sequence.tokens;
   const std::lock_guard lock(mutex_);
@@ -111,6 +114,7 @@ void Cache::keep_range(Pool& pool, PageTable& table, int64_t begin_page, int64_t
 }
 
 void Cache::rewind(Sequence& sequence, int64_t position) {
+  check_own(sequence);
   check(position >= 0 && position <= sequence.length(), "cache: cannot go back to position ", position, " of a sequence with ", sequence.length(), " tokens");
   if (position == sequence.length()) return;
   const std::lock_guard lock(mutex_);
@@ -142,6 +146,11 @@ void Cache::release(Sequence& sequence) noexcept {
   for (size_t group = 0; group < pools_.size(); ++group)
     for (int32_t page : sequence.tables_[group].pages) drop(pools_[group], page);
   --sequences_;
+}
+
+int64_t Cache::sequences() const {
+  const std::lock_guard lock(mutex_);
+  return sequences_;
 }
 
 int64_t Cache::free_pages(size_t group) const {

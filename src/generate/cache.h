@@ -19,7 +19,8 @@ struct CacheOptions {
 };
 
 // The pages of one device and one model: numbers, reference counts and lengths. The contents belong to the device. Sequences share
-// pages and copy them on write. Every call is safe from any thread; a Sequence is used by one at a time.
+// pages and copy them on write. Every call is safe from any thread; a Sequence is used by one at a time. A sequence of another cache is
+// refused.
 class Cache final : public PageOwner {
  public:
   // Throws ResourceError when the device has no room.
@@ -50,6 +51,8 @@ class Cache final : public PageOwner {
   int64_t page_tokens() const { return page_tokens_; }
   int64_t free_pages(size_t group) const;
   int64_t total_pages(size_t group) const { return static_cast<int64_t>(pools_[group].references.size()); }
+  size_t groups() const { return pools_.size(); }
+  int64_t sequences() const;  // that live now
 
   void release(Sequence& sequence) noexcept override;
 
@@ -61,6 +64,7 @@ class Cache final : public PageOwner {
   };
 
   int64_t pages_to_make(const Pool& pool, const PageTable& table, int64_t position, int64_t end) const;
+  void check_own(const Sequence& sequence) const;
   void drop(Pool& pool, int32_t page) { if (--pool.references[static_cast<size_t>(page)] == 0) pool.free.push_back(page); }
   int32_t take(Pool& pool);
   void keep_range(Pool& pool, PageTable& table, int64_t begin_page, int64_t end_page);

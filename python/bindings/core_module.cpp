@@ -1,0 +1,39 @@
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "bindings.h"
+#include "cli/cli_main.h"
+
+namespace tessera::python {
+namespace {
+
+int run_command(const std::vector<nb::bytes>& arguments) {
+  std::vector<std::string> texts;
+  for (const nb::bytes& argument : arguments) texts.emplace_back(argument.c_str(), argument.size());
+  std::vector<char*> argv;
+  for (std::string& text : texts) argv.push_back(text.data());
+  argv.push_back(nullptr);
+  const nb::gil_scoped_release release;
+  return cli_main(static_cast<int>(texts.size()), argv.data());
+}
+
+}  // namespace
+
+void report(const nb::object& progress, int64_t done, int64_t total) {
+  const nb::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw nb::python_error();
+  if (!progress.is_none()) progress(done, total);
+}
+
+}  // namespace tessera::python
+
+NB_MODULE(_core, m) {
+  using namespace tessera::python;
+  nb::set_leak_warnings(false);  // whoever holds a model until the interpreter ends has done nothing wrong
+  bind_errors(m);
+  bind_loading(m);
+  bind_generation(m);
+  bind_text(m);
+  m.def("cli_main", run_command, nb::arg("arguments"),
+        "The tessera command: its exit code. The first argument is the program's name; each is a file system's bytes (os.fsencode).");
+}

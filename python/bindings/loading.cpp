@@ -1,0 +1,174 @@
+// Devices, checkpoints and models.
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <vector>
+
+#include "bindings.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/hub.h"
+#include "checkpoint/memory_source.h"
+#include "core/error.h"
+#include "cpu/cpu_device.h"
+#include "models/registry.h"
+
+namespace tessera::python {
+namespace {
+
+using namespace nb::literals;
+using Stored = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig>;
+
+std::unique_ptr<Device> open_device(const std::string& name, int threads) {
+  check(threads >= 0, "threads: ", threads, " is negative; 0 takes all processors");
+  check<std::runtime_error>(name != "n150", "n150: this version has no device for the card yet; the cpu computes with the card's number formats");
+  check(name == "cpu", "'", name, "' is not a device; choose cpu");
+  cpu::CpuOptions options;
+  if (threads > 0) options.threads = threads;
+  return std::make_unique<cpu::CpuDevice>(options);
+}
+
+Precision precision(const std::optional<std::string>& weights, const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
+  return {.weights = data_type(weights), .activations = data_type(activations), .cache = data_type(cache)};
+}
+
+StoredType stored_type(const std::string& tensor, nb::dlpack::dtype type) {
+  const bool is_float = type.code == static_cast<uint8_t>(nb::dlpack::dtype_code::Float) && type.lanes == 1;
+  if (is_float && type.bits == 32) return StoredType::float32;
+  if (is_float && type.bits == 16) return StoredType::float16;
+  if (type.code == static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat) && type.bits == 16 && type.lanes == 1) return StoredType::bfloat16;
+  fail("tensor '", tensor, "': weights are read from float32, float16 and bfloat16");
+}
+
+// Tensors that Python lends.
+struct Lent {
+  std::vector<Stored> arrays;
+  std::vector<MemorySource::Item> items;
+
+  explicit Lent(const nb::dict& tensors) {
+    for (auto [key, value] : tensors) {
+      const auto name = nb::cast<std::string>(key);
+      Stored array;
+      check(nb::try_cast(value, array, false), "tensor '", name, "': is no contiguous array in this machine's memory");
+      MemorySource::Item item{name, stored_type(name, array.dtype()), {}, {static_cast<const std::byte*>(array.data()), array.nbytes()}};
+      for (size_t i = 0; i < array.ndim(); ++i) item.shape.push_back(static_cast<int64_t>(array.shape(i)));
+      items.push_back(std::move(item));
+      arrays.push_back(std::move(array));
+    }
+  }
+};
+
+LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const std::optional<std::string>& weights, const std::optional<std::string>& activations,
+                       const std::optional<std::string>& cache, const nb::object& progress) {
+  const Precision asked = precision(weights, activations, cache);
+  const nb::gil_scoped_release release;
+  return tessera::load_model(checkpoint, device, asked, [&](int64_t done, int64_t total) { report(progress, done, total); });
+}
+
+LoadedModel make_model(const std::string& architecture, const std::string& config, const nb::dict& tensors, Device& device,
+                       const std::optional<std::string>& weights, const std::optional<std::string>& activations, const std::optional<std::string>& cache,
+                       const nb::object& progress) {
+  const Precision asked = precision(weights, activations, cache);
+  const Lent lent(tensors);
+  const nb::gil_scoped_release release;
+  const JsonDocument document = parse_json(config, "config");
+  MemorySource source(lent.items);
+  LoadedModel loaded;
+  loaded.options = resolve(asked, source);
+  Weights taken(source, device, loaded.options, [&](int64_t done, int64_t total) { report(progress, done, total); });
+  loaded.model = tessera::make_model(architecture, ConfigReader(document.root(), "config"), taken);
+  loaded.notes = taken.notes();
+  return loaded;
+}
+
+void bind_devices(nb::module_& m) {
+  nb::class_<Limits>(m, "Limits", "What Batches a device takes.")
+      .def_ro("page_tokens", &Limits::page_tokens)
+      .def_ro("chunk_alignment", &Limits::chunk_alignment)
+      .def_ro("max_chunk", &Limits::max_chunk)
+      .def_ro("max_rows", &Limits::max_rows)
+      .def_ro("max_logit_rows", &Limits::max_logit_rows)
+      .def_ro("mixes_prompts_and_decodes", &Limits::mixes_prompts_and_decodes);
+  nb::class_<Device>(m, "Device", "Where models run. One forward at a time: others wait.")
+      .def_prop_ro("name", &Device::name)
+      .def_prop_ro("limits", &Device::limits)
+      .def("__repr__", [](const Device& self) { return "<tessera.Device " + self.name() + ">"; });
+  nb::class_<cpu::CpuDevice, Device>(m, "CpuDevice", "The processor of this machine.")
+      .def_prop_ro("threads", &cpu::CpuDevice::threads)
+      .def_prop_ro("isa", [](const cpu::CpuDevice& self) { return std::string(cpu::name(self.isa())); }, "The instruction set: plain, avx2 or avx512.");
+  m.def("open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "The device \"cpu\". threads: 0 takes all processors.");
+}
+
+void bind_models(nb::module_& m) {
+  nb::class_<CacheLayer>(m, "CacheLayer")
+      .def_ro("num_kv_heads", &CacheLayer::num_kv_heads)
+      .def_ro("head_dim", &CacheLayer::head_dim)
+      .def_ro("window", &CacheLayer::window, "Keys that a query sees, its own included; None: all before it.");
+  nb::class_<CacheSpec>(m, "CacheSpec", "What a model asks of its cache.")
+      .def_ro("layers", &CacheSpec::layers)
+      .def_ro("recompute_after", &CacheSpec::recompute_after, "A sequence that grows past this length is computed anew.");
+  nb::class_<Model>(m, "Model", "A model is its weights; a conversation is its Sequence.")
+      .def_prop_ro("cache_spec", &Model::cache_spec)
+      .def_prop_ro("vocab_size", &Model::vocab_size)
+      .def_prop_ro("max_position_embeddings", &Model::max_position_embeddings, "The longest context, in tokens.");
+  nb::class_<ModelOptions>(m, "ModelOptions", "Data types of one loaded model.")
+      .def_prop_ro("weights", [](const ModelOptions& self) { return text(self.weights); })
+      .def_prop_ro("activations", [](const ModelOptions& self) { return text(self.activations); })
+      .def_prop_ro("cache", [](const ModelOptions& self) { return text(self.cache); })
+      .def_prop_ro("logits", [](const ModelOptions& self) { return text(self.logits); });
+  nb::class_<SpecialTokens>(m, "SpecialTokens")
+      .def_ro("eos", &SpecialTokens::eos)
+      .def_ro("bos", &SpecialTokens::bos)
+      .def_ro("pad", &SpecialTokens::pad);
+  nb::class_<GenerationConfig>(m, "GenerationConfig", "How a checkpoint wants to be sampled.")
+      .def_ro("tokens", &GenerationConfig::tokens)
+      .def_ro("do_sample", &GenerationConfig::do_sample)
+      .def_ro("temperature", &GenerationConfig::temperature)
+      .def_ro("top_k", &GenerationConfig::top_k)
+      .def_ro("top_p", &GenerationConfig::top_p)
+      .def_ro("min_p", &GenerationConfig::min_p)
+      .def_ro("repetition_penalty", &GenerationConfig::repetition_penalty);
+  nb::class_<LoadedModel>(m, "LoadedModel")
+      .def_prop_ro("model", [](LoadedModel& self) -> Model& { return *self.model; }, nb::rv_policy::reference_internal)
+      .def_ro("options", &LoadedModel::options)
+      .def_ro("generation", &LoadedModel::generation, "Of a checkpoint; the defaults for make_model.")
+      .def_ro("notes", &LoadedModel::notes, "Odd but harmless: for the user to see.");
+}
+
+}  // namespace
+
+void bind_loading(nb::module_& m) {
+  bind_devices(m);
+  nb::class_<Checkpoint>(m, "Checkpoint", "A checkpoint's directory, as Hugging Face writes it.")
+      .def_static("open", &Checkpoint::open, "name_or_directory"_a, nb::call_guard<nb::gil_scoped_release>(),
+                  "A directory, or a Hugging Face id that the local cache holds. Raises FileError.")
+      .def_prop_ro("directory", [](const Checkpoint& self) { return self.directory().string(); })
+      .def_prop_ro("architecture", &Checkpoint::architecture)
+      .def_prop_ro("model_type", &Checkpoint::model_type)
+      .def("tokenizer", [](const Checkpoint& self) { return self.tokenizer().string(); }, "The path of tokenizer.json. Raises FileError.")
+      .def("chat_template", &Checkpoint::chat_template);
+  bind_models(m);
+  m.def("load_model", load_model, "checkpoint"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
+        "progress"_a = nb::none(), nb::keep_alive<0, 2>(),
+        "A checkpoint's model with its weights packed on `device`. Data types are \"float32\", \"bfloat16\", \"bfloat8_b\" and, for weights, \"bfloat4_b\".\n"
+        "None: weights as stored, bfloat16 activations, a cache of the activations' type. progress(done_bytes, total_bytes) is called between tensors.");
+  m.def("load_model",
+        [](const std::string& name, Device& device, const std::optional<std::string>& weights, const std::optional<std::string>& activations,
+           const std::optional<std::string>& cache, const nb::object& progress) {
+          return load_model(Checkpoint::open(name), device, weights, activations, cache, progress);
+        },
+        "name_or_directory"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
+        "progress"_a = nb::none(), nb::keep_alive<0, 2>());
+  m.def("make_model", make_model, "architecture"_a, "config"_a, "tensors"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(),
+        "activations"_a = nb::none(), "cache"_a = nb::none(), "progress"_a = nb::none(), nb::keep_alive<0, 4>(),
+        nb::sig("def make_model(architecture: str, config: str, tensors: dict[str, object], device: Device, *, weights: str | None = None, "
+                "activations: str | None = None, cache: str | None = None, progress: collections.abc.Callable[[int, int], object] | None = None) -> LoadedModel"),
+        "The same from tensors in memory: contiguous NumPy or torch arrays by their checkpoint names, borrowed for the call and not copied.\n"
+        "`architecture` as in config.json's architectures, `config` is its JSON text.");
+}
+
+}  // namespace tessera::python

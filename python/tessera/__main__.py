@@ -1,0 +1,3 @@
+from tessera.command import main
+
+main()

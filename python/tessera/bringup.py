@@ -1,0 +1,109 @@
+"""What the model.py files of models/ share: from a Hugging Face model and a device's name to a module that runs on Tessera."""
+import copy
+import functools
+import os
+import warnings
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoConfig, GenerationConfig
+
+from tessera import _core
+from tessera.hf import TesseraForCausalLM
+
+
+@dataclass(frozen=True)
+class Bringup:
+    """One model on one system, and the precision that it is brought up in. None: weights as they are stored."""
+    model_types: tuple  # of config.json
+    weights: str | None
+    activations: str
+
+    def build_model(self, hf_model, tt_device, max_seq_len, *, weights=None, activations=None, cache=None):
+        """A TesseraForCausalLM.
+
+        hf_model: a loaded Hugging Face model, whose weights are read from its memory, or a checkpoint's directory, or an id.
+        tt_device: "cpu", or a tessera.Device.
+        max_seq_len: the tokens that a row may have, prompt and answer.
+        weights, activations, cache: number formats in place of the bring-up's own, as in tessera.load_model. The environment variables
+        TESSERA_WEIGHTS and TESSERA_ACTIVATIONS do the same where no argument is given."""
+        device = open_device(tt_device)
+        precision = {"weights": weights or from_environment("TESSERA_WEIGHTS") or self.weights,
+                     "activations": activations or from_environment("TESSERA_ACTIVATIONS") or self.activations, "cache": cache}
+        load = load_directory if isinstance(hf_model, (str, os.PathLike)) else load_module
+        loaded, config, generation_config = load(hf_model, device, precision, self._check)
+        for note in loaded.notes:
+            warnings.warn(note, stacklevel=4)
+        return TesseraForCausalLM(loaded, device, config, generation_config, max_seq_len)
+
+    def _check(self, config):
+        if config.model_type not in self.model_types:
+            raise ValueError(f"this bring-up is of {self.model_types[0]}; the model is a {config.model_type}")
+
+
+def load_module(hf_model, device, precision, check):
+    config = getattr(hf_model, "config", None)
+    if not isinstance(hf_model, torch.nn.Module) or config is None:
+        raise TypeError(f"hf_model: a {type(hf_model).__name__} is neither a Hugging Face model nor a directory or id")
+    check(config)
+    tensors = {name: tensor.contiguous() for name, tensor in hf_model.state_dict().items()}
+    if config.get_text_config().tie_word_embeddings:
+        drop_tied_head(tensors, hf_model.get_input_embeddings().weight)
+    loaded = _core.make_model(type(hf_model).__name__, config.to_json_string(use_diff=False), tensors, device, **precision)
+    return loaded, copy.deepcopy(config), copy.deepcopy(hf_model.generation_config)
+
+
+def drop_tied_head(tensors, embedding):
+    for name in [name for name in tensors if name.endswith("lm_head.weight")]:
+        if tensors[name].data_ptr() == embedding.data_ptr():
+            del tensors[name]
+
+
+def load_directory(name, device, precision, check):
+    checkpoint = open_checkpoint(os.fspath(name))
+    config = AutoConfig.from_pretrained(checkpoint.directory, local_files_only=True)
+    check(config)
+    loaded = _core.load_model(checkpoint, device, **precision)
+    if os.path.exists(os.path.join(checkpoint.directory, "generation_config.json")):
+        return loaded, config, GenerationConfig.from_pretrained(checkpoint.directory, local_files_only=True)
+    return loaded, config, GenerationConfig.from_model_config(config)
+
+
+def open_checkpoint(name):
+    """A directory, or an id: of the local cache, or else downloaded where huggingface_hub may (HF_HUB_OFFLINE forbids it)."""
+    try:
+        return _core.Checkpoint.open(name)
+    except _core.FileError:
+        if os.path.exists(name) or name.count("/") != 1:
+            raise
+        import huggingface_hub
+        try:
+            directory = huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja"])
+        except Exception as error:
+            raise _core.FileError(f"{name}: is in no local cache, and was not downloaded: {error}") from error
+        return _core.Checkpoint.open(directory)
+
+
+@functools.cache
+def _cpu():
+    return _core.open_device("cpu")  # one for all models: they take turns on its threads
+
+
+def open_device(tt_device):
+    if isinstance(tt_device, _core.Device):
+        return tt_device
+    if isinstance(tt_device, str):
+        return _cpu() if tt_device == "cpu" else _core.open_device(tt_device)
+    if type(tt_device).__module__.partition(".")[0] == "ttnn":
+        raise RuntimeError("tt_device: an open ttnn device, and this version cannot use the card yet; \"cpu\" computes with the card's number formats")
+    raise TypeError(f"tt_device: a {type(tt_device).__name__} is no device; pass \"cpu\" or a tessera.Device")
+
+
+def from_environment(variable):
+    value = os.environ.get(variable)
+    if value and value not in DATA_TYPES:
+        raise ValueError(f"{variable}: '{value}' is not a data type; choose {', '.join(DATA_TYPES)}")
+    return value
+
+
+DATA_TYPES = ("float32", "bfloat16", "bfloat8_b", "bfloat4_b")

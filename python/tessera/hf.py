@@ -1,0 +1,185 @@
+"""The face for transformers: a module whose generate() is GenerationMixin's own and whose forward is Tessera's."""
+import torch
+from transformers import GenerationMixin
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from tessera.engine import Engine, Rows
+
+
+class TesseraCache(Cache):
+    """The conversations of a batch, one a row. Opaque to transformers: it has no layers. Its pages are free when it is. A copy of it goes on
+    by itself, and shares what they have in common."""
+
+    is_compileable = False  # else generate() makes 4-D masks
+    is_croppable = True
+
+    def __init__(self, engine):
+        super().__init__(layers=[])
+        self.rows = Rows(engine)
+
+    def get_seq_length(self, layer_idx=0):
+        """Tokens and pads, as they stand in input_ids."""
+        return self.rows.slots
+
+    def get_max_length(self, layer_idx=None):
+        return self.rows.engine.context
+
+    @property
+    def batch_size(self):
+        return len(self.rows.sequences) or -1
+
+    def crop(self, tokens_to_remove):
+        """As in transformers 5.23: 0 or minus the number of tokens to take off the end."""
+        length = self.get_seq_length() + tokens_to_remove
+        if tokens_to_remove > 0 or length < 0:
+            raise ValueError(f"crop: {tokens_to_remove} is outside {-self.get_seq_length()}..0; it says how many tokens to remove, as a negative number")
+        self.rows.crop(length)
+
+    def reorder_cache(self, beam_idx):
+        self.rows.select(beam_idx.tolist())
+
+    def batch_select_indices(self, indices):
+        indices = indices.nonzero().flatten() if indices.dtype == torch.bool else indices
+        self.rows.select(indices.tolist())
+
+    def batch_repeat_interleave(self, repeats):
+        self.rows.select([row for row in range(len(self.rows.sequences)) for _ in range(repeats)])
+
+    def reset(self):
+        self.rows = Rows(self.rows.engine)
+
+    def __copy__(self):
+        copy = TesseraCache(self.rows.engine)
+        copy.rows = self.rows.fork()
+        return copy
+
+    def __deepcopy__(self, memo):
+        return self.__copy__()
+
+    def __repr__(self):
+        return f"TesseraCache({len(self.rows.sequences)} rows, {self.get_seq_length()} tokens)"
+
+
+class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
+    """A model that Tessera runs, with the interface of a transformers model. Logits are float32, on the CPU, and without gradients.
+
+    A padded row is the sequence of its tokens alone: what it gives does not depend on its padding or its neighbours. LongRoPE's factors are
+    chosen for each row by its own length; a row that grows past the boundary is computed anew."""
+
+    main_input_name = "input_ids"
+    base_model_prefix = "model"
+    input_modalities = ("text",)
+    _is_stateful = False  # True forbids assisted decoding
+
+    def __init__(self, loaded, device, config, generation_config, max_seq_len):
+        """`loaded` is what tessera.load_model or tessera.make_model gave on `device`; no row may get longer than max_seq_len tokens."""
+        super().__init__()
+        self.engine = Engine(loaded, device, max_seq_len)
+        self.config, self.generation_config = config, generation_config
+        self.eval()
+
+    device = property(lambda self: torch.device("cpu"))
+    dtype = property(lambda self: torch.float32)
+
+    @classmethod
+    def can_generate(cls):
+        return True
+
+    @classmethod
+    def is_remote_code(cls):
+        return False
+
+    def get_experts_implementation(self):
+        return {}
+
+    def extra_repr(self):
+        options = self.engine.loaded.options
+        return (f"{self.config.model_type} on {self.engine.device.name}, weights {options.weights}, activations {options.activations}, "
+                f"cache {options.cache}, max_seq_len {self.engine.max_seq_len}")
+
+    def make_cache(self):
+        """An empty cache, for past_key_values."""
+        return TesseraCache(self.engine)
+
+    def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args, **kwargs):
+        cache = model_kwargs.get("past_key_values")
+        if cache is not None:
+            self._check_cache(cache)
+            cache._is_user_defined = True
+        elif generation_config.use_cache is not False:
+            model_kwargs["past_key_values"] = self.make_cache()
+
+    # generate() reads the names of these parameters.
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None, token_type_ids=None,
+                use_cache=None, logits_to_keep=0, return_dict=True, **kwargs):
+        """input_ids [rows, new tokens]; attention_mask [rows, cached and new tokens], zeros only for padding on the left or right; logits_to_keep:
+        how many of the last tokens' logits are wanted (0: all), or the indices of those tokens. -> CausalLMOutputWithPast, whose
+        past_key_values continues the rows. A pad before its row's first token has logits of zeros; one behind its row's last token has that
+        token's, so that generate() continues right-padded prompts too."""
+        refuse(kwargs, inputs_embeds, token_type_ids)
+        if input_ids is None or input_ids.dim() != 2 or input_ids.numel() == 0 or input_ids.is_floating_point():
+            raise ValueError(f"input_ids: {'missing' if input_ids is None else f'{input_ids.dtype} {list(input_ids.shape)}'}; token ids [rows, tokens] are needed")
+        cache = past_key_values if past_key_values is not None else self.make_cache()
+        self._check_cache(cache, len(input_ids))
+        mask = new_mask(cache.rows, input_ids, attention_mask)
+        check_positions(cache.rows, mask, position_ids)
+        slots = input_ids.shape[1]
+        indices = logits_to_keep % slots if torch.is_tensor(logits_to_keep) else None
+        keep = slots - int(indices.min()) if indices is not None else min(logits_to_keep, slots) or slots
+        logits = torch.from_numpy(self.engine.forward(cache.rows, input_ids.cpu().numpy(), mask.numpy(), keep))
+        if indices is not None:
+            logits = logits[:, indices - (slots - keep)]
+        wants_cache = use_cache if use_cache is not None else getattr(self.config, "use_cache", True)
+        output = CausalLMOutputWithPast(logits=logits, past_key_values=cache if wants_cache else None)
+        return output if return_dict else output.to_tuple()
+
+    def _check_cache(self, cache, rows=None):
+        if not isinstance(cache, TesseraCache) or cache.rows.engine is not self.engine:
+            raise ValueError(f"past_key_values: a {type(cache).__name__} is not this model's; make_cache() gives one")
+        if rows and cache.rows.sequences and len(cache.rows.sequences) != rows:
+            raise ValueError(f"past_key_values: has {len(cache.rows.sequences)} rows; input_ids has {rows}")
+
+
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES["tessera"] = "TesseraForCausalLM"  # else pipeline("text-generation") complains, though it works
+
+IGNORED = {"tokenizer"}  # what generate() passes on though it is not the model's
+
+
+def refuse(others, inputs_embeds, token_type_ids):
+    if inputs_embeds is not None:
+        raise ValueError("inputs_embeds: not supported; pass input_ids")
+    if token_type_ids is not None and token_type_ids.any():
+        raise ValueError("token_type_ids: only zeros, which mean text, are supported")
+    for name, value in others.items():
+        if value is not None and value is not False and name not in IGNORED:
+            raise ValueError(f"{name}: not supported")
+
+
+def new_mask(rows, input_ids, attention_mask):
+    """The part of the mask that belongs to input_ids, as bool [rows, new tokens]."""
+    if attention_mask is None:
+        return torch.ones(input_ids.shape, dtype=torch.bool)
+    columns = rows.slots + input_ids.shape[1]
+    if attention_mask.dim() != 2 or tuple(attention_mask.shape) != (len(input_ids), columns):
+        raise ValueError(f"attention_mask: has shape {list(attention_mask.shape)}; {rows.slots} cached and {input_ids.shape[1]} new tokens "
+                         f"need [{len(input_ids)}, {columns}]")
+    mask = attention_mask.cpu() != 0
+    if rows.slots:
+        for row in (mask[:, :rows.slots] != torch.from_numpy(rows.mask)).any(dim=1).nonzero():
+            raise ValueError(f"attention_mask: row {int(row)} does not mask the tokens of its cache as when they were computed")
+    return mask[:, rows.slots:]
+
+
+def check_positions(rows, mask, position_ids):
+    """Positions count a row's tokens and leave pads out: nothing else can be asked for."""
+    if position_ids is None:
+        return
+    known = torch.tensor([[len(sequence)] for sequence in rows.sequences] or [[0]])
+    expected = known + mask.cumsum(dim=1) - 1
+    if position_ids.shape[-1] != mask.shape[1]:
+        raise ValueError(f"position_ids: has {position_ids.shape[-1]} columns; input_ids has {mask.shape[1]}")
+    for row, column in ((position_ids.cpu() != expected) & mask).nonzero():
+        given = int(position_ids.expand_as(mask)[row, column])
+        raise ValueError(f"position_ids: row {int(row)} has {given} where its token {int(expected[row, column])} is; other positions are not supported")
