@@ -50,7 +50,7 @@ class Conversation {
       Sampler sampler(params_, session_.generation().tokens.eos);
       const StreamResult result = stream(session_, *sequence_, sampler, sequence_->tokens.size(), options_.stream);
       messages_.push_back({ChatRole::assistant, result.text});
-      if (result.interrupted) SignalWatch::forget();
+      if (result.interrupted) SignalWatch::forget_interrupt();
     } catch (...) {  // the turn did not happen
       messages_.pop_back();
       session_.cache().truncate(*sequence_, static_cast<int64_t>(std::min(before, sequence_->tokens.size())));
@@ -59,11 +59,11 @@ class Conversation {
   }
 
   void save(const std::string& path) const {
-    Json json = Json::array();
+    nlohmann::ordered_json json = nlohmann::ordered_json::array();
     for (const ChatMessage& m : messages_)
       json.push_back({{"role", m.role == ChatRole::system ? "system" : m.role == ChatRole::user ? "user" : "assistant"}, {"content", m.content}});
     OutputFile file(path);
-    file.write(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    file.write(json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
     file.finish();
   }
 
@@ -123,8 +123,9 @@ int chat(const ChatOptions& options) {
       } else {
         conversation.answer(*line);
       }
-    } catch (const Interrupted&) {
-      throw;
+    } catch (const Interrupted&) {  // while the prompt was computed
+      SignalWatch::forget_interrupt();
+      std::cerr << '\n';
     } catch (const ClosedPipe&) {
       throw;
     } catch (const std::exception& error) {  // of this turn alone

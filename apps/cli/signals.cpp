@@ -34,7 +34,9 @@ void SignalWatch::expect_none() {
   if (noted) throw Interrupted(noted);
 }
 
-void SignalWatch::forget() { noted = 0; }
+void SignalWatch::forget_interrupt() {
+  if (noted == SIGINT) noted = 0;
+}
 
 void write_out(std::string_view text) {
   while (!text.empty()) {

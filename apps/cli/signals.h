@@ -26,7 +26,7 @@ class SignalWatch {
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;
   static void expect_none();
-  static void forget();  // the signal that was noted has been answered
+  static void forget_interrupt();  // SIGINT has been answered; SIGTERM stays
 };
 
 // Writes to standard output at once. Throws ClosedPipe, or ResourceError when the disk is full.
