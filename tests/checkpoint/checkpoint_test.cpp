@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "allocations.h"
+#include "reads.h"
 #include "support.h"
 
 namespace tessera {
@@ -125,6 +126,27 @@ TEST(checkpoint, every_failing_allocation_is_a_clean_bad_alloc) {
     }
   }
   EXPECT_GT(failures, 50u);
+}
+
+TEST(checkpoint, every_failing_read_is_an_error_that_names_the_file_and_the_byte) {
+  const TemporaryDirectory directory;
+  directory.write("config.json", R"({"model_type": "a"})");
+  directory.write("generation_config.json", R"({"eos_token_id": 7})");
+  const std::string name = directory.path().string();
+  const auto read = [&] { return Checkpoint::open(name).generation_config({}, 10).tokens.eos; };
+  size_t failures = 0;
+  for (size_t n = 1;; ++n) {
+    ASSERT_LT(n, 1000u);
+    const testing::BadReads reads(n);
+    const std::string error = error_of(read);
+    if (error.empty()) break;
+    EXPECT_TRUE(holds(error, "config.json: cannot be read at byte "));
+    EXPECT_TRUE(holds(error, "Input/output error"));
+    ++failures;
+  }
+  EXPECT_EQ(failures, 75u);  // 38 bytes one by one, with an interruption between each two
+  const testing::BadReads reads(0);
+  EXPECT_EQ(read(), (std::vector<TokenId>{7}));
 }
 
 }  // namespace
