@@ -22,7 +22,7 @@ std::string replaced(int count, std::string rest) {
 TEST(utf8, replaces_maximal_subparts_as_the_standards_tables_show) {
   EXPECT_EQ(lossy("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41"), replaced(8, "A"));
   EXPECT_EQ(lossy("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41"), replaced(8, "A"));
-  EXPECT_EQ(lossy("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42"), replaced(5, "A" + replaced(2, "B")));
+  EXPECT_EQ(lossy("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42"), replaced(5, "A") + replaced(2, "B"));
   EXPECT_EQ(lossy("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41"), replaced(4, "A"));
 }
 
