@@ -26,7 +26,7 @@ MODELS = f"llama_cpp_python-{VERSION}/vendor/llama.cpp/models"
 GGUF_NAMES = {"phi-3": "phi-3", "llama-2": "llama-spm", "llama-3": "llama-bpe", "qwen2": "qwen2"}
 ABOUT = "A tokenizer.json restored from a GGUF vocabulary: of the Hugging Face original in content, not its very file."
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4  # GGUF token types
+CONTROL, USER_DEFINED = 3, 4  # GGUF token types
 SPACE = "\u2581"
 # The words of Llama 3 and Qwen2 differ in how many digits go together.
 WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -120,8 +120,9 @@ def byte_level(vocabulary, digits, post_processor, **parts):
     """Bytes as printable letters; a regular expression cuts the words. Control tokens are only added, not in the model's vocabulary."""
     regex = {"Regex": WORDS.replace("DIGITS", digits)}
     letters = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    added = [added_token(i, token, special=True) for i, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)) if kind == CONTROL]
-    vocab = {token: i for i, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)) if kind != CONTROL}
+    tokens = list(enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)))
+    added = [added_token(i, token, special=True) for i, (token, kind) in tokens if kind == CONTROL]
+    vocab = {token: i for i, (token, kind) in tokens if kind != CONTROL}
     ignore_merges = parts.pop("ignore_merges", False)
     return document(added_tokens=added,
                     pre_tokenizer={"type": "Sequence", "pretokenizers": [

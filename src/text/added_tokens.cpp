@@ -143,6 +143,7 @@ const AddedToken* AddedTokens::find(std::string_view content) const {
 // Appends the tokens of `set` that lie within a part of the text. A match of the other kind is passed over as a whole.
 void AddedTokens::scan(const LongestMatch& set, std::string_view text, Range within, Wanted wanted, std::vector<Segment>& tokens) {
   size_t taken = within.begin;  // what lies before belongs to earlier tokens
+  Range space{0, 0};            // the last white space that was swallowed: white space tokens within it don't search its end again
   for (size_t at = within.begin; at < within.end;) {
     size_t bytes = 0;
     const AddedToken* token = set.find(text, at, within.end, bytes);
@@ -155,7 +156,10 @@ void AddedTokens::scan(const LongestMatch& set, std::string_view text, Range wit
     const bool is_wanted = wanted == Wanted::all || token->special == (wanted == Wanted::special);
     if (!is_wanted || (token->single_word && !stands_alone(text, range))) continue;
     if (token->lstrip) range.begin = skip_space_before(text, range.begin, std::min(taken, range.begin));
-    if (token->rstrip) range.end = skip_space_after(text, range.end);
+    if (token->rstrip) {
+      if (range.end < space.begin || range.end > space.end) space = {range.end, skip_space_after(text, range.end)};
+      range.end = space.end;
+    }
     tokens.push_back({range, token->id});
     taken = range.end;
   }

@@ -39,7 +39,7 @@ class MergeTable {
 
 class Bpe {
  public:
-  static constexpr size_t kMostMerges = size_t{1} << 23;
+  static constexpr size_t kMostMerges = size_t{1} << 21;  // Gemma has 514,906
 
   // Refuses a model of another type, random dropout, subword prefixes and suffixes, merges of unknown tokens and malformed byte tokens.
   explicit Bpe(const Fields& model);

@@ -15,16 +15,15 @@ struct Known {
   std::string_view name, begin, end;  // a control token that begins a turn, and the one that ends it
 };
 
-constexpr std::array kFamilies{Known{Family::gemma, "gemma", "<start_of_turn>", "<end_of_turn>"}, Known{Family::phi3, "phi3", "<|user|>", "<|end|>"},
+constexpr std::array kFamilies{Known{Family::gemma, "gemma", "<start_of_turn>", "<end_of_turn>"},
+                               Known{Family::phi3, "phi3", "<|user|>", "<|end|>"},
                                Known{Family::chatml, "chatml", "<|im_start|>", "<|im_end|>"}};
 
 constexpr std::string_view kNames = "gemma, phi3, chatml";
 
 bool fits(const Known& known, const Tokenizer& tokenizer) { return tokenizer.token_to_id(known.begin) && tokenizer.token_to_id(known.end); }
 
-std::string_view role_name(ChatRole role) {
-  return role == ChatRole::system ? "system" : role == ChatRole::user ? "user" : "assistant";
-}
+std::string_view role_name(ChatRole role) { return role == ChatRole::system ? "system" : role == ChatRole::user ? "user" : "assistant"; }
 
 // A ChatML template may bring a system message of its own: what stands between these in its text.
 std::string default_system(std::string_view jinja) {
@@ -45,8 +44,8 @@ size_t blank_at(std::string_view text) {
   if (byte(0) == 0xC2 && (byte(1) == 0x85 || byte(1) == 0xA0)) return 2;
   if (text.size() < 3) return 0;
   const unsigned code = (byte(0) & 0x0Fu) << 12 | (byte(1) & 0x3Fu) << 6 | (byte(2) & 0x3Fu);
-  const bool blank = (byte(0) & 0xF0) == 0xE0 && (code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 || code == 0x2029 || code == 0x202F ||
-                                                  code == 0x205F || code == 0x3000);
+  const bool blank = (byte(0) & 0xF0) == 0xE0 && (code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
+                                                  code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000);
   return blank ? 3 : 0;
 }
 
@@ -67,7 +66,8 @@ std::string trim(std::string_view text) {
 
 }  // namespace
 
-ChatTemplate ChatTemplate::choose(const std::optional<std::string>& jinja, const Tokenizer& tokenizer, const std::optional<std::string>& name) {
+ChatTemplate ChatTemplate::choose(const std::optional<std::string>& jinja, const Tokenizer& tokenizer,
+                                  const std::optional<std::string>& name) {
   if (name) {
     for (const Known& known : kFamilies)
       if (known.name == *name) {
@@ -77,10 +77,13 @@ ChatTemplate ChatTemplate::choose(const std::optional<std::string>& jinja, const
     fail("template '", *name, "' is unknown; choose one of ", kNames);
   }
   for (const Known& known : kFamilies) {
-    const bool found = jinja ? jinja->find(known.end) != std::string::npos && jinja->find(known.family == Family::phi3 ? "<|" : known.begin) != std::string::npos : true;
+    const bool found = jinja ? jinja->find(known.end) != std::string::npos &&
+                                   jinja->find(known.family == Family::phi3 ? "<|" : known.begin) != std::string::npos
+                             : true;
     if (found && fits(known, tokenizer)) return {known.family, jinja && known.family == Family::chatml ? default_system(*jinja) : ""};
   }
-  fail<FileError>(jinja ? "the checkpoint's chat template is of no known family" : "the checkpoint has no chat template and no known control tokens; is it a base model?",
+  fail<FileError>(jinja ? "the checkpoint's chat template is of no known family"
+                        : "the checkpoint has no chat template and no known control tokens; is it a base model?",
                   " Name one with --template (", kNames, ")");
 }
 
@@ -94,8 +97,8 @@ std::vector<ChatTemplate::Piece> ChatTemplate::gemma(std::span<const ChatMessage
   }
   std::vector<Piece> pieces{{"<bos>", true}};
   for (size_t i = 0; i < messages.size(); ++i) {
-    check((messages[i].role == ChatRole::user) == (i % 2 == 0) && messages[i].role != ChatRole::system, "chat: message ", i + 1, " is the ", role_name(messages[i].role),
-          "'s; user and assistant take turns, the user first");
+    check((messages[i].role == ChatRole::user) == (i % 2 == 0) && messages[i].role != ChatRole::system, "chat: message ", i + 1, " is the ",
+          role_name(messages[i].role), "'s; user and assistant take turns, the user first");
     pieces.push_back({messages[i].role == ChatRole::user ? "<start_of_turn>user\n" : "<start_of_turn>model\n", true});
     pieces.push_back({std::exchange(system, "") + trim(messages[i].content), false});
     pieces.push_back({"<end_of_turn>\n", true});
@@ -126,7 +129,8 @@ std::vector<TokenId> ChatTemplate::encode_pieces(const Tokenizer& tokenizer, con
   return tokenizer.encode(spans, false);
 }
 
-std::vector<TokenId> ChatTemplate::encode(const Tokenizer& tokenizer, std::span<const ChatMessage> messages, bool add_generation_prompt) const {
+std::vector<TokenId> ChatTemplate::encode(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
+                                          bool add_generation_prompt) const {
   return encode_pieces(tokenizer, pieces(messages, add_generation_prompt));
 }
 

@@ -28,8 +28,8 @@ class ChatTemplate {
   };
 
   // The family that the checkpoint's own template is of, or, without one, whose control tokens the tokenizer has. `name` (gemma, phi3,
-  // chatml) settles it. Throws FileError for a template or a tokenizer of none of these, std::invalid_argument for another name or one whose
-  // tokens the tokenizer lacks.
+  // chatml) settles it. Throws FileError for a template or a tokenizer of none of these, std::invalid_argument for another name or one
+  // whose tokens the tokenizer lacks.
   static ChatTemplate choose(const std::optional<std::string>& jinja, const Tokenizer& tokenizer, const std::optional<std::string>& name);
 
   Family family() const { return family_; }

@@ -164,6 +164,13 @@ TEST(tokenizer, encodes_a_word_of_a_million_characters) {
   EXPECT_EQ(ids[250'001], 0);
 }
 
+TEST(tokenizer, encodes_a_million_white_space_tokens_that_swallow_white_space) {
+  Json json = small_tokenizer();
+  json["added_tokens"] = {added_token(4, " ")};
+  json["added_tokens"][0]["rstrip"] = true;
+  EXPECT_EQ(parse(json).encode(std::string(1'000'000, ' ') + "a", {}).size(), 1'000'001u) << "overlapping, as in the `tokenizers` library";
+}
+
 TEST(tokenizer, may_be_shared_by_threads) {
   Json json = small_tokenizer();
   json["pre_tokenizer"] = Json::parse(R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})");
