@@ -130,9 +130,15 @@ inline void unpack_block(const Format& format, const std::byte* block, int64_t a
   });
 }
 
-// A few rows by `blocks` blocks of the job's panel from `first_block` on, whose weights are at `w`; continues the sums in y from the second
-// block on.
-using Multiply = void (*)(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block);
+// Blocks `first`, first + 1, ... of a panel, as they are multiplied.
+struct Chunk {
+  const std::byte* w;
+  int64_t blocks, first;
+  const std::byte* next;  // what comes from memory next, a line for each input pair, to be fetched meanwhile; null: nothing
+};
+
+// A few rows by a chunk, from `row` on; continues the sums in y unless it is the panel's first.
+using Multiply = void (*)(const Chunk& chunk, const PanelJob& job, int64_t row);
 
 // The sums of `rows` x 64 outputs in registers.
 template <int rows>
@@ -165,15 +171,18 @@ struct Sums {
 
 // bfloat16 rows by bfloat16 input pairs.
 template <int rows>
-void multiply_pairs(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block) {
-  const uint16_t* x = static_cast<const uint16_t*>(job.x) + row * job.x_stride + first_block * kBlock;
+void multiply_pairs(const Chunk& chunk, const PanelJob& job, int64_t row) {
+  const uint16_t* x = static_cast<const uint16_t*>(job.x) + row * job.x_stride + chunk.first * kBlock;
   Sums<rows> sums;
-  sums.load(job, row, first_block == 0);
-  for (int64_t pair = 0; pair < blocks * kPairs; ++pair, w += kPairBytes) {
+  sums.load(job, row, chunk.first == 0);
+  const bool streams = rows <= 2 || (job.rows <= kRows && job.ahead > 0);
+  const std::byte* w = chunk.w;
+  for (int64_t pair = 0; pair < chunk.blocks * kPairs; ++pair, w += kPairBytes) {
+    if (chunk.next) fetch(chunk.next + pair * 64);
     __m512i value[4];
 #pragma GCC unroll 4
     for (int n = 0; n < 4; ++n) {
-      if (rows <= 2) fetch(w + 64 * n + job.ahead);
+      if (streams) fetch(w + 64 * n + job.ahead);
       value[n] = _mm512_load_si512(w + 64 * n);
     }
 #pragma GCC unroll 6
@@ -210,19 +219,20 @@ struct Scalable {
 // bfloat16 rows straight from a block format's codes. The block exponents go to x, which is cheaper than to the weights; the products are
 // the same as unpacked weights' wherever that is exact, and the few blocks where it isn't are unpacked.
 template <class Format, int rows>
-void multiply_codes(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block) {
+void multiply_codes(const Chunk& chunk, const PanelJob& job, int64_t row) {
   const Format format(kScaledTables);
   const Scalable scalable(job);
-  const uint16_t* x = static_cast<const uint16_t*>(job.x) + row * job.x_stride + first_block * kBlock;
+  const uint16_t* x = static_cast<const uint16_t*>(job.x) + row * job.x_stride + chunk.first * kBlock;
   Sums<rows> sums;
-  sums.load(job, row, first_block == 0);
-  for (int64_t b = 0; b < blocks; ++b, w += Format::block_bytes, x += kBlock) {
+  sums.load(job, row, chunk.first == 0);
+  const std::byte* w = chunk.w;
+  for (int64_t b = 0; b < chunk.blocks; ++b, w += Format::block_bytes, x += kBlock) {
 #pragma GCC unroll 4
     for (int n = 0; n < 4; ++n) fetch(w + n * 64 + job.ahead);
     if (!scalable.holds(w)) [[unlikely]] {
       sums.store(job, row);
       unpack_block(Format(kTables), w, job.ahead, job.scratch);
-      multiply_pairs<rows>(job.scratch, 1, job, row, first_block + b);
+      multiply_pairs<rows>({job.scratch, 1, chunk.first + b, nullptr}, job, row);
       sums.load(job, row, false);
       continue;
     }
@@ -246,10 +256,11 @@ void multiply_codes(const std::byte* w, int64_t blocks, const PanelJob& job, int
 
 // float32 rows by bfloat16 input pairs.
 template <int rows>
-void multiply_widened(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block) {
-  const float* x = static_cast<const float*>(job.x) + row * job.x_stride + first_block * kBlock;
+void multiply_widened(const Chunk& chunk, const PanelJob& job, int64_t row) {
+  const float* x = static_cast<const float*>(job.x) + row * job.x_stride + chunk.first * kBlock;
   const __m512i odd = _mm512_set1_epi32(static_cast<int>(0xFFFF0000u));
-  for (int64_t block = first_block; block < first_block + blocks; ++block, x += kBlock) {
+  const std::byte* w = chunk.w;
+  for (int64_t block = chunk.first; block < chunk.first + chunk.blocks; ++block, x += kBlock) {
     Sums<rows> sums;
     sums.load(job, row, true);
     for (int64_t pair = 0; pair < kPairs; ++pair, w += kPairBytes)
@@ -270,9 +281,10 @@ void multiply_widened(const std::byte* w, int64_t blocks, const PanelJob& job, i
 
 // float32 rows by float32 weights.
 template <int rows>
-void multiply_floats(const std::byte* w, int64_t blocks, const PanelJob& job, int64_t row, int64_t first_block) {
-  const float* x = static_cast<const float*>(job.x) + row * job.x_stride + first_block * kBlock;
-  for (int64_t block = first_block; block < first_block + blocks; ++block, x += kBlock) {
+void multiply_floats(const Chunk& chunk, const PanelJob& job, int64_t row) {
+  const float* x = static_cast<const float*>(job.x) + row * job.x_stride + chunk.first * kBlock;
+  const std::byte* w = chunk.w;
+  for (int64_t block = chunk.first; block < chunk.first + chunk.blocks; ++block, x += kBlock) {
     Sums<rows> sums;
     sums.load(job, row, true);
     for (int64_t k = 0; k < kBlock; ++k, w += kPanel * 4) {
@@ -301,23 +313,27 @@ template <class Format>
 constexpr Multiply kCodeRows[kRows] = {multiply_codes<Format, 1>, multiply_codes<Format, 2>, multiply_codes<Format, 3>,
                                        multiply_codes<Format, 4>, multiply_codes<Format, 5>, multiply_codes<Format, 6>};
 
-// All rows, in near-equal groups of at most kRows, by `blocks` blocks at `w`.
-void multiply_rows(const Multiply (&multiply)[kRows], const std::byte* w, int64_t blocks, const PanelJob& job, int64_t first_block) {
+// All rows, in near-equal groups of at most kRows, by a chunk; meanwhile the `next_bytes` from chunk.next on are fetched.
+void multiply_rows(const Multiply (&multiply)[kRows], Chunk chunk, int64_t next_bytes, const PanelJob& job) {
+  const std::byte* end = chunk.next + next_bytes;
   const int64_t groups = (job.rows + kRows - 1) / kRows;
   for (int64_t group = 0, row = 0; group < groups; ++group) {
     const int64_t rows = (job.rows - row + groups - group - 1) / (groups - group);
-    multiply[rows - 1](w, blocks, job, row, first_block);
+    multiply[rows - 1](chunk, job, row);
     row += rows;
+    if (chunk.next) chunk.next += chunk.blocks * kPairs * 64;
+    if (chunk.next >= end) chunk.next = nullptr;
   }
 }
 
-// A format that is multiplied as it is stored.
+// A format that is multiplied as it is stored. A single group of rows streams through the panel.
 template <const Multiply (&multiply)[kRows], int64_t block_bytes>
 void multiply_stored(const PanelJob& job) {
-  const int64_t chunk = job.rows <= kRows ? job.blocks : kChunk;
-  for (int64_t block = 0; block < job.blocks; block += chunk) {
-    const int64_t count = job.blocks - block < chunk ? job.blocks - block : chunk;
-    multiply_rows(multiply, job.panel + block * block_bytes, count, job, block);
+  const int64_t step = job.rows <= kRows ? job.blocks : kChunk;
+  for (int64_t block = 0; block < job.blocks; block += step) {
+    const int64_t blocks = job.blocks - block < step ? job.blocks - block : step;
+    const std::byte* w = job.panel + block * block_bytes;
+    multiply_rows(multiply, {w, blocks, block, nullptr}, 0, job);
   }
 }
 
@@ -326,10 +342,10 @@ template <class Format, const Multiply (&multiply)[kRows]>
 void multiply_unpacked(const PanelJob& job) {
   const Format format(kTables);
   for (int64_t block = 0; block < job.blocks; block += kChunk) {
-    const int64_t count = job.blocks - block < kChunk ? job.blocks - block : kChunk;
-    for (int64_t b = 0; b < count; ++b)
-      unpack_block(format, job.panel + (block + b) * Format::block_bytes, job.ahead, job.scratch + b * kPairBlock);
-    multiply_rows(multiply, job.scratch, count, job, block);
+    const int64_t blocks = job.blocks - block < kChunk ? job.blocks - block : kChunk, bytes = blocks * Format::block_bytes;
+    const std::byte* codes = job.panel + block * Format::block_bytes;
+    for (int64_t b = 0; b < blocks; ++b) unpack_block(format, codes + b * Format::block_bytes, job.ahead, job.scratch + b * kPairBlock);
+    multiply_rows(multiply, {job.scratch, blocks, block, codes + bytes}, bytes, job);
   }
 }
 
