@@ -5,6 +5,9 @@
 #include <iostream>
 #include <new>
 
+#include "cli/eval.h"
+#include "cli/inspect.h"
+#include "cli/perplexity.h"
 #include "cli/run.h"
 #include "cli/signals.h"
 #include "core/error.h"
@@ -35,6 +38,12 @@ int parse_and_run(int argc, char** argv) {
   }, "List the devices and leave");
   RunOptions run_options;
   add_run(app, run_options);
+  PerplexityOptions perplexity_options;
+  add_perplexity(app, perplexity_options);
+  InspectOptions inspect_options;
+  add_inspect(app, inspect_options);
+  EvalOptions eval_options;
+  add_eval(app, eval_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
@@ -47,6 +56,9 @@ int parse_and_run(int argc, char** argv) {
     std::cerr << app.help();
     return 2;
   }
+  if (app.got_subcommand("perplexity")) return perplexity(perplexity_options);
+  if (app.got_subcommand("inspect")) return inspect(inspect_options);
+  if (app.got_subcommand("eval")) return eval(eval_options);
   return run(run_options);
 }
 

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <iostream>
 #include <random>
@@ -12,7 +11,6 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "core/error.h"
-#include "core/json.h"
 #include "text/detokenizer.h"
 #include "text/stop_strings.h"
 
@@ -20,35 +18,8 @@ namespace tessera {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr size_t kMaxPromptBytes = size_t{64} << 20;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// Token ids as a JSON list, or with blanks between them.
-std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
-  std::string text = read_file(path, kMaxPromptBytes);
-  for (char& c : text)
-    if (c == '[' || c == ']' || c == ',') c = ' ';
-  std::istringstream stream(text);
-  std::vector<TokenId> ids;
-  for (std::string word; stream >> word;) {
-    int64_t id = -1;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-    check(error == std::errc() && end == word.data() + word.size(), path, ": '", word, "' is not a token id");
-    check(id >= 0 && id < vocab_size, path, ": token id ", id, " is outside the vocabulary of ", vocab_size);
-    ids.push_back(static_cast<TokenId>(id));
-  }
-  check(!ids.empty(), path, ": holds no token ids");
-  return ids;
-}
-
-std::vector<TokenId> prompt_ids(const RunOptions& options, Session& session) {
-  if (options.ids_file) return read_ids(*options.ids_file, session.model().vocab_size());
-  const std::string text = options.prompt ? *options.prompt : read_file(*options.prompt_file, kMaxPromptBytes);
-  std::vector<TokenId> ids = session.tokenizer().encode(text, {.add_special_tokens = true, .parse_special = true});
-  check(!ids.empty(), "the prompt is empty: give -p at least one character");
-  return ids;
-}
 
 // generation_config's values unless flags say otherwise; a flag of sampling asks for sampling.
 SamplingParams sampling_params(const RunOptions& options, const GenerationConfig& config) {
@@ -128,11 +99,7 @@ void print_timing(const Session& session, double first_token, size_t prompt, dou
 void add_run(CLI::App& app, RunOptions& options) {
   CLI::App& command = *app.add_subcommand("run", "Continue a prompt and stream the text");
   add_model_flags(command, options.model);
-  CLI::Option_group& source = *command.add_option_group("prompt");
-  source.add_option("-p,--prompt", options.prompt, "The prompt, raw: no chat template")->type_name("TEXT");
-  source.add_option("-f,--file", options.prompt_file, "A file with the prompt")->type_name("FILE");
-  source.add_option("--ids-file", options.ids_file, "A file with the prompt's token ids: a JSON list, or blanks between them")->type_name("FILE");
-  source.require_option(1);
+  add_prompt_flags(command, options.prompt).require_option(1);
   command.add_option("-n,--predict", options.new_tokens, "New tokens at most; to an end token or the context's end if not given")->check(CLI::NonNegativeNumber);
   command.add_option("--temp", options.temperature, "Temperature; 0 is greedy");
   command.add_option("--top-k", options.top_k, "Sample from the k most probable tokens; 0: all");
@@ -151,7 +118,7 @@ int run(const RunOptions& options) {
   const SamplingParams params = sampling_params(options, config);
   check_sampling(params, session.model().vocab_size());
   const auto sequence = session.cache().create();
-  sequence->tokens = prompt_ids(options, session);
+  sequence->tokens = prompt_ids(options.prompt, session);
   const size_t prompt = sequence->tokens.size();
   check(static_cast<int64_t>(prompt) <= session.context(), "the prompt has ", prompt, " tokens; the context ends at ", session.context());
   Printer printer(session, options);

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/prompt.h"
 #include "cli/session.h"
 #include "generate/sampler.h"
 
@@ -11,7 +12,8 @@ namespace tessera {
 // `tessera run`: one raw prompt, streamed.
 struct RunOptions {
   ModelFlags model;
-  std::optional<std::string> prompt, prompt_file, ids_file, logits_file;
+  PromptFlags prompt;
+  std::optional<std::string> logits_file;
   std::optional<int64_t> new_tokens;
   std::optional<double> temperature, top_p, min_p;
   std::optional<int64_t> top_k;
