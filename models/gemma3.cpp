@@ -187,4 +187,12 @@ std::unique_ptr<Model> make_gemma3(const ConfigReader& config, Weights& weights)
   return std::make_unique<Gemma3>(read_config(config.object("text_config").value_or(config)), weights);
 }
 
+std::vector<RopeDescription> describe_gemma3_ropes(const ConfigReader& config) {
+  const Config c = read_config(config.object("text_config").value_or(config));
+  const auto describe = [&](const char* layers, const LinearRope& rope) {
+    return RopeDescription{.layers = layers, .type = rope.factor == 1 ? "default" : "linear", .rotary_dim = c.head_dim, .theta = rope.theta, .factor = rope.factor};
+  };
+  return {describe("full", c.rope.full), describe("sliding", c.rope.sliding)};
+}
+
 }  // namespace tessera

@@ -160,4 +160,11 @@ class Phi3 final : public Model {
 
 std::unique_ptr<Model> make_phi3(const ConfigReader& config, Weights& weights) { return std::make_unique<Phi3>(read_config(config), weights); }
 
+std::vector<RopeDescription> describe_phi3_ropes(const ConfigReader& config) {
+  const Phi3Rope rope = read_config(config).rope;
+  if (rope.short_factor.empty()) return {{.layers = "all", .type = "default", .rotary_dim = rope.rotary_dim, .theta = rope.theta}};
+  return {{.layers = "all", .type = "longrope", .rotary_dim = rope.rotary_dim, .theta = rope.theta, .attention_factor = rope.attention_factor,
+           .long_after = rope.original_max_position_embeddings}};
+}
+
 }  // namespace tessera

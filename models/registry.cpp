@@ -4,6 +4,8 @@
 #include <array>
 
 #include "core/error.h"
+#include "models/description.h"
+#include "models/dry_run.h"
 #include "models/gemma3.h"
 #include "models/phi3.h"
 
@@ -14,12 +16,13 @@ struct Architecture {
   std::string_view name, model_type;
   bool tied;  // tie_word_embeddings when config.json does not say
   std::unique_ptr<Model> (*make)(const ConfigReader& config, Weights& weights);
+  std::vector<RopeDescription> (*ropes)(const ConfigReader& config);
 };
 
 constexpr std::array kArchitectures{
-    Architecture{"Gemma3ForCausalLM", "gemma3_text", true, make_gemma3},
-    Architecture{"Gemma3ForConditionalGeneration", "gemma3", true, make_gemma3},
-    Architecture{"Phi3ForCausalLM", "phi3", false, make_phi3},
+    Architecture{"Gemma3ForCausalLM", "gemma3_text", true, make_gemma3, describe_gemma3_ropes},
+    Architecture{"Gemma3ForConditionalGeneration", "gemma3", true, make_gemma3, describe_gemma3_ropes},
+    Architecture{"Phi3ForCausalLM", "phi3", false, make_phi3, describe_phi3_ropes},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {
@@ -53,6 +56,27 @@ ModelOptions resolve(const Precision& precision, const WeightSource& source) {
 
 std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights) {
   return find(architecture, "").make(config, weights);
+}
+
+ModelDescription describe_model(const Checkpoint& checkpoint) {
+  const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
+  const ConfigReader config = checkpoint.config();
+  const bool tied = config.boolean("tie_word_embeddings", architecture.tied);
+  const std::unique_ptr<WeightSource> source = checkpoint.weights(tied ? Head::tied : Head::own);
+  HeadersOnly headers(*source);
+  DryDevice device;
+  Weights weights(headers, device, {});
+  const std::unique_ptr<Model> model = architecture.make(config, weights);
+  return {.architecture = std::string(architecture.name),
+          .vocab_size = model->vocab_size(),
+          .max_position_embeddings = model->max_position_embeddings(),
+          .tied = tied,
+          .cache = model->cache_spec(),
+          .ropes = architecture.ropes(config),
+          .weights = std::move(device.packed),
+          .tensors = source->tensors(),
+          .generation = checkpoint.generation_config(class_tokens(architecture), model->vocab_size()),
+          .notes = source->notes()};
 }
 
 LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Precision& precision, const Weights::Progress& progress) {

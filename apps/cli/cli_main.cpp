@@ -6,6 +6,9 @@
 #include <new>
 
 #include "cli/chat.h"
+#include "cli/eval.h"
+#include "cli/inspect.h"
+#include "cli/perplexity.h"
 #include "cli/run.h"
 #include "cli/signals.h"
 #include "core/error.h"
@@ -38,6 +41,12 @@ int parse_and_run(int argc, char** argv) {
   add_run(app, run_options);
   ChatOptions chat_options;
   add_chat(app, chat_options);
+  PerplexityOptions perplexity_options;
+  add_perplexity(app, perplexity_options);
+  InspectOptions inspect_options;
+  add_inspect(app, inspect_options);
+  EvalOptions eval_options;
+  add_eval(app, eval_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
@@ -50,7 +59,11 @@ int parse_and_run(int argc, char** argv) {
     std::cerr << app.help();
     return 2;
   }
-  return app.got_subcommand("chat") ? chat(chat_options) : run(run_options);
+  if (app.got_subcommand("chat")) return chat(chat_options);
+  if (app.got_subcommand("perplexity")) return perplexity(perplexity_options);
+  if (app.got_subcommand("inspect")) return inspect(inspect_options);
+  if (app.got_subcommand("eval")) return eval(eval_options);
+  return run(run_options);
 }
 
 }  // namespace

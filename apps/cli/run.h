@@ -2,6 +2,7 @@
 #include <optional>
 #include <string>
 
+#include "cli/prompt.h"
 #include "cli/sampling_flags.h"
 #include "cli/session.h"
 #include "cli/stream.h"
@@ -13,7 +14,8 @@ struct RunOptions {
   ModelFlags model;
   SamplingFlags sampling;
   StreamOptions stream;
-  std::optional<std::string> prompt, prompt_file, ids_file, system, chat_template;
+  PromptFlags prompt;
+  std::optional<std::string> system, chat_template;
   bool chat = false;
 };
 

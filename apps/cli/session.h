@@ -24,15 +24,17 @@ struct ModelFlags {
 };
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);
+// PREFIXweights, PREFIXactivations and PREFIXcache; "--" is the model's own.
+void add_precision_flags(CLI::App& command, const std::string& prefix, Precision& precision);
 
 // A loaded model with everything that a command needs around it.
 class Session {
  public:
-  // Loads with a progress bar; `sequences` may live at a time.
-  explicit Session(const ModelFlags& flags, int64_t sequences = 1);
+  // Loads with a progress bar; `sequences` may live at a time. Without a device, the flags name one.
+  explicit Session(const ModelFlags& flags, int64_t sequences = 1, std::shared_ptr<Device> device = nullptr);
 
   Checkpoint& checkpoint() { return checkpoint_; }
-  Device& device() { return *device_; }
+  const std::shared_ptr<Device>& device() { return device_; }
   const Model& model() const { return *loaded_.model; }
   const ModelOptions& options() const { return loaded_.options; }
   const GenerationConfig& generation() const { return loaded_.generation; }
@@ -40,16 +42,18 @@ class Session {
   Generator& generator() { return *generator_; }
   const Tokenizer& tokenizer();  // loaded at the first call
   int64_t context() const { return context_; }
+  int threads() const { return threads_; }  // for work beside the device
   double load_seconds() const { return load_seconds_; }
 
  private:
   Checkpoint checkpoint_;
-  std::unique_ptr<Device> device_;
+  std::shared_ptr<Device> device_;
   LoadedModel loaded_;
   std::unique_ptr<Cache> cache_;
   std::unique_ptr<Generator> generator_;
   std::optional<Tokenizer> tokenizer_;
   int64_t context_ = 0;
+  int threads_;
   double load_seconds_ = 0;
 };
 

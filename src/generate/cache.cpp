@@ -12,19 +12,27 @@ int64_t pages_of(int64_t tokens, int64_t page_tokens) { return (tokens + page_to
 
 }  // namespace
 
-Cache::Cache(Device& device, const CacheSpec& spec, const CacheOptions& options)
-    : device_(device), spec_(spec), options_(options), page_tokens_(device.limits().page_tokens) {
+std::vector<int64_t> page_counts(const CacheSpec& spec, const CacheOptions& options, const Limits& limits) {
   check(options.max_tokens >= 1 && options.max_sequences >= 1, "cache: ", options.max_tokens, " tokens for ", options.max_sequences,
         " sequences; both must be at least 1");
   std::vector<int64_t> counts;
   for (const CacheGroup& group : cache_groups(spec)) {
-    int64_t pages = pages_of(options.max_tokens, page_tokens_) + options.max_sequences;
+    int64_t pages = pages_of(options.max_tokens, limits.page_tokens) + options.max_sequences;
     if (group.window) {
-      const int64_t live = *group.window + options.rewind_tokens + device.limits().max_chunk;
-      pages = std::min(pages, options.max_sequences * (pages_of(live, page_tokens_) + 2));
+      const int64_t live = *group.window + options.rewind_tokens + limits.max_chunk;
+      pages = std::min(pages, options.max_sequences * (pages_of(live, limits.page_tokens) + 2));
     }
     check<ResourceError>(pages <= std::numeric_limits<int32_t>::max(), "cache: ", pages, " pages are more than can be numbered; ask for fewer tokens");
     counts.push_back(pages);
+  }
+  return counts;
+}
+
+Cache::Cache(Device& device, const CacheSpec& spec, const CacheOptions& options)
+    : device_(device), spec_(spec), options_(options), page_tokens_(device.limits().page_tokens) {
+  const std::vector<int64_t> counts = page_counts(spec, options, device.limits());
+  for (const CacheGroup& group : cache_groups(spec)) {
+    const int64_t pages = counts[pools_.size()];
     Pool& pool = pools_.emplace_back();
     pool.window = group.window;
     pool.references.resize(static_cast<size_t>(pages));

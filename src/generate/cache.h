@@ -18,6 +18,9 @@ struct CacheOptions {
   int64_t rewind_tokens = 64;  // kept behind a window, so that so many tokens can be taken back without computing anew
 };
 
+// The pages that a Cache of these options makes for each group of `spec` on a device with these limits.
+std::vector<int64_t> page_counts(const CacheSpec& spec, const CacheOptions& options, const Limits& limits);
+
 // The pages of one device and one model: numbers, reference counts and lengths. The contents belong to the device. Sequences share
 // pages and copy them on write. Every call is safe from any thread; a Sequence is used by one at a time. A sequence of another cache is
 // refused.

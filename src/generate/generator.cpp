@@ -60,25 +60,31 @@ bool Generator::compose(std::span<Request> requests) {
   return !slices_.empty();
 }
 
-void Generator::forward(std::span<Request> requests, const RowSink& sink, const Progress& progress) {
-  int64_t done = 0, total = 0;
-  for (Request& request : requests) {
-    prepare(request);
-    total += known(*request.sequence) - request.sequence->length();
-  }
+void Generator::begin(std::span<Request> requests) {
+  for (Request& request : requests) prepare(request);
+}
+
+bool Generator::step(std::span<Request> requests, const RowSink& sink) {
+  if (!compose(requests)) return false;
+  const Batch batch{tokens_, slices_};
+  const Tensor logits = device_.run(batch, [&](const Step& step) { return model_.forward(step); });
+  for (const Batch::Slice& slice : slices_) cache_.drop_passed(*slice.sequence);
+  if (!logits || logits.shape()[2] == 0) return true;
   const auto vocab = static_cast<size_t>(model_.vocab_size());
-  while (compose(requests)) {
-    const Batch batch{tokens_, slices_};
-    const Tensor logits = device_.run(batch, [&](const Step& step) { return model_.forward(step); });
-    for (const Batch::Slice& slice : slices_) cache_.drop_passed(*slice.sequence);
-    if (logits && logits.shape()[2] > 0) {
-      logits_.resize(static_cast<size_t>(logits.shape()[2]) * vocab);
-      device_.read(logits, logits_);
-      size_t row = 0;
-      for (size_t s = 0; s < slices_.size(); ++s)
-        for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i, ++row)
-          sink(slice_requests_[s], slices_[s].position + i, std::span(logits_).subspan(row * vocab, vocab));
-    }
+  logits_.resize(static_cast<size_t>(logits.shape()[2]) * vocab);
+  device_.read(logits, logits_);
+  size_t row = 0;
+  for (size_t s = 0; s < slices_.size(); ++s)
+    for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i, ++row)
+      sink(slice_requests_[s], slices_[s].position + i, std::span(logits_).subspan(row * vocab, vocab));
+  return true;
+}
+
+void Generator::forward(std::span<Request> requests, const RowSink& sink, const Progress& progress) {
+  begin(requests);
+  int64_t done = 0, total = 0;
+  for (const Request& request : requests) total += known(*request.sequence) - request.sequence->length();
+  while (step(requests, sink)) {
     done += static_cast<int64_t>(tokens_.size());
     if (progress) progress(done, total);
   }

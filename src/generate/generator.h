@@ -32,6 +32,10 @@ class Generator {
   // is thrown leaves every sequence with the tokens that were committed.
   void forward(std::span<Request> requests, const RowSink& sink, const Progress& progress = {});
 
+  // The same in steps: begin once, then step until it gives false. A step runs one Batch; the rows that it gives stay until the next one.
+  void begin(std::span<Request> requests);
+  bool step(std::span<Request> requests, const RowSink& sink);
+
   // The logits of the sequence's last token; throws what stopped it.
   std::vector<float> forward(Sequence& sequence, const Progress& progress = {});
 

@@ -50,12 +50,32 @@ Rows rows(const Tensor& x) {
   return {storage.data, x.dtype(), x.shape()[2], x.shape()[1], x.shape()[3], storage.token_stride, x.shape()[3]};
 }
 
+// A lookup alone needs no blocks: the rows stay as they are, in the nearest type that is not a block format.
+DataType packed_type(const WeightSpec& spec) {
+  const bool block = spec.options.weights == DataType::bfloat8_b || spec.options.weights == DataType::bfloat4_b;
+  return spec.role == Role::embedding && block ? DataType::bfloat16 : spec.options.weights;
+}
+
 const Weight& weight_of(const Tensor& x) { return static_cast<const Weight&>(x.storage()); }
 
 }  // namespace
 
 CpuDevice::CpuDevice(const CpuOptions& options) : isa_(options.isa), pool_(options.threads), attention_(pool_, isa_) {
   check(supported(isa_), "cpu: this machine lacks the instructions of '", tessera::cpu::name(isa_), "'");
+}
+
+size_t CpuDevice::weight_bytes(const WeightSpec& spec, bool exact) {
+  if (spec.role == Role::norm) return static_cast<size_t>(spec.shape[3]) * sizeof(float);
+  const DataType type = packed_type(spec);
+  return PackedWeight::bytes_of(exact && type == DataType::float32 ? DataType::bfloat16 : type, spec.shape[2], spec.shape[3]);
+}
+
+size_t CpuDevice::cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) {
+  size_t bytes = 0;
+  const std::vector<CacheGroup> groups = cache_groups(spec);
+  for (size_t group = 0; group < groups.size(); ++group)
+    for (const int64_t layer : groups[group].layers) bytes += static_cast<size_t>(pages[group]) * page_bytes(spec.layers[static_cast<size_t>(layer)], dtype);
+  return bytes;
 }
 
 Limits CpuDevice::limits() const {
@@ -88,12 +108,9 @@ Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec
     for (size_t i = 0; i < vector->values.size(); ++i) vector->values[i] = load_stored(parts.front().type, parts.front().data, static_cast<int64_t>(i)) + spec.offset;
     return Tensor(*this, spec.shape, DataType::float32, std::move(vector));
   }
-  // A lookup alone needs no blocks: the rows stay as they are, in the nearest type that is not a block format.
-  const bool block = spec.options.weights == DataType::bfloat8_b || spec.options.weights == DataType::bfloat4_b;
-  const DataType target = spec.role == Role::embedding && block ? DataType::bfloat16 : spec.options.weights;
   const bool head = spec.role == Role::head || spec.role == Role::tied_embedding;
   const std::lock_guard lock(run_mutex_);
-  auto weight = std::make_shared<Weight>(PackedWeight::pack(pool_, isa_, target, parts, spec.shape[3]), spec.options.activations,
+  auto weight = std::make_shared<Weight>(PackedWeight::pack(pool_, isa_, packed_type(spec), parts, spec.shape[3]), spec.options.activations,
                                          head ? std::optional(spec.options.logits) : std::nullopt);
   check(weight->packed.out() == spec.shape[2], "pack: the parts have ", weight->packed.out(), " outputs; the shape is ", spec.shape);
   const DataType stored = weight->packed.dtype();

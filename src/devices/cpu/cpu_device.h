@@ -22,6 +22,11 @@ class CpuDevice final : public Device {
  public:
   explicit CpuDevice(const CpuOptions& options = {});
 
+  // The memory that pack() takes for a weight; `exact`: all its values are exact in bfloat16.
+  static size_t weight_bytes(const WeightSpec& spec, bool exact);
+  // The memory of a cache whose pages are all written.
+  static size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages);
+
   std::string name() const override { return "cpu"; }
   Isa isa() const { return isa_; }
   int threads() const { return pool_.size(); }

@@ -136,6 +136,8 @@ Write writer(DataType from, DataType to) {
 
 }  // namespace
 
+size_t page_bytes(const CacheLayer& layer, DataType type) { return 2 * part_bytes(type, layer.head_dim) * static_cast<size_t>(layer.num_kv_heads); }
+
 int32_t page_at(const PageTable& table, int64_t position, int64_t pages) {
   const int64_t index = position / kPageTokens - table.first;
   check(index >= 0 && index < static_cast<int64_t>(table.pages.size()), "cache: position ", position, " has no page in a table of positions ",

@@ -62,6 +62,9 @@ class KvCache : public Storage {
   size_t bytes_ = 0;
 };
 
+// The memory of one page of a layer, keys and values of all its heads.
+size_t page_bytes(const CacheLayer& layer, DataType type);
+
 // The page that holds a position. Throws std::invalid_argument unless the table has it and its number is below `pages`.
 int32_t page_at(const PageTable& table, int64_t position, int64_t pages);
 

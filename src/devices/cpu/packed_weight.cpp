@@ -104,6 +104,14 @@ int64_t PackedWeight::panels() const { return (out_ + kPanel - 1) / kPanel; }
 int64_t PackedWeight::blocks() const { return (in_ + kBlock - 1) / kBlock; }
 size_t PackedWeight::panel_bytes() const { return static_cast<size_t>(blocks()) * block_bytes(dtype_); }
 
+size_t PackedWeight::bytes_of(DataType dtype, int64_t out, int64_t in) {
+  check(out >= 1 && out <= kLargestSize && in >= 1 && in <= kLargestSize, "packed weight: [", out, ", ", in, "]; each must be 1 to ", kLargestSize);
+  const auto panels = static_cast<size_t>((out + kPanel - 1) / kPanel), blocks = static_cast<size_t>((in + kBlock - 1) / kBlock);
+  size_t bytes = 0;
+  check<ResourceError>(!__builtin_mul_overflow(panels, blocks * block_bytes(dtype), &bytes), "packed weight: [", out, ", ", in, "] does not fit any memory");
+  return bytes;
+}
+
 PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std::span<const WeightPart> sources, int64_t in) {
   check(in >= 1 && in <= kLargestSize, "packed weight: ", in, " inputs; it takes 1 to ", kLargestSize);
   PackedWeight weight;
@@ -117,8 +125,7 @@ PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std:
   weight.dtype_ = target;
   block_bytes(target);  // refuses other types
   if (target == DataType::float32 && exact_in_bfloat16(pool, sources, in)) weight.dtype_ = DataType::bfloat16;
-  check<ResourceError>(!__builtin_mul_overflow(static_cast<size_t>(weight.panels()), weight.panel_bytes(), &weight.bytes_),
-                       "packed weight: [", weight.out_, ", ", in, "] does not fit any memory");
+  weight.bytes_ = bytes_of(weight.dtype_, weight.out_, in);
   weight.data_ = {map_memory(weight.bytes_), Unmap{weight.bytes_}};
   const PackKernel kernel = pack_kernel(linear_kernels(isa), weight.dtype_);
   pool.parallel_for(weight.panels(), [&](int64_t panel, int) {

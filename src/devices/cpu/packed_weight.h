@@ -24,6 +24,9 @@ class PackedWeight {
   // Throws std::invalid_argument for an empty or impossible size, ResourceError if there is no memory for it.
   static PackedWeight pack(ThreadPool& pool, Isa isa, DataType target, std::span<const WeightPart> sources, int64_t in);
 
+  // All the memory that a weight stored as `dtype` takes. Throws as pack does for an impossible type or size.
+  static size_t bytes_of(DataType dtype, int64_t out, int64_t in);
+
   DataType dtype() const { return dtype_; }  // as stored
   int64_t out() const { return out_; }
   int64_t in() const { return in_; }

@@ -1,0 +1,21 @@
+#pragma once
+#include <optional>
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace tessera {
+
+// `tessera inspect`: what a checkpoint is and what memory it takes, from its config files and headers alone.
+struct InspectOptions {
+  std::string model;
+  bool tensors = false;
+  std::optional<std::string> json;
+};
+
+void add_inspect(CLI::App& app, InspectOptions& options);
+int inspect(const InspectOptions& options);
+
+}  // namespace tessera

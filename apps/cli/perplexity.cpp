@@ -1,0 +1,84 @@
+#include "cli/perplexity.h"
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <iostream>
+#include <sstream>
+
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "cli/signals.h"
+#include "core/error.h"
+
+namespace tessera {
+
+void add_window_flags(CLI::App& command, WindowFlags& flags) {
+  command.add_option("--window", flags.window, "The longest piece of the text in one forward; the context if not given")->check(CLI::PositiveNumber);
+  command.add_option("--stride", flags.stride, "How far a window is from the one before it; half of a window if not given")->check(CLI::PositiveNumber);
+}
+
+ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const Session& session) {
+  const int64_t window = flags.window > 0 ? flags.window : session.context();
+  check(window <= session.context(), "--window ", window, ": the context ends at ", session.context(), " tokens");
+  const int64_t stride = flags.stride > 0 ? flags.stride : std::max<int64_t>(window / 2, 1);
+  ScoredText text{.tokens = std::move(ids)};
+  text.windows = windows(static_cast<int64_t>(text.tokens.size()), window, stride);
+  if (const auto bos = session.generation().tokens.bos; bos && text.tokens.front() == *bos) text.start = bos;
+  return text;
+}
+
+void add_perplexity(CLI::App& app, PerplexityOptions& options) {
+  CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a model foretells a text");
+  add_model_flags(command, options.model);
+  add_prompt_flags(command, options.text).require_option(1);
+  add_window_flags(command, options.windows);
+  add_json_flag(command, options.json);
+}
+
+int perplexity(const PerplexityOptions& options) {
+  const SignalWatch watch;
+  Report report(options.json);
+  Session session(options.model);
+  const ScoredText text = scored_text(prompt_ids(options.text, session), options.windows, session);
+  const auto start = std::chrono::steady_clock::now();
+  Mean losses;
+  {
+    ProgressBar bar("scoring");
+    for (const double loss : token_losses(session.generator(), text, session.threads(), [&](int64_t done, int64_t total) {
+           SignalWatch::expect_none();
+           bar.show(done, total);
+         }))
+      losses.add(loss);
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const Perplexity result = perplexity(losses);
+  const int64_t window = text.windows.front().end;
+
+  std::ostringstream out;
+  out << "scored " << losses.count() << " of " << text.tokens.size() << " tokens in " << text.windows.size() << (text.windows.size() == 1 ? " window of " : " windows of ")
+      << window << '\n';
+  out.precision(4);
+  out << std::fixed << "perplexity " << result.value << " ± " << result.error << '\n';
+  report.print(out.str());
+  report.set({{"command", "perplexity"},
+              {"model", options.model.model},
+              {"precision", precision_json(session.options())},
+              {"tokens", text.tokens.size()},
+              {"scored", losses.count()},
+              {"windows", text.windows.size()},
+              {"window", window},
+              {"mean_nll", losses.mean()},
+              {"mean_nll_error", losses.standard_error()},
+              {"perplexity", result.value},
+              {"perplexity_error", result.error},
+              {"load_seconds", session.load_seconds()},
+              {"seconds", seconds}});
+  report.finish();
+  std::ostringstream timing;
+  timing.precision(1);
+  timing << std::fixed << "load " << session.load_seconds() * 1e3 << " ms, scoring " << seconds * 1e3 << " ms, " << static_cast<double>(losses.count()) / seconds << " tokens/s\n";
+  std::cerr << timing.str();
+  return 0;
+}
+
+}  // namespace tessera

@@ -1,0 +1,33 @@
+#include "cli/report.h"
+
+#include <CLI/CLI.hpp>
+
+#include "cli/signals.h"
+
+namespace tessera {
+
+void add_json_flag(CLI::App& command, std::optional<std::string>& path) {
+  command.add_option("--json", path, "Write the results as JSON to this file; - is standard output")->type_name("FILE");
+}
+
+Report::Report(const std::optional<std::string>& path) : to_standard_output_(path == "-") {
+  if (path && !to_standard_output_) file_.emplace(*path);
+}
+
+void Report::print(const std::string& text) {
+  if (!to_standard_output_) write_out(text);
+}
+
+void Report::finish() {
+  const std::string text = facts_.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  if (to_standard_output_) write_out(text);
+  if (!file_) return;
+  file_->write(text);
+  file_->finish();
+}
+
+nlohmann::ordered_json precision_json(const ModelOptions& options) {
+  return {{"weights", name(options.weights)}, {"activations", name(options.activations)}, {"cache", name(options.cache)}};
+}
+
+}  // namespace tessera

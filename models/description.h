@@ -1,0 +1,43 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "ops/device.h"
+
+namespace tessera {
+
+// A rotary embedding as config.json sets it up.
+struct RopeDescription {
+  std::string layers;  // "all", "full" or "sliding"
+  std::string type;    // "default", "linear" or "longrope"
+  int64_t rotary_dim;  // values of a head that rotate
+  double theta;
+  double factor = 1;            // of linear: divides the frequencies
+  double attention_factor = 1;  // of longrope: multiplies cos and sin
+  int64_t long_after = 0;       // of longrope: the length after which the other set applies
+};
+
+// What a checkpoint holds, from config.json and the tensors' headers alone.
+struct ModelDescription {
+  struct Weight {
+    WeightSpec spec;  // as a device is asked to pack it; its options are not set
+    bool exact;       // all its values are exact in bfloat16, by the type that they are stored in
+  };
+
+  std::string architecture;
+  int64_t vocab_size, max_position_embeddings;
+  bool tied;
+  CacheSpec cache;  // a layer's heads and window
+  std::vector<RopeDescription> ropes;
+  std::vector<Weight> weights;
+  std::vector<StoredTensor> tensors;  // all of the checkpoint that have a name here; a tied model's second head is left out
+  GenerationConfig generation;
+  std::vector<std::string> notes;
+};
+
+// Throws what load_model throws for a bad checkpoint. Packs nothing.
+ModelDescription describe_model(const Checkpoint& checkpoint);
+
+}  // namespace tessera

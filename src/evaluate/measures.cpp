@@ -1,0 +1,102 @@
+#include "evaluate/measures.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+// exp(-kFar) times a row of any length is far below the rounding of a double.
+constexpr double kFar = 50;
+
+// The largest logit, after a look at all of them.
+double largest_logit(std::span<const float> logits) {
+  float largest = -std::numeric_limits<float>::infinity();
+  bool bad = false;
+  for (const float logit : logits) {
+    bad |= !(logit <= std::numeric_limits<float>::max());
+    largest = std::max(largest, logit);
+  }
+  check<std::runtime_error>(!bad && std::isfinite(largest), "logits: a row holds NaN or infinity; the weights or the precision do not bear this text");
+  return largest;
+}
+
+void check_row(std::span<const float> logits) { check(!logits.empty(), "logits: a row is empty"); }
+
+}  // namespace
+
+double log_sum_exp(std::span<const float> logits) {
+  check_row(logits);
+  const double top = largest_logit(logits);
+  double sum = 0;
+  for (const float logit : logits)
+    if (const double below = logit - top; below > -kFar) sum += std::exp(below);
+  return top + std::log(sum);
+}
+
+double negative_log_likelihood(std::span<const float> logits, TokenId target) {
+  check(target >= 0 && static_cast<size_t>(target) < logits.size(), "logits: token id ", target, " is outside a row of ", logits.size());
+  return log_sum_exp(logits) - logits[static_cast<size_t>(target)];
+}
+
+std::vector<TokenId> largest(std::span<const float> logits, size_t count) {
+  std::vector<TokenId> best;  // sorted
+  const auto before = [&](TokenId a, TokenId b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; };
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const auto id = static_cast<TokenId>(i);
+    if (best.size() == count) {
+      if (best.empty() || !before(id, best.back())) continue;
+      best.pop_back();
+    }
+    best.insert(std::upper_bound(best.begin(), best.end(), id, before), id);
+  }
+  return best;
+}
+
+RowComparison compare_rows(std::span<const float> p, std::span<const float> q) {
+  check(p.size() == q.size(), "logits: rows of ", p.size(), " and ", q.size(), " do not compare");
+  check_row(p);
+  const double p_top = largest_logit(p), q_top = largest_logit(q);
+  double p_sum = 0, q_sum = 0, apart = 0, difference_sum = 0, max_difference = 0;
+  for (size_t i = 0; i < p.size(); ++i) {
+    const double below_p = p[i] - p_top, below_q = q[i] - q_top;
+    const double difference = p[i] == q[i] ? 0 : std::abs(static_cast<double>(p[i]) - q[i]);
+    difference_sum += difference;
+    max_difference = std::max(max_difference, difference);
+    if (below_q > -kFar) q_sum += std::exp(below_q);
+    if (below_p <= -kFar) continue;
+    const double weight = std::exp(below_p);
+    p_sum += weight;
+    apart += weight * (below_p - below_q);
+  }
+  const std::vector<TokenId> p_best = largest(p, 1), q_best = largest(q, 5);
+  return {.p_log_sum = p_top + std::log(p_sum),
+          .q_log_sum = q_top + std::log(q_sum),
+          .kl = std::max(0.0, apart / p_sum - std::log(p_sum) + std::log(q_sum)),
+          .mean_difference = difference_sum / static_cast<double>(p.size()),
+          .max_difference = max_difference,
+          .same_best = p_best.front() == q_best.front(),
+          .best_in_five = std::find(q_best.begin(), q_best.end(), p_best.front()) != q_best.end()};
+}
+
+void Mean::add(double value) {
+  max_ = count_ == 0 ? value : std::max(max_, value);
+  const double from_mean = value - mean_;
+  mean_ += from_mean / static_cast<double>(++count_);
+  squares_ += from_mean * (value - mean_);
+}
+
+double Mean::standard_error() const {
+  return count_ < 2 ? 0 : std::sqrt(squares_ / static_cast<double>(count_ - 1) / static_cast<double>(count_));
+}
+
+Perplexity perplexity(const Mean& losses) {
+  const double value = std::exp(losses.mean());
+  return {value, value * losses.standard_error()};
+}
+
+}  // namespace tessera

@@ -1,0 +1,200 @@
+#include "evaluate/reference.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "evaluate/scoring.h"
+
+namespace tessera {
+namespace {
+
+constexpr std::string_view kFormat = "tessera-reference-1";
+constexpr size_t kMostBytes = size_t{256} << 20;
+constexpr double kProbabilitySlack = 1e-3;  // that rounded log-probabilities may sum beyond 1
+
+// Strict access to the file's lists; every message names the file and the field.
+class Fields {
+ public:
+  Fields(const Json& root, const std::string& path, int64_t vocab_size) : root_(root), path_(path), vocab_size_(vocab_size) {
+    check<FileError>(root.is_object() && root.contains("format") && root["format"] == kFormat, path, ": is not a reference: its \"format\" is not \"", kFormat, '"');
+  }
+
+  bool has(const char* field) const { return root_.contains(field); }
+
+  const Json& list(const char* field) const {
+    check<FileError>(root_.contains(field) && root_[field].is_array(), path_, ": ", field, " is not a list");
+    return root_[field];
+  }
+
+  // As many lists as there are tokens.
+  const Json& lists(const char* field, size_t count) const {
+    const Json& all = list(field);
+    check<FileError>(all.size() == count, path_, ": ", field, " has ", all.size(), " entries for ", count, " reference_ids");
+    for (size_t i = 0; i < count; ++i) check<FileError>(all[i].is_array(), path_, ": ", field, '[', i, "] is not a list");
+    return all;
+  }
+
+  std::vector<TokenId> ids(const Json& from, const char* field) const {
+    std::vector<TokenId> ids;
+    for (const Json& id : from) {
+      check<FileError>(id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(vocab_size_), path_, ": ", field,
+                       " holds ", printable(id.dump()), ", which is no token id of a vocabulary of ", vocab_size_);
+      ids.push_back(id.get<TokenId>());
+    }
+    return ids;
+  }
+
+  std::vector<double> log_probs(const Json& from, const char* field) const {
+    std::vector<double> values;
+    double sum = 0;
+    for (const Json& value : from) {
+      check<FileError>(value.is_number() && value.get<double>() <= kProbabilitySlack, path_, ": ", field, " holds ", printable(value.dump()), ", which is no logarithm of a probability");
+      values.push_back(value.get<double>());
+      sum += std::exp(values.back());
+    }
+    check<FileError>(sum <= 1 + kProbabilitySlack, path_, ": ", field, " has probabilities that sum to ", sum);
+    check<FileError>(std::is_sorted(values.rbegin(), values.rend()), path_, ": ", field, " is not sorted, the most probable first");
+    return values;
+  }
+
+  std::string text(const char* field) const { return root_.contains(field) && root_[field].is_string() ? root_[field].get<std::string>() : ""; }
+
+ private:
+  const Json& root_;
+  const std::string& path_;
+  int64_t vocab_size_;
+};
+
+// KL between the kept tokens of the reference, each apart, and all the others taken as one.
+double kept_divergence(std::span<const TokenId> ids, std::span<const double> log_probs, std::span<const float> logits, double log_sum) {
+  double kl = 0, p_rest = 1, q_rest = 1;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const double p = std::exp(log_probs[i]), log_q = logits[static_cast<size_t>(ids[i])] - log_sum;
+    kl += p * (log_probs[i] - log_q);
+    p_rest -= p;
+    q_rest -= std::exp(log_q);
+  }
+  constexpr double kLeastRest = 1e-9;  // of less, the rounding of the kept ones is the most part
+  return p_rest > kLeastRest && q_rest > kLeastRest ? kl + p_rest * std::log(p_rest / q_rest) : kl;
+}
+
+struct Judged {
+  double loss, kl;
+  bool top1, top5, choice_in_top5;
+};
+
+Judged judge(const Reference& reference, size_t i, std::span<const float> logits) {
+  const std::vector<TokenId> best = largest(logits, 5);
+  const TokenId target = reference.tokens[i];
+  const double log_sum = log_sum_exp(logits);
+  const auto& top5 = reference.top5[i];
+  return {.loss = log_sum - logits[static_cast<size_t>(target)],
+          .kl = reference.top_ids.empty() ? 0 : kept_divergence(reference.top_ids[i], reference.top_log_probs[i], logits, log_sum),
+          .top1 = best.front() == target,
+          .top5 = std::find(best.begin(), best.end(), target) != best.end(),
+          .choice_in_top5 = std::find(top5.begin(), top5.end(), best.front()) != top5.end()};
+}
+
+}  // namespace
+
+Reference read_reference(const std::string& path, int64_t vocab_size) {
+  const JsonDocument document = read_json(path, {.max_bytes = kMostBytes, .max_depth = 3});
+  const Fields fields(document.root(), path, vocab_size);
+  Reference reference;
+  reference.made_by = fields.text("made_by");
+  reference.prompt = fields.ids(fields.list("prompt_ids"), "prompt_ids");
+  check<FileError>(!reference.prompt.empty(), path, ": prompt_ids is empty");
+  reference.tokens = fields.ids(fields.list("reference_ids"), "reference_ids");
+  const size_t count = reference.tokens.size();
+  for (const Json& entry : fields.lists("top5_ids", count)) {
+    const std::vector<TokenId> ids = fields.ids(entry, "top5_ids");
+    check<FileError>(ids.size() == 5, path, ": top5_ids holds a list of ", ids.size());
+    std::copy(ids.begin(), ids.end(), reference.top5.emplace_back().begin());
+  }
+  if (!fields.has("top_ids") && !fields.has("top_log_probs")) return reference;
+  for (const Json& entry : fields.lists("top_ids", count)) {
+    reference.top_ids.push_back(fields.ids(entry, "top_ids"));
+    const std::vector<TokenId>& ids = reference.top_ids.back();
+    check<FileError>(std::set<TokenId>(ids.begin(), ids.end()).size() == ids.size(), path, ": top_ids names a token twice");
+  }
+  for (const Json& entry : fields.lists("top_log_probs", count)) {
+    reference.top_log_probs.push_back(fields.log_probs(entry, "top_log_probs"));
+    const size_t i = reference.top_log_probs.size() - 1;
+    check<FileError>(reference.top_log_probs[i].size() == reference.top_ids[i].size(), path, ": top_log_probs[", i, "] and top_ids[", i, "] differ in length");
+  }
+  return reference;
+}
+
+void write_reference(OutputFile& file, const Reference& reference) {
+  nlohmann::ordered_json root;
+  root["format"] = kFormat;
+  root["made_by"] = reference.made_by;
+  root["prompt_ids"] = reference.prompt;
+  root["reference_ids"] = reference.tokens;
+  root["top5_ids"] = reference.top5;
+  if (!reference.top_ids.empty()) {
+    root["top_ids"] = reference.top_ids;
+    root["top_log_probs"] = reference.top_log_probs;
+  }
+  file.write(root.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  file.finish();
+}
+
+Reference make_reference(Generator& generator, std::vector<TokenId> prompt, int64_t count, std::span<const TokenId> ends, size_t top,
+                         const Generator::Progress& progress) {
+  check(!prompt.empty(), "reference: the prompt is empty");
+  check(generator.model().vocab_size() >= 5, "reference: a vocabulary of ", generator.model().vocab_size(), " has no five best tokens");
+  Reference reference;
+  const std::unique_ptr<Sequence> sequence = generator.cache().create();
+  sequence->tokens = prompt;
+  reference.prompt = std::move(prompt);
+  for (int64_t i = 0; i < count; ++i) {
+    if (progress) progress(i, count);
+    const std::vector<float> logits = generator.forward(*sequence);
+    const double log_sum = log_sum_exp(logits);
+    const std::vector<TokenId> best = largest(logits, std::max<size_t>(top, 5));
+    std::copy_n(best.begin(), 5, reference.top5.emplace_back().begin());
+    if (top > 0) {
+      const auto kept = std::span(best).first(std::min(top, best.size()));
+      reference.top_ids.emplace_back(kept.begin(), kept.end());
+      std::vector<double>& log_probs = reference.top_log_probs.emplace_back();
+      for (const TokenId id : kept) log_probs.push_back(logits[static_cast<size_t>(id)] - log_sum);
+    }
+    reference.tokens.push_back(best.front());
+    if (std::find(ends.begin(), ends.end(), best.front()) != ends.end()) break;
+    sequence->tokens.push_back(best.front());
+  }
+  if (progress) progress(count, count);
+  return reference;
+}
+
+ReferenceScore score_reference(Generator& generator, const Reference& reference, int threads, const Generator::Progress& progress) {
+  const auto prompt = static_cast<int64_t>(reference.prompt.size()), end = prompt + static_cast<int64_t>(reference.tokens.size());
+  ScoredText text{.tokens = reference.prompt};
+  text.tokens.insert(text.tokens.end(), reference.tokens.begin(), reference.tokens.end());
+  // A generation that grows past LongRoPE's boundary is computed anew there, and so is its score.
+  const int64_t boundary = generator.cache().spec().recompute_after.value_or(end);
+  const int64_t anew = std::clamp(boundary + 1, prompt, end);
+  if (prompt < anew) text.windows.push_back({0, anew, prompt});
+  if (anew < end) text.windows.push_back({0, end, anew});
+  std::vector<Judged> judged(reference.tokens.size());
+  judge_rows(generator, text, threads, [&](size_t i, TokenId, std::span<const float> logits) { judged[i] = judge(reference, i, logits); }, progress);
+
+  ReferenceScore score;
+  score.total = static_cast<int64_t>(judged.size());
+  score.distinct = static_cast<int64_t>(std::set<TokenId>(reference.tokens.begin(), reference.tokens.end()).size());
+  for (const std::vector<double>& log_probs : reference.top_log_probs) score.ties += log_probs.size() > 1 && log_probs[0] - log_probs[1] < kTie;
+  for (const Judged& at : judged) {
+    score.top1 += at.top1;
+    score.top5 += at.top5;
+    score.choice_in_top5 += at.choice_in_top5;
+    score.loss.add(at.loss);
+    if (!reference.top_ids.empty()) score.kl.add(at.kl);
+  }
+  return score;
+}
+
+}  // namespace tessera
