@@ -1,4 +1,4 @@
-// Times the cpu device's attention: attention_bench [threads] [isa] [shape]. For decodes GB/s of keys and values, beside plain reads of the same
+// Times the cpu device's attention: attention_bench [threads] [isa] [shape] [cache type]. For decodes GB/s of keys and values, beside plain reads of the same
 // pages just before; for prompts GFLOP/s of the scores and sums that the rows see. The best of many times.
 #include <algorithm>
 #include <cstdio>
@@ -150,7 +150,9 @@ int main(int argc, char** argv) {
   const Heads small{"9/3 x 64", 9, 3, 64, std::nullopt};
   for (const Heads& shape : {gemma_270m, sliding, gemma_4b, phi3, small}) {
     if (argc > 3 && !std::string_view(shape.name).starts_with(argv[3])) continue;
-    for (auto [activations, cache] : {std::pair{kBf16, kBf16}, {kBf16, kBf8}, {kF32, kF32}})
+    for (auto [activations, cache] : {std::pair{kBf16, kBf16}, {kBf16, kBf8}, {kF32, kF32}}) {
+      if (argc > 4 && name(cache) != argv[4]) continue;
       for (int64_t context : {512, 4096}) run(pool, isa, shape, activations, cache, context);
+    }
   }
 }

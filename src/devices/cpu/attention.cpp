@@ -12,9 +12,11 @@
 namespace tessera::cpu {
 namespace {
 
-constexpr int64_t kBlockRows = 32;
-// Slices of fewer blocks than this, over all key heads, are also split by ranges.
-constexpr int64_t kFewBlocks = 8;
+constexpr int64_t kBlockRows = 64;
+// Slices of one block a key head are also split by ranges, unless there are more key heads than this to share out.
+constexpr int64_t kFewHeads = 16;
+// Unpacked pages are to stay in the first-level cache.
+constexpr int64_t kUnpackedWords = 4096;
 constexpr int64_t kRangePages = kRangeTokens / kPageTokens;
 
 const AttentionKernels& kernels(Isa isa) {
@@ -25,13 +27,13 @@ const AttentionKernels& kernels(Isa isa) {
   return kAttentionPlain;
 }
 
-// Up to 32 query rows of one slice and key head: row r is token r / group of the slice, query head r % group of the key head's.
+// Up to 64 query rows of one slice and key head: row r is token r / group of the slice, query head r % group of the key head's.
 struct Block {
   const CacheSlice* slice;
   int64_t kv_head;
   int64_t first_row, rows;
   int64_t first_range, last_range;  // ranges that some row sees: [first, last)
-  int64_t partials = -1;            // index of its first range's results; -1: one piece does them all
+  int64_t partials = -1;            // where its first range's results are; -1: one piece does all ranges
 };
 
 struct Piece {
@@ -47,7 +49,7 @@ struct Softmax {
 };
 
 struct Worker {
-  std::vector<uint32_t> q, p, pairs, page;
+  std::vector<uint32_t> q, p, pairs, wide;
   std::vector<float> scores, running, next;
   std::vector<int32_t> begin, end;
 };
@@ -74,6 +76,8 @@ class Call {
         q_(q),
         out_(out),
         pairs_(q.type == DataType::bfloat16 && cache.type() != DataType::float32),
+        unpacks_(cache.type() == DataType::bfloat8_b || (cache.type() == DataType::bfloat16 && !pairs_)),
+        group_pages_(unpacks_ ? std::clamp<int64_t>(kUnpackedWords / (kPageTokens * q.width / (pairs_ ? 2 : 1)), 1, kGroupPages) : kGroupPages),
         range_kernels_(pairs_ ? kernels_.bfloat16 : kernels_.float32),
         scale_(options.scale * std::numbers::log2e_v<float>),
         window_(options.window.value_or(std::numeric_limits<int64_t>::max())),
@@ -85,24 +89,20 @@ class Call {
   void run(const Piece& piece, Worker& worker);
 
  private:
-  struct Words {
-    const uint32_t* words;
-    const std::byte* next;  // to be fetched while they are read
-  };
-
   int64_t position(const Block& block, int64_t row) const { return block.slice->position + (block.first_row + row) / group_; }
   int64_t first_key(int64_t position) const { return position < window_ ? 0 : position - window_ + 1; }
-  size_t result_floats() const { return static_cast<size_t>(kBlockRows * (stride_ + 2)); }
-  Softmax results(std::vector<float>& floats, int64_t index) const {
-    float* base = floats.data() + static_cast<size_t>(index) * result_floats();
-    return {base, base + kBlockRows, base + 2 * kBlockRows};
+  int64_t result_floats(const Block& block) const { return block.rows * (stride_ + 2); }
+  Softmax results(const Block& block, float* floats) const { return {floats, floats + block.rows, floats + 2 * block.rows}; }
+  Softmax partial(const Block& block, int64_t range) const {
+    return results(block, scratch_.partials.data() + block.partials + (range - block.first_range) * result_floats(block));
   }
 
   void prepare(Worker& worker) const;
   void load_queries(const Block& block, Worker& worker) const;
-  Words words(const std::byte* part, const std::byte* next, bool keys, Worker& worker) const;
+  const uint32_t* unpack(const std::byte* part, const std::byte* next, bool keys, int64_t index, Worker& worker) const;
   void widen(const uint32_t* pairs, bool keys, float* out) const;
   void attend_range(const Block& block, int64_t range, Worker& worker, const Softmax& result) const;
+  PageGroup group(const Block& block, int64_t range, const KeyRange& task, int64_t i, Worker& worker) const;
   void merge(const Block& block, int64_t range, const Softmax& running, const Softmax& next) const;
   void finish(const Block& block, const Softmax& result) const;
 
@@ -111,7 +111,9 @@ class Call {
   const KvCache::Layer& layer_;
   const ConstRows& q_;
   const Rows& out_;
-  const bool pairs_;  // words are pairs of bfloat16
+  const bool pairs_;    // words are pairs of bfloat16
+  const bool unpacks_;  // pages do not hold these words themselves
+  const int64_t group_pages_;
   const RangeKernels& range_kernels_;
   const float scale_;
   const int64_t window_, group_, stride_;
@@ -124,16 +126,16 @@ void Call::plan(std::span<const CacheSlice> slices) {
   int64_t partials = 0;
   for (const CacheSlice& slice : slices) {
     const int64_t rows = slice.count * group_, blocks = (rows + kBlockRows - 1) / kBlockRows;
-    const bool few = blocks * layer_.num_kv_heads < kFewBlocks;
+    const bool split = blocks == 1 && layer_.num_kv_heads <= kFewHeads;
     for (int64_t b = blocks - 1; b >= 0; --b)  // the last ones see most keys: they come first
       for (int64_t head = 0; head < layer_.num_kv_heads; ++head) {
         Block block{&slice, head, b * kBlockRows, std::min(kBlockRows, rows - b * kBlockRows), 0, 0};
         block.first_range = first_key(position(block, 0)) / kRangeTokens;
         block.last_range = position(block, block.rows - 1) / kRangeTokens + 1;
         const auto index = static_cast<int64_t>(scratch_.blocks.size());
-        if (few && block.last_range - block.first_range > 1) {
+        if (split && block.last_range - block.first_range > 1) {
           block.partials = partials;
-          partials += block.last_range - block.first_range;
+          partials += (block.last_range - block.first_range) * result_floats(block);
           for (int64_t range = block.first_range; range < block.last_range; ++range) scratch_.pieces.push_back({index, range});
         } else {
           scratch_.pieces.push_back({index, -1});
@@ -143,17 +145,17 @@ void Call::plan(std::span<const CacheSlice> slices) {
   }
   scratch_.waiting.clear();
   for (const Block& block : scratch_.blocks) scratch_.waiting.push_back(static_cast<int32_t>(block.last_range - block.first_range));
-  if (const size_t floats = static_cast<size_t>(partials) * result_floats(); scratch_.partials.size() < floats) scratch_.partials.resize(floats);
+  if (const auto floats = static_cast<size_t>(partials); scratch_.partials.size() < floats) scratch_.partials.resize(floats);
 }
 
 void Call::prepare(Worker& worker) const {
   worker.q.resize(static_cast<size_t>(kBlockRows * q_.width));
   worker.p.resize(static_cast<size_t>(kBlockRows * kRangeTokens));
   worker.scores.resize(static_cast<size_t>(kBlockRows * kRangeTokens));
-  worker.pairs.resize(static_cast<size_t>(kPageTokens / 2 * q_.width));
-  worker.page.resize(static_cast<size_t>(kPageTokens * q_.width));
-  worker.running.resize(result_floats());
-  worker.next.resize(result_floats());
+  worker.pairs.resize(static_cast<size_t>(group_pages_ * kPageTokens / 2 * q_.width));
+  worker.wide.resize(static_cast<size_t>(group_pages_ * kPageTokens * q_.width));
+  worker.running.resize(static_cast<size_t>(kBlockRows * (stride_ + 2)));
+  worker.next.resize(worker.running.size());
   worker.begin.resize(kBlockRows);
   worker.end.resize(kBlockRows);
 }
@@ -163,16 +165,15 @@ void Call::run(const Piece& piece, Worker& worker) {
   const Block& block = scratch_.blocks[static_cast<size_t>(piece.block)];
   load_queries(block, worker);
   if (piece.range >= 0) {
-    attend_range(block, piece.range, worker, results(scratch_.partials, block.partials + piece.range - block.first_range));
+    attend_range(block, piece.range, worker, partial(block, piece.range));
     // Whoever brings the last result merges them all.
     if (std::atomic_ref(scratch_.waiting[static_cast<size_t>(piece.block)]).fetch_sub(1, std::memory_order_acq_rel) > 1) return;
   }
-  const Softmax running = results(worker.running, 0);
-  std::fill_n(running.max, kBlockRows, -std::numeric_limits<float>::infinity());
-  std::fill_n(running.sum, kBlockRows * (stride_ + 1), 0.0f);  // and acc
+  const Softmax running = results(block, worker.running.data());
+  std::fill_n(running.max, block.rows, -std::numeric_limits<float>::infinity());
+  std::fill_n(running.sum, block.rows * (stride_ + 1), 0.0f);  // and acc
   for (int64_t range = block.first_range; range < block.last_range; ++range) {
-    const Softmax next =
-        piece.range >= 0 ? results(scratch_.partials, block.partials + range - block.first_range) : results(worker.next, 0);
+    const Softmax next = piece.range >= 0 ? partial(block, range) : results(block, worker.next.data());
     if (piece.range < 0) attend_range(block, range, worker, next);
     merge(block, range, running, next);
   }
@@ -193,17 +194,18 @@ void Call::load_queries(const Block& block, Worker& worker) const {
   }
 }
 
-// Keys or values of one page as the kernels' words: where they lie, or unpacked into the worker's scratch.
-Call::Words Call::words(const std::byte* part, const std::byte* next, bool keys, Worker& worker) const {
-  const auto* stored = reinterpret_cast<const uint32_t*>(part);
+// Keys or values of a page as the kernels' words, unpacked into place `index` of the worker's scratch; `next` is fetched meanwhile.
+const uint32_t* Call::unpack(const std::byte* part, const std::byte* next, bool keys, int64_t index, Worker& worker) const {
+  const auto* pairs = reinterpret_cast<const uint32_t*>(part);
   if (cache_.type() == DataType::bfloat8_b) {
-    (keys ? kernels_.unpack_keys : kernels_.unpack_values)(reinterpret_cast<const uint8_t*>(part), q_.width, worker.pairs.data(), next);
-    stored = worker.pairs.data();
-    next = nullptr;
+    uint32_t* to = worker.pairs.data() + index * kPageTokens / 2 * q_.width;
+    (keys ? kernels_.unpack_keys : kernels_.unpack_values)(reinterpret_cast<const uint8_t*>(part), q_.width, to, next);
+    pairs = to;
   }
-  if (pairs_ || cache_.type() == DataType::float32) return {stored, next};
-  widen(stored, keys, reinterpret_cast<float*>(worker.page.data()));
-  return {worker.page.data(), nullptr};
+  if (pairs_) return pairs;
+  uint32_t* to = worker.wide.data() + index * kPageTokens * q_.width;
+  widen(pairs, keys, reinterpret_cast<float*>(to));
+  return to;
 }
 
 void Call::widen(const uint32_t* pairs, bool keys, float* out) const {
@@ -238,21 +240,34 @@ void Call::attend_range(const Block& block, int64_t range, Worker& worker, const
                       .sum = result.sum,
                       .acc = result.acc,
                       .acc_stride = stride_};
-  const auto part = [&](int64_t i, bool keys) {
-    const int32_t page = block.slice->table->pages[static_cast<size_t>(range * kRangePages + i - block.slice->table->first)];
-    return keys ? cache_.keys(layer_, page, block.kv_head) : cache_.values(layer_, page, block.kv_head);
-  };
-  for (int64_t i = task.first_page; i < task.last_page; ++i) {
-    const std::byte* next = i + 1 < task.last_page ? part(i + 1, true) : part(task.first_page, false);
-    const Words keys = words(part(i, true), next, true, worker);
-    range_kernels_.scores(task, i, keys.words, keys.next);
-  }
+  const int64_t pages = task.last_page - task.first_page;
+  for (int64_t i = 0; i < pages; i += group_pages_) range_kernels_.scores(task, group(block, range, task, i, worker));
   range_kernels_.softmax(task);
   std::fill_n(result.acc, block.rows * stride_, 0.0f);
-  for (int64_t i = task.first_page; i < task.last_page; ++i) {
-    const Words values = words(part(i, false), i + 1 < task.last_page ? part(i + 1, false) : nullptr, false, worker);
-    range_kernels_.accumulate(task, i, values.words, values.next);
+  for (int64_t i = pages; i < 2 * pages; i += group_pages_) range_kernels_.accumulate(task, group(block, range, task, i, worker));
+}
+
+// Some pages from the i-th part on of all that a range reads: first its keys, then its values.
+PageGroup Call::group(const Block& block, int64_t range, const KeyRange& task, int64_t i, Worker& worker) const {
+  const int64_t pages = task.last_page - task.first_page;
+  const bool keys = i < pages;
+  const auto part = [&](int64_t at) -> const std::byte* {
+    if (at >= 2 * pages) return nullptr;
+    const int64_t page = range * kRangePages + task.first_page + at % pages;
+    const int32_t number = block.slice->table->pages[static_cast<size_t>(page - block.slice->table->first)];
+    return at < pages ? cache_.keys(layer_, number, block.kv_head) : cache_.values(layer_, number, block.kv_head);
+  };
+  PageGroup group{task.first_page + i % pages, std::min(group_pages_, (keys ? pages : 2 * pages) - i), {}, {}};
+  for (int64_t j = 0; j < group.count; ++j) {
+    const std::byte* next = part(i + j + group_pages_);
+    if (unpacks_) {
+      group.words[j] = unpack(part(i + j), next, keys, j, worker);
+    } else {
+      group.words[j] = reinterpret_cast<const uint32_t*>(part(i + j));
+      group.next[j] = next;
+    }
   }
+  return group;
 }
 
 void Call::merge(const Block& block, int64_t range, const Softmax& running, const Softmax& next) const {
@@ -283,6 +298,7 @@ void check_shapes(const KvCache::Layer& layer, std::span<const CacheSlice> slice
         out.width, "] differs from the queries' [", q.tokens, ", ", q.heads, ", ", q.width, "]");
   check(q.width == layer.head_dim && q.heads % layer.num_kv_heads == 0 && q.heads > 0, "attention: ", q.heads, " query heads of ", q.width,
         " do not fit ", layer.num_kv_heads, " key heads of ", layer.head_dim);
+  check(options.scale > 0, "attention: a scale of ", options.scale);
   check(!options.window || *options.window >= 1, "attention: a window of ", options.window.value_or(0), " keys");
   for (const CacheSlice& slice : slices) {
     check(slice.first >= 0 && slice.count >= 1 && slice.position >= 0 && slice.first + slice.count <= q.tokens, "attention: slice [",

@@ -1,7 +1,7 @@
 #pragma once
 // Fused attention over cache pages: softmax(scale q k^T) v with an online softmax, never a full matrix of scores.
 //
-// The order of every sum is fixed by positions alone. Keys are worked on in ranges of 512 that start at absolute positions. Inside a range a
+// The order of every sum is fixed by positions alone. Keys are worked on in ranges of 256 that start at absolute positions. Inside a range a
 // score sums over head_dim, the softmax's sum and the values' sums over the keys in order; the ranges' results are merged left to right. A
 // key that a query does not see adds exactly nothing, whatever its page holds. So a token's output is the same, bit for bit, decoded alone,
 // in a prompt of any chunks, beside any neighbours, on any number of threads.

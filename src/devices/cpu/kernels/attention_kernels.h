@@ -5,7 +5,7 @@
 namespace tessera::cpu {
 
 constexpr int64_t kPageTokens = 32;
-constexpr int64_t kRangeTokens = 512;  // keys whose softmax is one piece of work
+constexpr int64_t kRangeTokens = 256;  // keys whose softmax is one piece of work
 constexpr int64_t kColumn = 64;        // numbers of head_dim that lie together in a page of values
 
 // Some query rows of one key head against one range of keys. Keys are numbered from the range's start.
@@ -16,7 +16,7 @@ struct KeyRange {
   const int32_t* begin;  // [rows]: the row sees the keys [begin, end); none if they are equal
   const int32_t* end;
   int64_t first_page, last_page;  // pages of the range that some row sees: [first_page, last_page)
-  float scale;                    // times log2(e): the softmax is in powers of two
+  float scale;                    // > 0, times log2(e): the softmax is in powers of two
   float* scores;                  // [rows][kRangeTokens]
   uint32_t* p;                    // [rows][kRangeTokens numbers as words]
   float* max;                     // [rows]
@@ -25,14 +25,22 @@ struct KeyRange {
   int64_t acc_stride;             // head_dim rounded up to 16
 };
 
-// In one arithmetic: words of float32, or of pairs of bfloat16. Who reads keys or values fetches `next` meanwhile, as many bytes.
+// Up to four successive pages of a range, worked on together.
+constexpr int64_t kGroupPages = 4;
+struct PageGroup {
+  int64_t first, count;               // pages of the range
+  const uint32_t* words[kGroupPages];  // keys or values
+  const void* next[kGroupPages];       // what will be read next, as many bytes, to be fetched meanwhile; or null
+};
+
+// In one arithmetic: words of float32, or of pairs of bfloat16.
 struct RangeKernels {
-  // scores = q k^T for the 32 keys of a page.
-  void (*scores)(const KeyRange& range, int64_t page, const uint32_t* keys, const void* next);
+  // scores = q k^T for the keys of some pages.
+  void (*scores)(const KeyRange& range, const PageGroup& keys);
   // max and sum of each row's softmax, and p = 2^(scale * score - max), 0 for keys not seen.
   void (*softmax)(const KeyRange& range);
-  // acc += p v over the keys of a page, in order; a key not seen adds nothing, even if it is NaN.
-  void (*accumulate)(const KeyRange& range, int64_t page, const uint32_t* values, const void* next);
+  // acc += p v over the keys of some pages, in order; a key not seen adds nothing, even if it is NaN.
+  void (*accumulate)(const KeyRange& range, const PageGroup& values);
 };
 
 struct AttentionKernels {

@@ -30,14 +30,16 @@ struct Bfloat16 {
 };
 
 template <class Path>
-void scores(const KeyRange& range, int64_t page, const uint32_t* keys, const void*) {
+void scores(const KeyRange& range, const PageGroup& keys) {
   const int64_t words = range.head_dim / Path::kPack;
-  for (int64_t row = 0; row < range.rows; ++row) {
-    float* out = range.scores + row * kRangeTokens + page * kPageTokens;
-    for (int64_t key = 0; key < kPageTokens; ++key) out[key] = 0;
-    for (int64_t d = 0; d < words; ++d)
-      for (int64_t key = 0; key < kPageTokens; ++key) out[key] = Path::dot(out[key], range.q[row * words + d], keys[d * kPageTokens + key]);
-  }
+  for (int64_t row = 0; row < range.rows; ++row)
+    for (int64_t page = 0; page < keys.count; ++page) {
+      float* out = range.scores + row * kRangeTokens + (keys.first + page) * kPageTokens;
+      for (int64_t key = 0; key < kPageTokens; ++key) out[key] = 0;
+      for (int64_t d = 0; d < words; ++d)
+        for (int64_t key = 0; key < kPageTokens; ++key)
+          out[key] = Path::dot(out[key], range.q[row * words + d], keys.words[page][d * kPageTokens + key]);
+    }
 }
 
 template <class Path>
@@ -59,15 +61,16 @@ void softmax(const KeyRange& range) {
 }
 
 template <class Path>
-void accumulate(const KeyRange& range, int64_t page, const uint32_t* values, const void*) {
+void accumulate(const KeyRange& range, const PageGroup& values) {
   for (int64_t row = 0; row < range.rows; ++row) {
     float* acc = range.acc + row * range.acc_stride;
     const auto sees = [&](int64_t key) { return key >= range.begin[row] && key < range.end[row]; };
-    for (int64_t key = page * kPageTokens; key < (page + 1) * kPageTokens; key += Path::kPack) {
+    for (int64_t i = 0; i < values.count * kPageTokens; i += Path::kPack) {
+      const int64_t key = values.first * kPageTokens + i;
       const uint32_t seen = Path::seen(sees(key), sees(key + 1)), p = range.p[(row * kRangeTokens + key) / Path::kPack];
       for (int64_t column = 0; column < range.head_dim; column += kColumn) {
         const int64_t width = range.head_dim - column < kColumn ? range.head_dim - column : kColumn;
-        const uint32_t* value = values + (column * kPageTokens + key % kPageTokens * width) / Path::kPack;
+        const uint32_t* value = values.words[i / kPageTokens] + (column * kPageTokens + i % kPageTokens * width) / Path::kPack;
         for (int64_t d = 0; d < width; ++d) acc[column + d] = Path::dot(acc[column + d], value[d] & seen, p);
       }
     }

@@ -7,10 +7,10 @@ namespace tessera::cpu {
 namespace {
 
 constexpr int kTokens = static_cast<int>(kPageTokens);
-constexpr int kKeyVecs = 2;                  // vectors of keys in registers
-constexpr int kWide = kLanes == 16 ? 4 : 2;  // vectors of head_dim in registers
-constexpr int kTile = kLanes == 16 ? 6 : 4;  // query rows in registers
-constexpr float kMinusInfinity = -__builtin_inff();
+constexpr int kKeyVecs = 2;                       // vectors of keys in registers
+constexpr int kScoreRows = kLanes == 16 ? 8 : 4;  // query rows in registers
+constexpr int kWide = kLanes == 16 ? 4 : 2;       // vectors of head_dim in registers
+constexpr float kUnseen = -1e30f;                 // a score whose power is 0
 
 struct Float32 {
   static constexpr int kPack = 1;
@@ -27,76 +27,95 @@ struct Bfloat16 {
 // Fetches memory ahead, a line a call; nothing if there is none.
 class Fetch {
  public:
+  Fetch() = default;
   explicit Fetch(const void* from) : at_(static_cast<const char*>(from)), step_(from ? 64 : 0) {}
   void line() {
-    _mm_prefetch(at_, _MM_HINT_T0);
+    _mm_prefetch(at_, _MM_HINT_T1);
     at_ += step_;
   }
 
  private:
-  const char* at_;
-  int step_;
+  const char* at_ = nullptr;
+  int step_ = 0;
 };
 
-template <class Path, int R>
-void score_rows(const KeyRange& range, int64_t row, int64_t page, const uint32_t* keys, Fetch fetch) {
+// R rows against P pages from `page` on.
+template <class Path, int R, int P>
+void score_tile(const KeyRange& range, const PageGroup& keys, int64_t row, int64_t page) {
   const int64_t words = range.head_dim / Path::kPack;
   const uint32_t* q = range.q + row * words;
+  Fetch fetch[P];
+  for (int p = 0; p < P; ++p) fetch[p] = Fetch(row == 0 ? keys.next[page + p] : nullptr);
   for (int first = 0; first < kTokens; first += kKeyVecs * kLanes) {
-    Vec acc[R][kKeyVecs];
+    Vec acc[R][P][kKeyVecs];
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kKeyVecs; ++v) acc[r][v] = set(0);
+      for (int p = 0; p < P; ++p)
+        for (int v = 0; v < kKeyVecs; ++v) acc[r][p][v] = set(0);
     for (int64_t d = 0; d < words; ++d) {
-      Vec k[kKeyVecs];
-      for (int v = 0; v < kKeyVecs; ++v) k[v] = load_words(keys + d * kTokens + first + v * kLanes, AllLanes{});
-      for (int line = 0; line < kKeyVecs * kLanes / 16; ++line) fetch.line();
+      Vec k[P][kKeyVecs];
+      for (int p = 0; p < P; ++p) {
+        for (int v = 0; v < kKeyVecs; ++v) k[p][v] = load_words(keys.words[page + p] + d * kTokens + first + v * kLanes, AllLanes{});
+        for (int line = 0; line < kKeyVecs * kLanes / 16; ++line) fetch[p].line();
+      }
       for (int r = 0; r < R; ++r) {
         const Vec x = set_word(q[r * words + d]);
-        for (int v = 0; v < kKeyVecs; ++v) acc[r][v] = Path::dot(acc[r][v], k[v], x);
+        for (int p = 0; p < P; ++p)
+          for (int v = 0; v < kKeyVecs; ++v) acc[r][p][v] = Path::dot(acc[r][p][v], k[p][v], x);
       }
     }
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kKeyVecs; ++v)
-        store(range.scores + (row + r) * kRangeTokens + page * kTokens + first + v * kLanes, acc[r][v], AllLanes{});
+      for (int p = 0; p < P; ++p)
+        for (int v = 0; v < kKeyVecs; ++v)
+          store(range.scores + (row + r) * kRangeTokens + (keys.first + page + p) * kTokens + first + v * kLanes, acc[r][p][v], AllLanes{});
   }
 }
 
-// fn<R>(row) for the rows in tiles: as many as fit into registers, then 4, 2 and 1.
-template <class Fn>
+// Few rows take several pages at once: a sum alone would wait for each of its products.
+template <class Path, int R>
+void score_rows(const KeyRange& range, const PageGroup& keys, int64_t row) {
+  constexpr int P = R >= 4 ? 1 : 4 / R;
+  int64_t page = 0;
+  for (; page + P <= keys.count; page += P) score_tile<Path, R, P>(range, keys, row, page);
+  for (; page < keys.count; ++page) score_tile<Path, R, 1>(range, keys, row, page);
+}
+
+// fn<R>(row) for the rows in tiles of kMost, then 4, 2 and 1.
+template <int kMost, class Fn>
 void for_tiles(int64_t rows, Fn fn) {
   int64_t row = 0;
-  for (; row + kTile <= rows; row += kTile) fn.template operator()<kTile>(row);
+  for (; row + kMost <= rows; row += kMost) fn.template operator()<kMost>(row);
   for (; row + 4 <= rows; row += 4) fn.template operator()<4>(row);
   for (; row + 2 <= rows; row += 2) fn.template operator()<2>(row);
   for (; row < rows; ++row) fn.template operator()<1>(row);
 }
 
 template <class Path>
-void scores(const KeyRange& range, int64_t page, const uint32_t* keys, const void* next) {
-  for_tiles(range.rows, [&]<int R>(int64_t row) { score_rows<Path, R>(range, row, page, keys, Fetch(row == 0 ? next : nullptr)); });
+void scores(const KeyRange& range, const PageGroup& keys) {
+  for_tiles<kScoreRows>(range.rows, [&]<int R>(int64_t row) { score_rows<Path, R>(range, keys, row); });
 }
 
 template <class Path>
 void softmax(const KeyRange& range) {
-  const auto first = static_cast<int>(range.first_page * kTokens), last = static_cast<int>(range.last_page * kTokens);
+  const Vec scale = set(range.scale);
   for (int64_t row = 0; row < range.rows; ++row) {
-    float* score = range.scores + row * kRangeTokens;
+    const float* score = range.scores + row * kRangeTokens;
     uint32_t* p = range.p + row * kRangeTokens / Path::kPack;
     const int begin = range.begin[row], end = range.end[row];
-    Vec best = set(kMinusInfinity);
-    for (int key = first; key < last; key += kLanes) {
-      const Vec t = keep_lanes(mul(load(score + key, AllLanes{}), set(range.scale)), begin - key, end - key, set(kMinusInfinity));
-      store(score + key, t, AllLanes{});
-      best = max(best, t);
-    }
-    const float top = max_of(best);
-    const Vec shift = set(begin < end ? top : 0);  // all are -infinity if none is seen
+    const auto seen = [&](int key) { return keep_lanes(load(score + key, AllLanes{}), begin - key, end - key, set(kUnseen)); };
+    const int first = begin / kLanes * kLanes;
+    Vec best = set(kUnseen);
+    for (int key = first; key < end; key += kLanes) best = max(best, seen(key));
+    const float top = max_of(best) * range.scale;
+    const Vec minus_top = set(-top);
     Vec total = set(0);
-    for (int key = first; key < last; key += kLanes) {
-      const Vec power = exp2(sub(load(score + key, AllLanes{}), shift));
+    int key = static_cast<int>(range.first_page * kTokens);
+    for (; key < first; key += kLanes) Path::store_p(p + key / Path::kPack, set(0));
+    for (; key < end; key += kLanes) {
+      const Vec power = exp2(fma(seen(key), scale, minus_top));
       Path::store_p(p + key / Path::kPack, power);
       total = add(total, power);
     }
+    for (; key < static_cast<int>(range.last_page * kTokens); key += kLanes) Path::store_p(p + key / Path::kPack, set(0));
     range.max[row] = top;
     range.sum[row] = sum(total);
   }
@@ -115,64 +134,76 @@ struct All {
 };
 template <class Path, int R>
 struct Some {
+  bool all;
   uint32_t words[R][kTokens / Path::kPack];
   Vec of(Vec value, int row, int word) const { return bits_of_both(value, set_word(words[row][word])); }
 };
 
-// V vectors of one column, from `values` on; `width` words lie between tokens.
-template <class Path, int R, int V, class Lanes, class Seen>
-void accumulate_tile(const KeyRange& range, int64_t row, int64_t page, int64_t dim, const uint32_t* values, int64_t width, Lanes lanes,
-                     const Seen& seen, Fetch& fetch) {
+template <class Path, int R>
+Some<Path, R> seen_of_page(const KeyRange& range, int64_t row, int64_t page) {
+  const auto first = static_cast<int>(page * kTokens);
+  Some<Path, R> seen{true, {}};
+  for (int64_t r = row; r < row + R; ++r) seen.all &= range.begin[r] <= first && range.end[r] >= first + kTokens;
+  if (seen.all) return seen;
+  for (int r = 0; r < R; ++r)
+    for (int w = 0; w < kTokens / Path::kPack; ++w)
+      seen.words[r][w] = seen_word<Path>(first + w * Path::kPack, range.begin[row + r], range.end[row + r]);
+  return seen;
+}
+
+// R rows, V vectors from dimension `dim` on; a column's words of one token are `width` apart from the next's.
+template <class Path, int R, int V, class Lanes>
+void accumulate_tile(const KeyRange& range, const PageGroup& values, const Some<Path, R>* seen, int64_t row, int64_t dim, Lanes lanes) {
+  constexpr int kWords = kTokens / Path::kPack;
+  const int64_t column = dim / kColumn * kColumn, width = range.head_dim - column < kColumn ? range.head_dim - column : kColumn;
+  const int64_t offset = column * kWords + dim - column;
   float* acc = range.acc + row * range.acc_stride + dim;
-  const uint32_t* p = range.p + (row * kRangeTokens + page * kTokens) / Path::kPack;
   Vec sums[R][V];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) sums[r][v] = load(acc + r * range.acc_stride + v * kLanes, AllLanes{});
-  for (int w = 0; w < kTokens / Path::kPack; ++w) {
-    Vec value[V];
-    for (int v = 0; v < V; ++v) value[v] = load_words(values + w * width + v * kLanes, lanes);
-    for (int line = 0; line < V * kLanes / 16; ++line) fetch.line();
-    for (int r = 0; r < R; ++r) {
-      const Vec x = set_word(p[r * kRangeTokens / Path::kPack + w]);
-      for (int v = 0; v < V; ++v) sums[r][v] = Path::dot(sums[r][v], seen.of(value[v], r, w), x);
-    }
+  for (int64_t page = 0; page < values.count; ++page) {
+    const uint32_t* words = values.words[page] + offset;
+    const uint32_t* p = range.p + (row * kRangeTokens + (values.first + page) * kTokens) / Path::kPack;
+    const void* next = row == 0 ? values.next[page] : nullptr;
+    Fetch fetch(next ? static_cast<const uint32_t*>(next) + column * kWords + (dim - column) * kWords : nullptr);
+    const auto take = [&](const auto& some) {
+      for (int w = 0; w < kWords; ++w) {
+        Vec value[V];
+        for (int v = 0; v < V; ++v) value[v] = load_words(words + w * width + v * kLanes, lanes);
+        for (int line = 0; line < V * kLanes / 16; ++line) fetch.line();
+        for (int r = 0; r < R; ++r) {
+          const Vec x = set_word(p[r * kRangeTokens / Path::kPack + w]);
+          for (int v = 0; v < V; ++v) sums[r][v] = Path::dot(sums[r][v], some.of(value[v], r, w), x);
+        }
+      }
+    };
+    if (seen[page].all)
+      take(All{});
+    else
+      take(seen[page]);
   }
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) store(acc + r * range.acc_stride + v * kLanes, sums[r][v], AllLanes{});
 }
 
-template <class Path, int R, class Seen>
-void accumulate_rows(const KeyRange& range, int64_t row, int64_t page, const uint32_t* values, const Seen& seen, Fetch fetch) {
-  for (int64_t column = 0; column < range.head_dim; column += kColumn) {
-    const uint32_t* words = values + column * kTokens / Path::kPack;
-    const int64_t width = range.head_dim - column < kColumn ? range.head_dim - column : kColumn;
-    int64_t i = 0;
-    const auto tiles = [&]<int V>() {
-      for (; i + V * kLanes <= width; i += V * kLanes)
-        accumulate_tile<Path, R, V>(range, row, page, column + i, words + i, width, AllLanes{}, seen, fetch);
-    };
-    tiles.template operator()<kWide>();
-    tiles.template operator()<2>();
-    tiles.template operator()<1>();
-    if (i < width)
-      accumulate_tile<Path, R, 1>(range, row, page, column + i, words + i, width, static_cast<int>(width - i), seen, fetch);
-  }
+template <class Path, int R>
+void accumulate_rows(const KeyRange& range, const PageGroup& values, int64_t row) {
+  Some<Path, R> seen[kGroupPages];
+  for (int64_t page = 0; page < values.count; ++page) seen[page] = seen_of_page<Path, R>(range, row, values.first + page);
+  int64_t dim = 0;
+  const auto tiles = [&]<int V>() {
+    for (; dim % kColumn + V * kLanes <= kColumn && dim + V * kLanes <= range.head_dim; dim += V * kLanes)
+      accumulate_tile<Path, R, V>(range, values, seen, row, dim, AllLanes{});
+  };
+  tiles.template operator()<kWide>();
+  tiles.template operator()<2>();
+  tiles.template operator()<1>();
+  if (dim < range.head_dim) accumulate_tile<Path, R, 1>(range, values, seen, row, dim, static_cast<int>(range.head_dim - dim));
 }
 
 template <class Path>
-void accumulate(const KeyRange& range, int64_t page, const uint32_t* values, const void* next) {
-  const auto first = static_cast<int>(page * kTokens);
-  for_tiles(range.rows, [&]<int R>(int64_t row) {
-    const Fetch fetch(row == 0 ? next : nullptr);
-    bool all = true;
-    for (int64_t r = row; r < row + R; ++r) all &= range.begin[r] <= first && range.end[r] >= first + kTokens;
-    if (all) return accumulate_rows<Path, R>(range, row, page, values, All{}, fetch);
-    Some<Path, R> seen;
-    for (int r = 0; r < R; ++r)
-      for (int w = 0; w < kTokens / Path::kPack; ++w)
-        seen.words[r][w] = seen_word<Path>(first + w * Path::kPack, range.begin[row + r], range.end[row + r]);
-    accumulate_rows<Path, R>(range, row, page, values, seen, fetch);
-  });
+void accumulate(const KeyRange& range, const PageGroup& values) {
+  for_tiles<4>(range.rows, [&]<int R>(int64_t row) { accumulate_rows<Path, R>(range, values, row); });
 }
 
 void merge(float* max_so_far, float* sum_so_far, float* acc, float next_max, float next_sum, const float* next_acc, int64_t n) {

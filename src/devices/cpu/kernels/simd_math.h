@@ -17,9 +17,9 @@ inline Vec exp2_of_parts(Vec n, Vec f) {
   return scale_by_power(fma(p, f, set(1)), n);
 }
 
-// x is cut to [-160, 160]: 0 below, infinite above.
+// For x <= 128.
 inline Vec exp2(Vec x) {
-  x = min(set(160), max(set(-160), x));
+  x = max(set(-160), x);
   const Vec n = round(x);
   return exp2_of_parts(n, sub(x, n));
 }
