@@ -1,5 +1,5 @@
-// Times the cpu device's attention: attention_bench [threads] [isa] [shape] [cache type]. For decodes GB/s of keys and values, beside plain reads of the same
-// pages just before; for prompts GFLOP/s of the scores and sums that the rows see. The best of many times.
+// Times the cpu device's attention: attention_bench [threads] [isa] [shape] [cache type]. For decodes GB/s of keys and values, beside plain
+// reads of the same pages just before; for prompts GFLOP/s of the scores and sums that the rows see. The best of many times.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -51,7 +51,12 @@ double best_seconds(const auto& run) {
 class Bench {
  public:
   Bench(ThreadPool& pool, Isa isa, const Heads& shape, DataType activations, DataType cache_type, int64_t context, int64_t layers)
-      : pool_(pool), attention_(pool, isa), shape_(shape), type_(activations), context_(context), layers_(layers),
+      : pool_(pool),
+        attention_(pool, isa),
+        shape_(shape),
+        type_(activations),
+        context_(context),
+        layers_(layers),
         cache_({std::vector<CacheLayer>(static_cast<size_t>(layers), {shape.kv_heads, shape.head_dim, shape.window}), {}}, cache_type,
                std::array{(context + kPageTokens - 1) / kPageTokens}) {
     table_.pages.resize(static_cast<size_t>((context + kPageTokens - 1) / kPageTokens));
@@ -62,14 +67,17 @@ class Bench {
     data_.resize(numbers);
     for (size_t i = 0; i < std::min<size_t>(numbers, 1 << 20); ++i) {
       const float x = normal(random);
-      if (type_ == DataType::bfloat16) data_[i] = std::bit_cast<float>(to_bfloat16(x).bits | static_cast<uint32_t>(to_bfloat16(x).bits) << 16);
-      else data_[i] = x;
+      if (type_ == DataType::bfloat16)
+        data_[i] = std::bit_cast<float>(to_bfloat16(x).bits | static_cast<uint32_t>(to_bfloat16(x).bits) << 16);
+      else
+        data_[i] = x;
     }
     for (int64_t layer = 0; layer < layers; ++layer) append(layer, 0, context);
   }
 
   void append(int64_t layer, int64_t position, int64_t count) {
-    cache_.append(pool_, layer, std::vector{CacheSlice{0, count, position, &table_}}, rows(count, shape_.kv_heads), rows(count, shape_.kv_heads));
+    cache_.append(pool_, layer, std::vector{CacheSlice{0, count, position, &table_}}, rows(count, shape_.kv_heads),
+                  rows(count, shape_.kv_heads));
   }
 
   void attend(int64_t position, int64_t count) {
@@ -127,12 +135,14 @@ void run(ThreadPool& pool, Isa isa, const Heads& shape, DataType activations, Da
   const double gigabytes = bench.bytes(last) / 1e9;
   const double flop_a_key = 4.0 * static_cast<double>(shape.heads * shape.head_dim);
   std::printf("%-22s %-8s on %-9s %6ld  decode %8.1f us %6.1f GB/s (read %6.1f) %6.0f GFLOP/s", shape.name, name(activations).data(),
-              name(cache_type).data(), context, decode * 1e6, gigabytes / decode, gigabytes / read, flop_a_key * static_cast<double>(bench.seen(last)) / decode / 1e9);
+              name(cache_type).data(), context, decode * 1e6, gigabytes / decode, gigabytes / read,
+              flop_a_key * static_cast<double>(bench.seen(last)) / decode / 1e9);
   const int64_t chunk = std::min<int64_t>(512, context), start = context - chunk;
   double keys = 0;
   for (int64_t p = start; p < context; ++p) keys += static_cast<double>(bench.seen(p));
   const double prefill = best_seconds([&] { bench.attend(start, chunk); }), append = best_seconds([&] { bench.append(0, start, chunk); });
-  std::printf("  last %ld rows %8.0f us %6.0f GFLOP/s, append %6.0f us\n", chunk, prefill * 1e6, keys * flop_a_key / prefill / 1e9, append * 1e6);
+  std::printf("  last %ld rows %8.0f us %6.0f GFLOP/s, append %6.0f us\n", chunk, prefill * 1e6, keys * flop_a_key / prefill / 1e9,
+              append * 1e6);
 }
 
 }  // namespace

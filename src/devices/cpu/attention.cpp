@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <numbers>
+#include <utility>
 
 #include "core/error.h"
 #include "cpu/kernels/attention_kernels.h"
@@ -77,7 +78,8 @@ class Call {
         out_(out),
         pairs_(q.type == DataType::bfloat16 && cache.type() != DataType::float32),
         unpacks_(cache.type() == DataType::bfloat8_b || (cache.type() == DataType::bfloat16 && !pairs_)),
-        group_pages_(unpacks_ ? std::clamp<int64_t>(kUnpackedWords / (kPageTokens * q.width / (pairs_ ? 2 : 1)), 1, kGroupPages) : kGroupPages),
+        group_pages_(unpacks_ ? std::clamp<int64_t>(kUnpackedWords / (kPageTokens * q.width / (pairs_ ? 2 : 1)), 1, kGroupPages)
+                              : kGroupPages),
         range_kernels_(pairs_ ? kernels_.bfloat16 : kernels_.float32),
         scale_(options.scale * std::numbers::log2e_v<float>),
         window_(options.window.value_or(std::numeric_limits<int64_t>::max())),
@@ -90,6 +92,11 @@ class Call {
 
  private:
   int64_t position(const Block& block, int64_t row) const { return block.slice->position + (block.first_row + row) / group_; }
+  // The token of the batch and the head that a block's row is.
+  std::pair<int64_t, int64_t> query(const Block& block, int64_t row) const {
+    const int64_t i = block.first_row + row;
+    return {block.slice->first + i / group_, block.kv_head * group_ + i % group_};
+  }
   int64_t first_key(int64_t position) const { return position < window_ ? 0 : position - window_ + 1; }
   int64_t result_floats(const Block& block) const { return block.rows * (stride_ + 2); }
   Softmax results(const Block& block, float* floats) const { return {floats, floats + block.rows, floats + 2 * block.rows}; }
@@ -183,7 +190,7 @@ void Call::run(const Piece& piece, Worker& worker) {
 void Call::load_queries(const Block& block, Worker& worker) const {
   const int64_t words = pairs_ ? q_.width / 2 : q_.width;
   for (int64_t row = 0; row < block.rows; ++row) {
-    const int64_t token = block.slice->first + (block.first_row + row) / group_, head = block.kv_head * group_ + (block.first_row + row) % group_;
+    const auto [token, head] = query(block, row);
     uint32_t* to = worker.q.data() + row * words;
     if (q_.type == DataType::bfloat16 && !pairs_)
       for (int64_t d = 0; d < words; ++d) to[d] = static_cast<uint32_t>(q_.row<uint16_t>(token, head)[d]) << 16;
@@ -274,14 +281,14 @@ void Call::merge(const Block& block, int64_t range, const Softmax& running, cons
   for (int64_t row = 0; row < block.rows; ++row) {
     const int64_t at = position(block, row);
     if (at < range * kRangeTokens || first_key(at) >= (range + 1) * kRangeTokens) continue;  // it sees none of these keys
-    kernels_.merge(running.max + row, running.sum + row, running.acc + row * stride_, next.max[row], next.sum[row], next.acc + row * stride_,
-                   stride_);
+    kernels_.merge(running.max + row, running.sum + row, running.acc + row * stride_, next.max[row], next.sum[row],
+                   next.acc + row * stride_, stride_);
   }
 }
 
 void Call::finish(const Block& block, const Softmax& result) const {
   for (int64_t row = 0; row < block.rows; ++row) {
-    const int64_t token = block.slice->first + (block.first_row + row) / group_, head = block.kv_head * group_ + (block.first_row + row) % group_;
+    const auto [token, head] = query(block, row);
     const float* acc = result.acc + row * stride_;
     if (out_.type == DataType::float32)
       kernels_.finish_float32(acc, result.sum[row], q_.width, out_.row<float>(token, head));
@@ -302,7 +309,8 @@ void check_shapes(const KvCache::Layer& layer, std::span<const CacheSlice> slice
   check(!options.window || *options.window >= 1, "attention: a window of ", options.window.value_or(0), " keys");
   for (const CacheSlice& slice : slices) {
     check(slice.first >= 0 && slice.count >= 1 && slice.position >= 0 && slice.first + slice.count <= q.tokens, "attention: slice [",
-          slice.first, ", ", slice.first + slice.count, ") at position ", slice.position, " does not lie in a batch of ", q.tokens, " tokens");
+          slice.first, ", ", slice.first + slice.count, ") at position ", slice.position, " does not lie in a batch of ", q.tokens,
+          " tokens");
     const int64_t last = slice.position + slice.count - 1;
     const int64_t first = options.window ? std::max<int64_t>(0, slice.position - *options.window + 1) : 0;
     for (int64_t page = first / kPageTokens; page <= last / kPageTokens; ++page) page_at(*slice.table, page * kPageTokens, layer.pages);

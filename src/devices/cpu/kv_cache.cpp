@@ -140,8 +140,9 @@ size_t page_bytes(const CacheLayer& layer, DataType type) { return 2 * part_byte
 
 int32_t page_at(const PageTable& table, int64_t position, int64_t pages) {
   const int64_t index = position / kPageTokens - table.first;
-  check(index >= 0 && index < static_cast<int64_t>(table.pages.size()), "cache: position ", position, " has no page in a table of positions ",
-        table.first * kPageTokens, "..", (table.first + static_cast<int64_t>(table.pages.size())) * kPageTokens - 1);
+  check(index >= 0 && index < static_cast<int64_t>(table.pages.size()), "cache: position ", position,
+        " has no page in a table of positions ", table.first * kPageTokens, "..",
+        (table.first + static_cast<int64_t>(table.pages.size())) * kPageTokens - 1);
   const int32_t page = table.pages[static_cast<size_t>(index)];
   check(page >= 0 && page < pages, "cache: page ", page, " is outside 0..", pages - 1);
   return page;
@@ -164,7 +165,8 @@ KvCache::KvCache(const CacheSpec& spec, DataType type, std::span<const int64_t> 
       size_t bytes = 0;
       check<ResourceError>(!__builtin_mul_overflow(2 * layer.part_bytes, from.num_kv_heads, &bytes) &&
                                !__builtin_mul_overflow(bytes, pages[group], &bytes) && !__builtin_add_overflow(bytes_, bytes, &bytes_),
-                           "cache: ", pages[group], " pages of ", from.num_kv_heads, " heads exceed the address space; ask for a shorter context");
+                           "cache: ", pages[group], " pages of ", from.num_kv_heads,
+                           " heads exceed the address space; ask for a shorter context");
     }
   if (bytes_ == 0) return;
   void* memory = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -186,8 +188,8 @@ void KvCache::append(ThreadPool& pool, int64_t layer_index, std::span<const Cach
   for (const ConstRows* rows : {&k, &v})
     check(rows->heads == layer.num_kv_heads && rows->width == layer.head_dim && rows->tokens == k.tokens && rows->type == k.type &&
               (k.type == DataType::float32 || k.type == DataType::bfloat16),
-          "cache: keys or values ", rows->type, " [", rows->tokens, ", ", rows->heads, ", ", rows->width, "] do not fit layer ", layer_index,
-          "'s [", k.tokens, ", ", layer.num_kv_heads, ", ", layer.head_dim, "]");
+          "cache: keys or values ", rows->type, " [", rows->tokens, ", ", rows->heads, ", ", rows->width, "] do not fit layer ",
+          layer_index, "'s [", k.tokens, ", ", layer.num_kv_heads, ", ", layer.head_dim, "]");
   const std::vector<Run> runs = runs_of(slices, k.tokens, layer.pages);
   const auto items = static_cast<int64_t>(runs.size()) * layer.num_kv_heads;
   const int64_t per_piece = std::max<int64_t>(1, kPiece * items / std::max<int64_t>(1, 2 * k.tokens * k.heads * k.width));
@@ -204,7 +206,8 @@ void KvCache::append(ThreadPool& pool, int64_t layer_index, std::span<const Cach
 void KvCache::copy_page(size_t group, int32_t from, int32_t to) {
   for (const Layer& layer : layers_) {
     if (layer.group != group) continue;
-    check(from >= 0 && from < layer.pages && to >= 0 && to < layer.pages, "cache: pages ", from, " and ", to, " are not both in 0..", layer.pages - 1);
+    check(from >= 0 && from < layer.pages && to >= 0 && to < layer.pages, "cache: pages ", from, " and ", to, " are not both in 0..",
+          layer.pages - 1);
     for (int64_t head = 0; head < layer.num_kv_heads; ++head) {
       std::memmove(keys(layer, to, head), keys(layer, from, head), layer.part_bytes);
       std::memmove(values(layer, to, head), values(layer, from, head), layer.part_bytes);

@@ -87,8 +87,8 @@ void map(ThreadPool& pool, Isa isa, const char* op, const ConstRows& x, const Ro
   });
 }
 
-void convert_numbers(const RowKernels& k, const ConstRows& x, int64_t token, int64_t head, const Rows& out, int64_t out_token, int64_t column,
-                     int64_t n) {
+void convert_numbers(const RowKernels& k, const ConstRows& x, int64_t token, int64_t head, const Rows& out, int64_t out_token,
+                     int64_t column, int64_t n) {
   if (x.type == DataType::float32 && out.type == DataType::bfloat16)
     k.to_bfloat16(x.row<float>(token, head) + column, n, out.row<uint16_t>(out_token, head) + column);
   else if (x.type == DataType::bfloat16 && out.type == DataType::float32)
@@ -96,7 +96,8 @@ void convert_numbers(const RowKernels& k, const ConstRows& x, int64_t token, int
   else if (x.type == DataType::float32)
     std::memmove(out.row<float>(out_token, head) + column, x.row<float>(token, head) + column, static_cast<size_t>(n) * sizeof(float));
   else
-    std::memmove(out.row<uint16_t>(out_token, head) + column, x.row<uint16_t>(token, head) + column, static_cast<size_t>(n) * sizeof(uint16_t));
+    std::memmove(out.row<uint16_t>(out_token, head) + column, x.row<uint16_t>(token, head) + column,
+                 static_cast<size_t>(n) * sizeof(uint16_t));
 }
 
 void check_activations(const char* op, const ConstRows& x) {
@@ -116,8 +117,8 @@ void rms_norm(ThreadPool& pool, Isa isa, const ConstRows& x, std::span<const flo
   });
 }
 
-void make_rotary_rows(ThreadPool& pool, std::span<const int64_t> positions, std::span<const float> inverse_frequencies, float attention_factor,
-                      DataType activations, float* cos, float* sin) {
+void make_rotary_rows(ThreadPool& pool, std::span<const int64_t> positions, std::span<const float> inverse_frequencies,
+                      float attention_factor, DataType activations, float* cos, float* sin) {
   const auto tokens = static_cast<int64_t>(positions.size()), half = static_cast<int64_t>(inverse_frequencies.size());
   const auto round = [&](float x) { return activations == DataType::bfloat16 ? round_to_bfloat16(x) : x; };
   for_rows(pool, tokens, 1, 16 * half, [&](int64_t token, int64_t) {  // a sine costs as much as sixteen numbers elsewhere

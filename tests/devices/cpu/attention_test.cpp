@@ -87,7 +87,10 @@ struct Next {
 class Feeder {
  public:
   Feeder(Isa isa, int threads, DataType cache_type, Heads heads, std::optional<int64_t> window, int64_t pages = 128)
-      : pool_(threads), attention_(pool_, isa), cache_({{{heads.kv, heads.head_dim, window}}, {}}, cache_type, std::array{pages}), window_(window) {
+      : pool_(threads),
+        attention_(pool_, isa),
+        cache_({{{heads.kv, heads.head_dim, window}}, {}}, cache_type, std::array{pages}),
+        window_(window) {
     free_pages.resize(static_cast<size_t>(pages));
     std::iota(free_pages.begin(), free_pages.end(), 0);
     std::shuffle(free_pages.begin(), free_pages.end(), std::mt19937(1));
@@ -115,7 +118,8 @@ class Feeder {
     }
     const auto part = [&](int64_t from, int64_t count) {
       ConstRows rows = qkv.rows();
-      rows.data = qkv.type == DataType::float32 ? static_cast<const void*>(qkv.rows().row<float>(0, from)) : qkv.rows().row<bfloat16>(0, from);
+      rows.data =
+          qkv.type == DataType::float32 ? static_cast<const void*>(qkv.rows().row<float>(0, from)) : qkv.rows().row<bfloat16>(0, from);
       rows.heads = count;
       return rows;
     };
@@ -404,7 +408,8 @@ TEST_P(EveryIsa, unpacks_every_code_under_every_exponent_exactly) {
       for (size_t i = size; i < page.size(); ++i) page[i] = std::max<uint8_t>(page[i], 7);
       const auto expect = [&](size_t word, size_t half, uint8_t exponent) {
         const uint8_t code = page[2 * word + half];
-        const float got = std::bit_cast<float>(half ? pairs[word] & 0xFFFF0000u : pairs[word] << 16), want = decode_block(kBf8, exponent, code);
+        const float got = std::bit_cast<float>(half ? pairs[word] & 0xFFFF0000u : pairs[word] << 16),
+                    want = decode_block(kBf8, exponent, code);
         ASSERT_TRUE(std::isnan(want) ? std::isnan(got) : got == want) << int{exponent} << " " << int{code} << " " << got;
       };
       for (size_t i = 0; i < size; ++i) page[i] = page[i] & 0x7F ? page[i] : uint8_t{0};  // zeros have no sign
@@ -414,14 +419,16 @@ TEST_P(EveryIsa, unpacks_every_code_under_every_exponent_exactly) {
       kernels(GetParam()).unpack_values(page.data(), head_dim, pairs.data(), nullptr);
       for (size_t word = 0; word < pairs.size(); ++word)
         for (size_t half : {0, 1}) {
-          const size_t column = word / (16 * 64), width = std::min<size_t>(64, static_cast<size_t>(head_dim) - 64 * column), in = word % (16 * 64);
+          const size_t column = word / (16 * 64), width = std::min<size_t>(64, static_cast<size_t>(head_dim) - 64 * column),
+                       in = word % (16 * 64);
           expect(word, half, page[size + column * 16 * 4 * 2 + (in / width * (width / 16) + in % width / 16) * 2 + half]);
         }
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(attention, EveryIsa, testing::ValuesIn(supported_isas()), [](const auto& isa) { return std::string(name(isa.param)); });
+INSTANTIATE_TEST_SUITE_P(attention, EveryIsa, testing::ValuesIn(supported_isas()),
+                         [](const auto& isa) { return std::string(name(isa.param)); });
 
 TEST(attention, refuses_what_does_not_fit) {
   Feeder f(Isa::plain, 1, kF32, {4, 2, 16}, std::nullopt);

@@ -169,8 +169,10 @@ TEST_P(EveryIsaAndType, gelu_mul_and_silu_mul_match_a_float64_loop) {
       const auto gelu_of = [](double g) { return 0.5 * g * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g))); };
       // Absolute in gate * up, for the plain form 1 + tanh cancels below 0; relative where the exponent's own rounding counts.
       const auto slack = [&](int64_t t, int64_t, int64_t i) { return std::abs(gate(t, i) * up(t, i)) * 6 * kEps; };
-      expect_close(gelu, [&](int64_t t, int64_t, int64_t i) { return gelu_of(gate(t, i)) * up(t, i); }, slack);
-      expect_close(silu, [&](int64_t t, int64_t, int64_t i) { return gate(t, i) / (1 + std::exp(-gate(t, i))) * up(t, i); }, slack);
+      expect_close(
+          gelu, [&](int64_t t, int64_t, int64_t i) { return gelu_of(gate(t, i)) * up(t, i); }, slack);
+      expect_close(
+          silu, [&](int64_t t, int64_t, int64_t i) { return gate(t, i) / (1 + std::exp(-gate(t, i))) * up(t, i); }, slack);
     }
 }
 
@@ -179,7 +181,8 @@ TEST_P(EveryIsaAndType, activations_are_right_over_their_whole_range) {
   for (float magnitude = 1e-30f; magnitude < 1e30f; magnitude *= 1.7f) gates.insert(gates.end(), {magnitude, -magnitude});
   gates.insert(gates.end(), {0.0f, -0.0f, 88.0f, -88.0f, 89.0f, -104.0f, std::numeric_limits<float>::infinity()});
   const auto width = static_cast<int64_t>(gates.size());
-  Buffer x(type(), 1, 1, 2 * width), gelu(type(), 1, 1, width), silu(type(), 1, 1, width), g(type(), 1, 1, width), capped(type(), 1, 1, width);
+  Buffer x(type(), 1, 1, 2 * width), gelu(type(), 1, 1, width), silu(type(), 1, 1, width), g(type(), 1, 1, width),
+      capped(type(), 1, 1, width);
   for (int64_t i = 0; i < width; ++i) {
     g.set(0, 0, i, gates[static_cast<size_t>(i)]);
     x.set(0, 0, i, gates[static_cast<size_t>(i)]);
@@ -267,9 +270,8 @@ std::vector<Case> every_case() {
   return cases;
 }
 
-INSTANTIATE_TEST_SUITE_P(rows, EveryIsaAndType, testing::ValuesIn(every_case()), [](const auto& c) {
-  return std::string(name(c.param.isa)) + "_" + std::string(name(c.param.type));
-});
+INSTANTIATE_TEST_SUITE_P(rows, EveryIsaAndType, testing::ValuesIn(every_case()),
+                         [](const auto& c) { return std::string(name(c.param.isa)) + "_" + std::string(name(c.param.type)); });
 
 class EveryIsa : public testing::TestWithParam<Isa> {
  protected:
@@ -278,7 +280,8 @@ class EveryIsa : public testing::TestWithParam<Isa> {
 
 TEST_P(EveryIsa, float32_rounds_to_bfloat16_as_the_scalar_function_does) {
   std::vector<float> values = random_floats(1000, 13);
-  for (uint32_t bits = 0; bits < 0xFFFF0000u; bits += 0x00007FFFu) values.push_back(std::bit_cast<float>(bits));  // ties, denormals, infinities, NaNs
+  for (uint32_t bits = 0; bits < 0xFFFF0000u; bits += 0x00007FFFu)
+    values.push_back(std::bit_cast<float>(bits));  // ties, denormals, infinities, NaNs
   const auto n = static_cast<int64_t>(values.size());
   std::vector<uint16_t> narrow(values.size());
   std::vector<float> wide(values.size());

@@ -28,7 +28,7 @@ struct KeyRange {
 // Up to four successive pages of a range, worked on together.
 constexpr int64_t kGroupPages = 4;
 struct PageGroup {
-  int64_t first, count;               // pages of the range
+  int64_t first, count;                // pages of the range
   const uint32_t* words[kGroupPages];  // keys or values
   const void* next[kGroupPages];       // what will be read next, as many bytes, to be fetched meanwhile; or null
 };

@@ -79,9 +79,7 @@ inline Vec bits_of_both(Vec a, Vec b) { return _mm256_and_ps(a, b); }
 inline Vec low_halves(Vec pairs) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs), 16)); }
 inline Vec high_halves(Vec pairs) { return _mm256_and_ps(pairs, set_word(0xFFFF0000u)); }
 // sum + both products.
-inline Vec dot_pairs(Vec sum, Vec a, Vec b) {
-  return fma(high_halves(a), high_halves(b), fma(low_halves(a), low_halves(b), sum));
-}
+inline Vec dot_pairs(Vec sum, Vec a, Vec b) { return fma(high_halves(a), high_halves(b), fma(low_halves(a), low_halves(b), sum)); }
 // The lanes as bfloat16, to nearest even.
 inline void store_narrowed(uint32_t* words, Vec x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(words), narrowed(x)); }
 // Lane i of x where begin <= i < end, else of other.

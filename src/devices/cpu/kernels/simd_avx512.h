@@ -62,7 +62,9 @@ inline Vec high_halves(Vec pairs) { return _mm512_and_ps(pairs, set_word(0xFFFF0
 // sum + both products; denormals count as 0.
 inline Vec dot_pairs(Vec sum, Vec a, Vec b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
 // The lanes as bfloat16, to nearest even; denormals become 0.
-inline void store_narrowed(uint32_t* words, Vec x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), (__m256i)_mm512_cvtneps_pbh(x)); }
+inline void store_narrowed(uint32_t* words, Vec x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), (__m256i)_mm512_cvtneps_pbh(x));
+}
 // Lane i of x where begin <= i < end, else of other.
 inline Vec keep_lanes(Vec x, int begin, int end, Vec other) {
   if (begin <= 0 && end >= kLanes) return x;
