@@ -15,6 +15,8 @@ struct Field {
   const char* message;
 };
 
+std::ostream& operator<<(std::ostream& out, const Field& field) { return out << field.pointer << " = " << field.bad; }
+
 class Refused : public ::testing::TestWithParam<Field> {};
 
 TEST_P(Refused, beside_its_good_neighbour) {
