@@ -1,6 +1,7 @@
 # Thin: the work is done by cmake, ctest, pytest and scripts/. Each step prints its time and leaves its output in build/log.
 JOBS ?= $(shell nproc)
 STEP = scripts/step
+PYTHON_PACKAGE = -DTESSERA_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python
 PYTEST = .venv/bin/python -m pytest tests/python --basetemp=build/pytest
 
 .PHONY: build demo test check bench lint clean
@@ -19,7 +20,7 @@ demo:
 # What must hold before every merge.
 test:
 	$(STEP) setup scripts/setup test
-	$(STEP) configure cmake --preset release
+	$(STEP) configure cmake --preset release $(PYTHON_PACKAGE)
 	$(STEP) build cmake --build --preset release -j $(JOBS)
 	$(STEP) ctest ctest --preset release -j $(JOBS)
 	$(STEP) pytest $(PYTEST) -m "not slow"
