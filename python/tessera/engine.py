@@ -167,7 +167,7 @@ def available_memory():
 
 def room(spec, dtype, limits, context, memory):
     """How many tokens and sequences a cache is made for: as many as 80 % of `memory` holds. It takes address space at first, and memory as
-    it fills. Half goes to the windows of layers that have one, whose size depends on the sequences and not on their length."""
+    it fills. Up to half goes to the windows of layers that have one, whose size depends on the sequences and not on their length."""
     budget = memory * 8 // 10
     a_token, a_window = 0, 0
     for layer in spec.layers:
@@ -179,6 +179,7 @@ def room(spec, dtype, limits, context, memory):
     if a_token * context + a_window > budget:
         raise _core.ResourceError(f"max_seq_len: the cache of {context} tokens takes {(a_token * context + a_window) >> 20} MiB and {budget >> 20} are free; "
                                   "choose fewer, or cache=\"bfloat8_b\"")
-    sequences = max(1, min(MOST_SEQUENCES, budget // 2 // a_window)) if a_window else MOST_SEQUENCES
+    windows = min(budget // 2, budget - a_token * context)
+    sequences = max(1, min(MOST_SEQUENCES, windows // a_window)) if a_window else MOST_SEQUENCES
     tokens = (budget - sequences * a_window) // a_token if a_token else context * sequences
     return max(context, min(tokens, context * sequences)), sequences

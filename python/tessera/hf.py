@@ -173,13 +173,16 @@ def new_mask(rows, input_ids, attention_mask):
 
 
 def check_positions(rows, mask, position_ids):
-    """Positions count a row's tokens and leave pads out: nothing else can be asked for."""
+    """Positions count a row's tokens and leave pads out: nothing else can be asked for. (For right-padded rows, generate() counts on from
+    the pads' position 0: those are not looked at.)"""
     if position_ids is None:
         return
-    known = torch.tensor([[len(sequence)] for sequence in rows.sequences] or [[0]])
-    expected = known + mask.cumsum(dim=1) - 1
     if position_ids.shape[-1] != mask.shape[1]:
         raise ValueError(f"position_ids: has {position_ids.shape[-1]} columns; input_ids has {mask.shape[1]}")
-    for row, column in ((position_ids.cpu() != expected) & mask).nonzero():
-        given = int(position_ids.expand_as(mask)[row, column])
-        raise ValueError(f"position_ids: row {int(row)} has {given} where its token {int(expected[row, column])} is; other positions are not supported")
+    known = torch.tensor([[len(sequence)] for sequence in rows.sequences] or [[0]])
+    expected = known + mask.cumsum(dim=1) - 1
+    given = position_ids.cpu().expand_as(mask)
+    right_padded = (torch.from_numpy(rows.mask).diff(dim=1) & torch.from_numpy(rows.mask[:, :-1])).any(dim=1, keepdim=True) if rows.slots else False
+    for row, column in ((given != expected) & mask & ~torch.as_tensor(right_padded)).nonzero():
+        raise ValueError(f"position_ids: row {int(row)} has {int(given[row, column])} for its token {int(expected[row, column])}; "
+                         "other positions than the tokens' own are not supported")
