@@ -42,7 +42,8 @@ std::vector<float> prefill(Session& session, Sequence& sequence, const StreamOpt
 class Printer {
  public:
   Printer(Session& session, const StreamOptions& options) : print_ids_(options.print_ids), stops_(options.stop) {
-    if (!print_ids_ || !options.stop.empty()) detokenizer_.emplace(session.tokenizer(), DecodeOptions{.skip_special = true});
+    const bool text_wanted = !print_ids_ || !options.stop.empty();
+    if (text_wanted && options.new_tokens != 0) detokenizer_.emplace(session.tokenizer(), DecodeOptions{.skip_special = true});
   }
 
   // false: that was the last, an end token or the one that completes a stop string.
