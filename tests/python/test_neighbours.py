@@ -2,6 +2,9 @@
 import numpy as np
 import pytest
 from parity import random_ids
+from tessera_package import need_package
+
+tessera = need_package()
 
 CHUNKS = (1, 31, 512)
 PROMPT, ROWS = 600, 64  # past the window of 512
@@ -9,7 +12,6 @@ PROMPT, ROWS = 600, 64  # past the window of 512
 
 @pytest.mark.parametrize("weights, activations", [("bfloat16", "bfloat16"), ("bfloat8_b", "bfloat16"), ("float32", "float32")])
 def test_chunks_and_neighbours_change_no_bit(gemma3_270m, weights, activations, measured):
-    tessera = pytest.importorskip("tessera", reason="the Python package is not built")
     device = tessera.open_device("cpu")
     loaded = tessera.load_model(str(gemma3_270m), device, weights=weights, activations=activations)
     cache = tessera.Cache(device, loaded.model.cache_spec, dtype=loaded.options.cache, max_tokens=4096, max_sequences=4)
