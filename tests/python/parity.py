@@ -7,7 +7,6 @@ from hf_reference import margin, max_difference
 from tokenizers import Tokenizer
 
 TOLERANCE = 1e-3  # on logits, against Hugging Face
-CHUNK_TOLERANCE = 1e-4  # against ourselves, however the prompt is cut
 DECIDED = 1e-3  # a greedy choice is compared where the reference's margin is over this
 PROMPTS = ["Once upon a time, there was a", "def fibonacci(n):\n", "The three primary colours are", "Water boils at a temperature of",
            "Dear Sir or Madam,\n\nI am writing to"]
@@ -16,7 +15,7 @@ PROMPTS = ["Once upon a time, there was a", "def fibonacci(n):\n", "The three pr
 def instruction_sets():
     """The kernels that this machine can run, by the names of TESSERA_CPU_ISA."""
     flags = set(Path("/proc/cpuinfo").read_text().split())
-    return ["plain"] + ["avx2"] * ({"avx2", "fma", "f16c"} <= flags) + ["avx512"] * ({"avx512_bf16", "avx512_vbmi"} <= flags)
+    return ["plain"] + ["avx2"] * ({"avx2", "fma", "f16c"} <= flags) + ["avx512"] * ({"avx512_bf16", "avx512vbmi"} <= flags)
 
 
 INSTRUCTION_SETS = instruction_sets()
@@ -46,7 +45,7 @@ def assert_cut_does_not_matter(tessera, checkpoint, ids, cuts, measured, label):
     for cut in cuts:
         difference, row = max_difference(tessera.logits(checkpoint, ids, "-b", cut), whole)
         measured(f"{label}, {len(ids)} tokens in chunks of {cut}: max |logit difference| to one piece {difference:.1e}")
-        assert difference <= CHUNK_TOLERANCE, f"chunks of {cut}, row {row}"
+        assert difference == 0, f"chunks of {cut}, row {row}"
 
 
 def compare_teacher_forced(tessera, hf, checkpoint, prompts, count, measured, label):
