@@ -5,6 +5,7 @@
 #include <iostream>
 #include <new>
 
+#include "cli/bench.h"
 #include "cli/chat.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
@@ -47,6 +48,8 @@ int parse_and_run(int argc, char** argv) {
   add_inspect(app, inspect_options);
   EvalOptions eval_options;
   add_eval(app, eval_options);
+  BenchOptions bench_options;
+  add_bench(app, bench_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
@@ -63,6 +66,7 @@ int parse_and_run(int argc, char** argv) {
   if (app.got_subcommand("perplexity")) return perplexity(perplexity_options);
   if (app.got_subcommand("inspect")) return inspect(inspect_options);
   if (app.got_subcommand("eval")) return eval(eval_options);
+  if (app.got_subcommand("bench")) return bench(bench_options);
   return run(run_options);
 }
 

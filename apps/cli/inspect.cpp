@@ -72,22 +72,9 @@ OrderedJson tensors_json(const ModelDescription& model, bool list) {
   return json;
 }
 
-int64_t parameters(const ModelDescription& model) {
-  int64_t count = 0;
-  for (const ModelDescription::Weight& weight : model.weights) count += volume(weight.spec.shape);
-  return count;
-}
-
 OrderedJson weights_json(const ModelDescription& model) {
   OrderedJson json;
-  for (const DataType type : kWeightTypes) {
-    size_t bytes = 0;
-    for (ModelDescription::Weight weight : model.weights) {
-      weight.spec.options.weights = type;
-      bytes += cpu::CpuDevice::weight_bytes(weight.spec, weight.exact);
-    }
-    json[std::string(name(type))] = bytes;
-  }
+  for (const DataType type : kWeightTypes) json[std::string(name(type))] = packed_bytes(model, type);
   return json;
 }
 
@@ -241,6 +228,22 @@ void add_inspect(CLI::App& app, InspectOptions& options) {
   command.add_option("-m,--model", options.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")->required()->type_name("MODEL");
   command.add_flag("--tensors", options.tensors, "List all tensors");
   add_json_flag(command, options.json);
+}
+
+int64_t parameters(const ModelDescription& model) {
+  int64_t count = 0;
+  for (const ModelDescription::Weight& weight : model.weights) count += volume(weight.spec.shape);
+  return count;
+}
+
+size_t packed_bytes(const ModelDescription& model, DataType weights) {
+  size_t bytes = 0;
+  for (const ModelDescription::Weight& weight : model.weights) {
+    WeightSpec spec = weight.spec;
+    spec.options.weights = weights;
+    bytes += cpu::CpuDevice::weight_bytes(spec, weight.exact);
+  }
+  return bytes;
 }
 
 int inspect(const InspectOptions& options) {

@@ -2,6 +2,8 @@
 #include <optional>
 #include <string>
 
+#include "models/description.h"
+
 namespace CLI {
 class App;
 }
@@ -17,5 +19,8 @@ struct InspectOptions {
 
 void add_inspect(CLI::App& app, InspectOptions& options);
 int inspect(const InspectOptions& options);
+
+int64_t parameters(const ModelDescription& model);
+size_t packed_bytes(const ModelDescription& model, DataType weights);  // that the CPU takes for them
 
 }  // namespace tessera

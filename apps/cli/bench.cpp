@@ -1,0 +1,266 @@
+#include "cli/bench.h"
+
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <fstream>
+#include <iomanip>
+#include <iostream>
+#include <numeric>
+#include <sstream>
+
+#include "cli/inspect.h"
+#include "cli/report.h"
+#include "cli/signals.h"
+#include "core/error.h"
+#include "core/json.h"
+#include "generate/random.h"
+
+namespace tessera {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using OrderedJson = nlohmann::ordered_json;
+
+// One row: `prompt` tokens read in one call, or `generated` tokens one by one, by `parallel` sequences of `depth` cached tokens each.
+struct Test {
+  int64_t prompt, generated, depth, parallel;
+  int64_t tokens() const { return (prompt + generated) * parallel; }
+  int64_t context() const { return depth + prompt + generated; }
+};
+
+std::vector<Test> tests_of(const BenchOptions& options) {
+  std::vector<Test> tests;
+  for (const int64_t depth : options.depths)
+    for (const int64_t parallel : options.parallel) {
+      for (const int64_t prompt : options.prompts)
+        if (prompt > 0) tests.push_back({prompt, 0, depth, parallel});
+      for (const int64_t generated : options.generated)
+        if (generated > 0) tests.push_back({0, generated, depth, parallel});
+    }
+  check(!tests.empty(), "bench: nothing to measure: -p and -n are both 0");
+  return tests;
+}
+
+// Drawn tokens: speed does not depend on what they say.
+class Tokens {
+ public:
+  explicit Tokens(int64_t vocabulary) : vocabulary_(vocabulary) {}
+  void append(Sequence& sequence, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) sequence.tokens.push_back(static_cast<TokenId>(uniform(1, 0, drawn_++) * static_cast<double>(vocabulary_)));
+  }
+
+ private:
+  int64_t vocabulary_;
+  uint64_t drawn_ = 0;
+};
+
+class Bench {
+ public:
+  Bench(Session& session) : session_(session), tokens_(session.model().vocab_size()) {}
+
+  // Nanoseconds of the timed part.
+  int64_t measure(const Test& test) {
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    for (int64_t i = 0; i < test.parallel; ++i) sequences.push_back(session_.cache().create());
+    if (test.depth > 0) forward(sequences, test.depth);
+    const auto start = Clock::now();
+    if (test.prompt > 0) forward(sequences, test.prompt);
+    for (int64_t i = 0; i < test.generated; ++i) forward(sequences, 1);
+    return std::chrono::nanoseconds(Clock::now() - start).count();
+  }
+
+ private:
+  void forward(const std::vector<std::unique_ptr<Sequence>>& sequences, int64_t count) {
+    SignalWatch::expect_none();
+    std::vector<Generator::Request> requests;
+    for (const auto& sequence : sequences) {
+      tokens_.append(*sequence, count);
+      requests.push_back({sequence.get(), 1});
+    }
+    session_.generator().forward(requests, [](size_t, int64_t, std::span<const float>) {});
+    for (const Generator::Request& request : requests)
+      if (request.error) std::rethrow_exception(request.error);
+  }
+
+  Session& session_;
+  Tokens tokens_;
+};
+
+std::string cpu_info() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(std::min(line.find(':') + 2, line.size()));
+  return "unknown";
+}
+
+std::string time_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  std::ostringstream text;
+  text << std::put_time(&utc, "%Y-%m-%dT%H:%M:%SZ");
+  return text.str();
+}
+
+int64_t peak_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+double mean(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size()); }
+
+double deviation(const std::vector<double>& values) {
+  if (values.size() < 2) return 0;
+  const double middle = mean(values);
+  double sum = 0;
+  for (const double value : values) sum += (value - middle) * (value - middle);
+  return std::sqrt(sum / static_cast<double>(values.size() - 1));
+}
+
+// llama-bench's fields where they have a meaning here, then ours: weights, activations, n_parallel, load_ns, peak_bytes.
+OrderedJson result_json(const BenchOptions& options, Session& session, const OrderedJson& about, const Test& test, const std::vector<int64_t>& samples) {
+  std::vector<double> nanoseconds(samples.begin(), samples.end()), speeds;
+  for (const double value : nanoseconds) speeds.push_back(static_cast<double>(test.tokens()) * 1e9 / value);
+  OrderedJson json = about;
+  json.update(OrderedJson{{"n_batch", session.generator().chunk()},
+                          {"n_threads", session.threads()},
+                          {"type_k", name(session.options().cache)},
+                          {"type_v", name(session.options().cache)},
+                          {"n_prompt", test.prompt},
+                          {"n_gen", test.generated},
+                          {"n_depth", test.depth},
+                          {"test_time", time_now()},
+                          {"avg_ns", std::llround(mean(nanoseconds))},
+                          {"stddev_ns", std::llround(deviation(nanoseconds))},
+                          {"avg_ts", mean(speeds)},
+                          {"stddev_ts", deviation(speeds)},
+                          {"samples_ns", samples},
+                          {"samples_ts", speeds},
+                          {"weights", name(session.options().weights)},
+                          {"activations", name(session.options().activations)},
+                          {"n_parallel", test.parallel},
+                          {"load_ns", std::llround(session.load_seconds() * 1e9)},
+                          {"peak_bytes", peak_bytes()}});
+  json["model_filename"] = options.model.model;
+  return json;
+}
+
+OrderedJson about_json(Session& session, const std::string& model) {
+  const ModelDescription description = describe_model(Checkpoint::open(model));
+  return {{"build_commit", TESSERA_VERSION},
+          {"cpu_info", cpu_info()},
+          {"backends", session.device()->name()},
+          {"model_filename", ""},
+          {"model_type", message(description.architecture, ' ', name(session.options().weights))},
+          {"model_size", packed_bytes(description, session.options().weights)},
+          {"model_n_params", parameters(description)}};
+}
+
+// Rows as they come, in one of the formats.
+class Printer {
+ public:
+  explicit Printer(std::string format) : format_(std::move(format)) {}
+
+  void print(const OrderedJson& row) {
+    if (format_ == "json") write_out((first_ ? "[\n" : ",\n") + row.dump(2));
+    if (format_ == "jsonl") write_out(row.dump() + "\n");
+    if (format_ == "csv") csv(row);
+    if (format_ == "md") markdown(row);
+    first_ = false;
+  }
+
+  void finish() {
+    if (format_ == "json") write_out("\n]\n");
+  }
+
+ private:
+  void csv(const OrderedJson& row) {
+    std::string head, line;
+    for (const auto& [key, value] : row.items()) {
+      if (value.is_array()) continue;
+      head += (head.empty() ? "" : ",") + key;
+      const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+      line += line.empty() ? "" : ",";
+      line += '"';
+      for (const char c : text) line += c == '"' ? std::string("\"\"") : std::string(1, c);
+      line += '"';
+    }
+    write_out((first_ ? head + "\n" : "") + line + "\n");
+  }
+
+  void markdown(const OrderedJson& row) {
+    if (first_)
+      write_out("| model                          |       size |     params | backend | threads |             test |                  t/s |\n"
+                "| ------------------------------ | ---------: | ---------: | ------- | ------: | ---------------: | -------------------: |\n");
+    const auto of = [&](const char* key) { return row[key].get<double>(); };
+    std::ostringstream test, speed, line;
+    test << (of("n_prompt") > 0 ? "pp" : "tg") << std::max(row["n_prompt"].get<int64_t>(), row["n_gen"].get<int64_t>());
+    if (of("n_depth") > 0) test << " @ d" << row["n_depth"];
+    if (of("n_parallel") > 1) test << " x " << row["n_parallel"];
+    speed << std::fixed << std::setprecision(2) << of("avg_ts") << " ± " << of("stddev_ts");
+    line << "| " << std::left << std::setw(30) << row["model_type"].get<std::string>() << " | " << std::right << std::fixed << std::setprecision(2) << std::setw(6)
+         << of("model_size") / (1 << 20) << " MiB | " << std::setw(8) << of("model_n_params") / 1e6 << " M | " << std::left << std::setw(7)
+         << row["backends"].get<std::string>() << " | " << std::right << std::setw(7) << row["n_threads"] << " | " << std::setw(16) << test.str() << " | "
+         << std::setw(21) << speed.str() << " |\n";  // "±" is two bytes and one column
+    write_out(line.str());
+  }
+
+  std::string format_;
+  bool first_ = true;
+};
+
+}  // namespace
+
+void add_bench(CLI::App& app, BenchOptions& options) {
+  CLI::App& command = *app.add_subcommand("bench", "Measure how fast a model reads prompts and generates");
+  add_model_flags(command, options.model);
+  const auto list = [&](const char* flag, auto& values, const char* help, int64_t least) {
+    command.add_option(flag, values, help)->delimiter(',')->check(CLI::Range(least, int64_t{1} << 30))->capture_default_str()->type_name("N,...");
+  };
+  command.remove_option(command.get_option("--threads"));
+  command.remove_option(command.get_option("--ctx-size"));
+  list("-p,--n-prompt", options.prompts, "Tokens of a prompt read in one call; 0 for none", 0);
+  list("-n,--n-gen", options.generated, "Tokens generated one by one; 0 for none", 0);
+  list("-d,--n-depth", options.depths, "Tokens in the cache before the clock starts", 0);
+  list("--parallel", options.parallel, "Sequences that run side by side; tokens/s are those of all", 1);
+  list("-t,--threads", options.threads, "Threads; all processors if not given", 1);
+  command.add_option("-r,--repetitions", options.repetitions, "How often each test is timed")->check(CLI::Range(int64_t{1}, int64_t{10000}))->capture_default_str();
+  command.add_option("-o,--output", options.output, "md, csv, json or jsonl; every sample is in the last two")
+      ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))
+      ->capture_default_str();
+  command.add_flag("!--no-warmup", options.warmup, "Do not run each test once before it is timed");
+}
+
+int bench(const BenchOptions& options) {
+  const SignalWatch watch;
+  const std::vector<Test> tests = tests_of(options);
+  Printer printer(options.output);
+  for (const int threads : options.threads.empty() ? std::vector<int>{0} : options.threads) {
+    ModelFlags flags = options.model;
+    flags.threads = threads;
+    int64_t sequences = 1;
+    for (const Test& test : tests) {
+      flags.context = std::max(flags.context, test.context());
+      sequences = std::max(sequences, test.parallel);
+    }
+    Session session(flags, sequences);
+    Bench runs(session);
+    const OrderedJson about = about_json(session, flags.model);
+    for (const Test& test : tests) {
+      if (options.warmup) runs.measure({std::min<int64_t>(test.prompt, session.generator().chunk()), std::min<int64_t>(test.generated, 1), 0, test.parallel});
+      std::vector<int64_t> samples;
+      for (int64_t i = 0; i < options.repetitions; ++i) samples.push_back(runs.measure(test));
+      printer.print(result_json(options, session, about, test, samples));
+    }
+  }
+  printer.finish();
+  return 0;
+}
+
+}  // namespace tessera
