@@ -36,8 +36,12 @@ check:
 	$(STEP) fuzz scripts/fuzz 60
 	$(STEP) slow-parity $(PYTEST) -m slow
 
+# Speed beside other engines: some minutes, on a machine that does nothing else.
 bench:
 	scripts/setup bench
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS) --target tessera benches
+	.venv/bin/python scripts/bench_peers.py
 
 lint:
 	scripts/setup check

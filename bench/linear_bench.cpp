@@ -5,19 +5,15 @@
 // One row: bytes of packed weights a second, against plain reads of the same memory right before it. More rows: floating-point operations a
 // second, against a loop of vdpbf16ps (float32 multiply-adds for float32 rows) right before it. Weights smaller than 256 MB are repeated, so
 // that none comes from a cache. Every line has best and median, and the median of the rounds' ratios to the probe.
-#include <immintrin.h>
-
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
 #include "cpu/linear.h"
+#include "probes.h"
 
 namespace {
 
@@ -25,82 +21,7 @@ using tessera::DataType;
 using tessera::cpu::Isa;
 using tessera::cpu::PackedWeight;
 using tessera::cpu::ThreadPool;
-
-double seconds(const std::function<void()>& run) {
-  const auto start = std::chrono::steady_clock::now();
-  run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// Reads `lines` of 64 bytes, fetching `ahead` bytes before they are used.
-__attribute__((target("avx512f"))) int64_t read_lines(const std::byte* data, int64_t lines, int64_t ahead) {
-  __m512i sums[4] = {};
-  for (int64_t line = 0; line + 4 <= lines; line += 4, data += 256)
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      if (ahead) _mm_prefetch(reinterpret_cast<const char*>(data + 64 * i + ahead), _MM_HINT_T0);
-      sums[i] = _mm512_add_epi64(sums[i], _mm512_load_si512(data + 64 * i));
-    }
-  return _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_add_epi64(sums[0], sums[1]), _mm512_add_epi64(sums[2], sums[3])));
-}
-
-// Bytes a second of plain reads of the weights: the best of several prefetch distances.
-double read_rate(ThreadPool& pool, const std::vector<PackedWeight>& weights) {
-  constexpr size_t piece = 1 << 20;
-  const int64_t pieces = static_cast<int64_t>((weights[0].bytes() + piece - 1) / piece);
-  std::atomic<int64_t> sink = 0;
-  double best = 0;
-  for (int64_t ahead : {0, 2048, 8192}) {
-    const double time = seconds([&] {
-      for (const PackedWeight& weight : weights)
-        pool.parallel_for(pieces, [&](int64_t i, int) {
-          const size_t first = static_cast<size_t>(i) * piece, count = std::min(piece, weight.bytes() - first);
-          sink += read_lines(weight.panel(0) + first, static_cast<int64_t>(count / 64), ahead);
-        });
-    });
-    best = std::max(best, static_cast<double>(weights.size() * weights[0].bytes()) / time);
-  }
-  return best;
-}
-
-__attribute__((target("avx512f,avx512bf16"))) float multiply_bfloat16(int64_t steps) {
-  __m512 sums[16] = {};
-  const __m512i x = _mm512_set1_epi32(0x3F803F80);
-  for (int64_t step = 0; step < steps; ++step)
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)x, (__m512bh)x);
-      asm volatile("" : "+v"(sums[i]));
-    }
-  float total = 0;
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) total += sums[i][0];
-  return total;
-}
-
-__attribute__((target("avx512f"))) float multiply_float32(int64_t steps) {
-  __m512 sums[16] = {};
-  const __m512 x = _mm512_set1_ps(1.0f);
-  for (int64_t step = 0; step < steps; ++step)
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      sums[i] = _mm512_fmadd_ps(x, x, sums[i]);
-      asm volatile("" : "+v"(sums[i]));
-    }
-  float total = 0;
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) total += sums[i][0];
-  return total;
-}
-
-double multiply_rate(ThreadPool& pool, bool bfloat16) {
-  constexpr int64_t steps = 100'000, pieces = 32;
-  const double operations = static_cast<double>(steps * pieces) * 16 * (bfloat16 ? 64 : 32);
-  std::atomic<float> sink = 0;
-  return operations / seconds([&] {
-           pool.parallel_for(pieces, [&](int64_t, int) { sink = bfloat16 ? multiply_bfloat16(steps) : multiply_float32(steps); });
-         });
-}
+using tessera::seconds;
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -133,6 +54,8 @@ void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_t
   std::vector<PackedWeight> weights;
   do weights.push_back(PackedWeight::pack(pool, isa, format, parts, shape.in));
   while (weights.size() * weights[0].bytes() < largest_cache);
+  std::vector<std::span<const std::byte>> blocks;
+  for (const PackedWeight& weight : weights) blocks.emplace_back(weight.panel(0), weight.bytes());
 
   for (int64_t rows : {1, 2, 4, 8, 32, 128, 512}) {
     std::vector<float> x(static_cast<size_t>(rows * shape.in), 0.125f), y(static_cast<size_t>(rows * shape.out));
@@ -140,8 +63,9 @@ void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_t
     if (operations > 2e11) continue;
     std::vector<Sample> reads, multiplies;
     for (int round = 0; round < rounds; ++round) {
-      const double read_probe = rows <= 8 ? read_rate(pool, weights) : 0;
-      const double multiply_probe = rows > 1 ? multiply_rate(pool, x_type == DataType::bfloat16) : 0;
+      const double read_probe = rows <= 8 ? tessera::read_rate(pool, blocks) : 0;
+      const auto kind = x_type == DataType::bfloat16 ? tessera::Multiply::bfloat16 : tessera::Multiply::float32;
+      const double multiply_probe = rows > 1 ? tessera::multiply_rate(pool, kind) : 0;
       size_t count = rows == 1 ? weights.size() : std::min<size_t>(weights.size(), static_cast<size_t>(1 + 2e10 / operations));
       const double time = seconds([&] {
         for (size_t i = 0; i < count; ++i)

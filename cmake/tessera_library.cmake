@@ -18,6 +18,7 @@ endfunction()
 function(tessera_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)  # thinned.h
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} tessera_flags GTest::gtest_main GTest::gmock)
   add_test(NAME ${name} COMMAND ${name})
 endfunction()

@@ -12,6 +12,7 @@
 
 #include "core/block_float.h"
 #include "core/error.h"
+#include "thinned.h"
 
 namespace tessera::cpu {
 namespace {
@@ -188,7 +189,7 @@ std::vector<Case> every_case(const std::vector<std::optional<int64_t>>& windows)
   for (Isa isa : supported_isas())
     for (Types types : kTypes)
       for (std::optional<int64_t> window : windows) cases.push_back({isa, types, window});
-  return cases;
+  return thinned(cases, 7);
 }
 
 class Attending : public testing::TestWithParam<Case> {

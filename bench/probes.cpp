@@ -1,0 +1,90 @@
+#include "probes.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+
+namespace tessera {
+namespace {
+
+// Reads `lines` of 64 bytes, fetching `ahead` bytes before they are used.
+__attribute__((target("avx512f"))) int64_t read_lines(const std::byte* data, int64_t lines, int64_t ahead) {
+  __m512i sums[4] = {};
+  for (int64_t line = 0; line + 4 <= lines; line += 4, data += 256)
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      if (ahead) _mm_prefetch(reinterpret_cast<const char*>(data + 64 * i + ahead), _MM_HINT_T0);
+      sums[i] = _mm512_add_epi64(sums[i], _mm512_load_si512(data + 64 * i));
+    }
+  return _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_add_epi64(sums[0], sums[1]), _mm512_add_epi64(sums[2], sums[3])));
+}
+
+__attribute__((target("avx512f,avx512bf16"))) float multiply_bfloat16(int64_t steps) {
+  __m512 sums[16] = {};
+  const __m512i x = _mm512_set1_epi32(0x3F803F80);
+  for (int64_t step = 0; step < steps; ++step)
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)x, (__m512bh)x);
+      asm volatile("" : "+v"(sums[i]));
+    }
+  float total = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) total += sums[i][0];
+  return total;
+}
+
+__attribute__((target("avx512f"))) float multiply_float32(int64_t steps) {
+  __m512 sums[16] = {};
+  const __m512 x = _mm512_set1_ps(1.0f);
+  for (int64_t step = 0; step < steps; ++step)
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      sums[i] = _mm512_fmadd_ps(x, x, sums[i]);
+      asm volatile("" : "+v"(sums[i]));
+    }
+  float total = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) total += sums[i][0];
+  return total;
+}
+
+}  // namespace
+
+double seconds(const std::function<void()>& run) {
+  const auto start = std::chrono::steady_clock::now();
+  run();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double read_rate(cpu::ThreadPool& pool, std::span<const std::span<const std::byte>> blocks) {
+  constexpr size_t piece = 1 << 20;
+  size_t bytes = 0;
+  for (const auto& block : blocks) bytes += block.size();
+  std::atomic<int64_t> sink = 0;
+  double best = 0;
+  for (int64_t ahead : {0, 2048, 8192}) {
+    const double time = seconds([&] {
+      for (const auto& block : blocks)
+        pool.parallel_for(static_cast<int64_t>((block.size() + piece - 1) / piece), [&](int64_t i, int) {
+          const size_t first = static_cast<size_t>(i) * piece, count = std::min(piece, block.size() - first);
+          sink += read_lines(block.data() + first, static_cast<int64_t>(count / 64), ahead);
+        });
+    });
+    best = std::max(best, static_cast<double>(bytes) / time);
+  }
+  return best;
+}
+
+double multiply_rate(cpu::ThreadPool& pool, Multiply kind) {
+  constexpr int64_t steps = 100'000, pieces = 32;
+  const double operations = static_cast<double>(steps * pieces) * 16 * (kind == Multiply::bfloat16 ? 64 : 32);
+  std::atomic<float> sink = 0;
+  return operations / seconds([&] {
+           pool.parallel_for(pieces, [&](int64_t, int) { sink = kind == Multiply::bfloat16 ? multiply_bfloat16(steps) : multiply_float32(steps); });
+         });
+}
+
+}  // namespace tessera
