@@ -206,7 +206,7 @@ class Printer {
     speed << std::fixed << std::setprecision(2) << of("avg_ts") << " ± " << of("stddev_ts");
     line << "| " << std::left << std::setw(30) << row["model_type"].get<std::string>() << " | " << std::right << std::fixed << std::setprecision(2) << std::setw(6)
          << of("model_size") / (1 << 20) << " MiB | " << std::setw(8) << of("model_n_params") / 1e6 << " M | " << std::left << std::setw(7)
-         << row["backends"].get<std::string>() << " | " << std::right << std::setw(7) << row["n_threads"] << " | " << std::setw(16) << test.str() << " | "
+         << row["backends"].get<std::string>() << " | " << std::right << std::setw(7) << row["n_threads"].get<int>() << " | " << std::setw(16) << test.str() << " | "
          << std::setw(21) << speed.str() << " |\n";  // "±" is two bytes and one column
     write_out(line.str());
   }

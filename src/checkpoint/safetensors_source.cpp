@@ -169,6 +169,11 @@ std::span<const std::byte> SafetensorsSource::lend(std::string_view name) {
   return copies_.insert_or_assign(std::string(name), std::vector<std::byte>(in_file.begin(), in_file.end())).first->second;
 }
 
+void SafetensorsSource::drop(std::span<const std::byte> bytes) {
+  for (const auto& file : files_)
+    if (const std::span<const std::byte> all = file->bytes(); bytes.data() >= all.data() && bytes.data() < all.data() + all.size()) file->release(bytes);
+}
+
 void SafetensorsSource::release(std::string_view name) {
   const Place& at = place(name);
   const MappedFile& file = *files_[at.file];

@@ -22,6 +22,7 @@ class SafetensorsSource final : public WeightSource {
   SafetensorsSource(const std::filesystem::path& directory, Head head);
 
   std::span<const std::byte> lend(std::string_view name) override;
+  void drop(std::span<const std::byte> bytes) override;
   void release(std::string_view name) override;
 
  private:

@@ -33,6 +33,9 @@ class WeightSource {
   // file isn't any more what was opened.
   virtual std::span<const std::byte> lend(std::string_view name) = 0;
 
+  // Memory that holds `bytes`, a piece of what is lent, may be given back: they can still be read, at the price of fetching them again.
+  virtual void drop(std::span<const std::byte> /*bytes*/) {}
+
   // Gives the bytes and their pages back. Throws FileError when what was read since lend() may not be what the file held when it
   // was opened: nothing made of it may be used then.
   virtual void release(std::string_view name) = 0;

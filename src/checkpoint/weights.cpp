@@ -1,11 +1,14 @@
 #include "checkpoint/weights.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/error.h"
 
 namespace tessera {
 namespace {
+
+constexpr size_t kPieceBytes = size_t{16} << 20;  // of a large tensor are read, then dropped
 
 std::string text(const std::vector<int64_t>& shape) {
   std::string out = "[";
@@ -82,8 +85,18 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
   }
   for (size_t i = 0; i < names.size(); ++i) {
     const std::span<const std::byte> bytes = source_.lend(names[i]);
+    const auto row_bytes = bytes.size() / static_cast<size_t>(parts[i].rows);
     parts[i].data = bytes.data();
-    if (!all_finite(bytes, parts[i].type)) notes_.push_back("tensor '" + names[i] + "' holds values that are not finite");
+    parts[i].done = [this, bytes, row_bytes](int64_t first, int64_t count) {
+      source_.drop(bytes.subspan(static_cast<size_t>(first) * row_bytes, static_cast<size_t>(count) * row_bytes));
+    };
+    bool finite = true;
+    for (size_t at = 0; at < bytes.size(); at += kPieceBytes) {
+      const std::span<const std::byte> piece = bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at));
+      finite = finite && all_finite(piece, parts[i].type);
+      if (bytes.size() > kPieceBytes) source_.drop(piece);
+    }
+    if (!finite) notes_.push_back("tensor '" + names[i] + "' holds values that are not finite");
   }
   spec.options = options_;
   Tensor packed = device_.pack(parts, spec);

@@ -3,8 +3,8 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstdint>
 #include <cstring>
+#include <functional>
 
 #include "core/half.h"
 
@@ -19,6 +19,7 @@ struct WeightPart {
   const std::byte* data;
   StoredType type;
   int64_t rows;
+  std::function<void(int64_t first, int64_t count)> done = {};  // may be called when these rows are not needed any more
 };
 
 // The value of number `index` of an array that may start at any address.

@@ -52,6 +52,18 @@ std::byte* map_memory(size_t bytes) {
   return data;
 }
 
+constexpr int64_t kSlabValues = int64_t{1} << 23;  // packed before their source is told that it may go
+
+// Tells the sources that rows [first, last) of all of them together are read.
+void report_done(std::span<const WeightPart> sources, int64_t first, int64_t last) {
+  int64_t start = 0;
+  for (const WeightPart& source : sources) {
+    const int64_t begin = std::max(first, start), end = std::min(last, start + source.rows);
+    if (source.done && begin < end) source.done(begin - start, end - begin);
+    start += source.rows;
+  }
+}
+
 // Whether every value is exact in bfloat16.
 bool exact_in_bfloat16(ThreadPool& pool, std::span<const WeightPart> sources, int64_t in) {
   std::atomic<bool> exact = true;
@@ -128,11 +140,16 @@ PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std:
   weight.bytes_ = bytes_of(weight.dtype_, weight.out_, in);
   weight.data_ = {map_memory(weight.bytes_), Unmap{weight.bytes_}};
   const PackKernel kernel = pack_kernel(linear_kernels(isa), weight.dtype_);
-  pool.parallel_for(weight.panels(), [&](int64_t panel, int) {
-    PackRow rows[kPanel];
-    panel_rows(sources, in, panel, rows);
-    kernel(rows, in, weight.data_.get() + static_cast<size_t>(panel) * weight.panel_bytes());
-  });
+  const int64_t step = std::max<int64_t>(kSlabValues / (kPanel * in), 1);
+  for (int64_t first = 0; first < weight.panels(); first += step) {
+    const int64_t last = std::min(weight.panels(), first + step);
+    pool.parallel_for(last - first, [&](int64_t i, int) {
+      PackRow rows[kPanel];
+      panel_rows(sources, in, first + i, rows);
+      kernel(rows, in, weight.data_.get() + static_cast<size_t>(first + i) * weight.panel_bytes());
+    });
+    report_done(sources, first * kPanel, last * kPanel);
+  }
   return weight;
 }
 
