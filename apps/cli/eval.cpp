@@ -78,9 +78,9 @@ int against_reference(const EvalOptions& options) {
   report.set({{"top1", top1}, {"top5", top5}, {"choice_in_reference_top5", choice}, {"perplexity", ppl.value}, {"perplexity_error", ppl.error}});
   text += format("Perplexity of the reference's tokens: %.4f ± %.4f\nOur choice in the reference's top 5: %.2f%% (%.4f)\n", ppl.value, ppl.error, choice * 100, choice);
   if (score.kl.count() > 0) {
-    report.set({{"ties", score.ties}, {"kl_mean", score.kl.mean()}, {"kl_error", score.kl.standard_error()}, {"kl_max", score.kl.max()}});
-    text += format("KL(reference || model): mean %.6f ± %.6f, max %.6f\nTies in the reference: %lld\n", score.kl.mean(), score.kl.standard_error(), score.kl.max(),
-                   static_cast<long long>(score.ties));
+    report.set({{"ties", score.ties}, {"ties_missed", score.ties_missed}, {"kl_mean", score.kl.mean()}, {"kl_error", score.kl.standard_error()}, {"kl_max", score.kl.max()}});
+    text += format("KL(reference || model): mean %.6f ± %.6f, max %.6f\nTies in the reference: %lld, chosen otherwise: %lld\n", score.kl.mean(), score.kl.standard_error(),
+                   score.kl.max(), static_cast<long long>(score.ties), static_cast<long long>(score.ties_missed));
   }
   report.print(text + format("Top-1 accuracy: %.2f%% (%.4f)\nTop-5 accuracy: %.2f%% (%.4f)\n", top1 * 100, top1, top5 * 100, top5));
   report.finish();

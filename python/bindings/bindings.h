@@ -15,6 +15,7 @@ void bind_errors(nb::module_& m);
 void bind_loading(nb::module_& m);
 void bind_generation(nb::module_& m);
 void bind_text(nb::module_& m);
+void bind_evaluation(nb::module_& m);
 
 // Data types are text in Python.
 inline std::string text(DataType dtype) { return std::string(name(dtype)); }

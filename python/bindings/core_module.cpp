@@ -32,6 +32,7 @@ NB_MODULE(_core, m) {
   nb::set_leak_warnings(false);  // whoever holds a model until the interpreter ends has done nothing wrong
   bind_errors(m);
   bind_loading(m);
+  bind_evaluation(m);
   bind_generation(m);
   bind_text(m);
   m.def("cli_main", run_command, nb::arg("arguments"),

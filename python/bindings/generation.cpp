@@ -14,6 +14,7 @@
 
 #include "bindings.h"
 #include "core/error.h"
+#include "evaluation.h"
 #include "generate/generator.h"
 #include "generate/sampler.h"
 #include "token_ids.h"
@@ -68,6 +69,16 @@ class TurnTakingGenerator {
     }
     const nb::capsule owner(values.get(), [](void* array) noexcept { delete[] static_cast<float*>(array); });
     return {values.release(), {static_cast<size_t>(rows), vocab}, owner};
+  }
+
+  ReferenceScore score_reference(const Reference& reference, int threads, const nb::object& progress) {
+    check_lists(reference);
+    const int64_t vocab = generator_.model().vocab_size();
+    for (const auto& ids : {reference.prompt, reference.fed(), reference.tokens})
+      for (const TokenId id : ids) check(id < vocab, "reference: token ", id, " is outside the vocabulary of ", vocab);
+    const nb::gil_scoped_release release;
+    const std::lock_guard turn(mutex_);
+    return tessera::score_reference(generator_, reference, threads, [&](int64_t done, int64_t total) { report(progress, done, total); });
   }
 
   int64_t chunk() const { return generator_.chunk(); }
@@ -191,6 +202,8 @@ void bind_generation(nb::module_& m) {
            "Forwards the tokens that are not cached yet of each request's sequence, and gives the logits of its last so many tokens: float32\n"
            "[rows, vocab], request after request. progress(done, total) is called after each Batch of tokens; what it raises stops the rest.\n"
            "Raises what stopped the first sequence that could not go on; the others have gone on.")
+      .def("score_reference", &TurnTakingGenerator::score_reference, "reference"_a, "threads"_a = 1, "progress"_a = nb::none(),
+           "Feeds what the reference was fed, in as few forwards as it was made with, and judges the choice at each place; `threads` judge.")
       .def_prop_ro("chunk", &TurnTakingGenerator::chunk);
   bind_sampler(m);
 }

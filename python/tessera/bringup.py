@@ -69,19 +69,25 @@ def load_directory(name, device, precision, check):
     return loaded, config, GenerationConfig.from_model_config(config)
 
 
-def open_checkpoint(name):
-    """A directory, or an id: of the local cache, or else downloaded where huggingface_hub may (HF_HUB_OFFLINE forbids it)."""
-    try:
-        return _core.Checkpoint.open(name)
-    except _core.FileError:
-        if os.path.exists(name) or name.count("/") != 1:
-            raise
-        import huggingface_hub
+def open_checkpoint(name, cache_dir=None):
+    """A directory, or an id: of the local cache (of `cache_dir` in place of Hugging Face's own), or else downloaded where huggingface_hub may
+    (HF_HUB_OFFLINE forbids it)."""
+    is_path = os.path.exists(name) or name.count("/") != 1
+    if cache_dir is None or is_path:
         try:
-            directory = huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja"])
-        except Exception as error:
-            raise _core.FileError(f"{name}: is in no local cache, and was not downloaded: {error}") from error
-        return _core.Checkpoint.open(directory)
+            return _core.Checkpoint.open(name)
+        except _core.FileError:
+            if is_path:
+                raise
+    return _core.Checkpoint.open(download(name, {} if cache_dir is None else {"cache_dir": cache_dir}))
+
+
+def download(name, where):
+    import huggingface_hub
+    try:
+        return huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja"], **where)
+    except Exception as error:
+        raise _core.FileError(f"{name}: is in no local cache, and was not downloaded: {error}") from error
 
 
 @functools.cache

@@ -19,7 +19,8 @@ constexpr double kProbabilitySlack = 1e-3;  // that rounded log-probabilities ma
 class Fields {
  public:
   Fields(const Json& root, const std::string& path, int64_t vocab_size) : root_(root), path_(path), vocab_size_(vocab_size) {
-    check<FileError>(root.is_object() && root.contains("format") && root["format"] == kFormat, path, ": is not a reference: its \"format\" is not \"", kFormat, '"');
+    check<FileError>(root.is_object() && root.contains("format") && root["format"] == kFormat, path,
+                     ": is not a reference: its \"format\" is not \"", kFormat, '"');
   }
 
   bool has(const char* field) const { return root_.contains(field); }
@@ -40,8 +41,8 @@ class Fields {
   std::vector<TokenId> ids(const Json& from, const char* field) const {
     std::vector<TokenId> ids;
     for (const Json& id : from) {
-      check<FileError>(id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(vocab_size_), path_, ": ", field,
-                       " holds ", printable(id.dump()), ", which is no token id of a vocabulary of ", vocab_size_);
+      check<FileError>(id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(vocab_size_), path_, ": ", field, " holds ",
+                       printable(id.dump()), ", which is no token id of a vocabulary of ", vocab_size_);
       ids.push_back(id.get<TokenId>());
     }
     return ids;
@@ -51,7 +52,8 @@ class Fields {
     std::vector<double> values;
     double sum = 0;
     for (const Json& value : from) {
-      check<FileError>(value.is_number() && value.get<double>() <= kProbabilitySlack, path_, ": ", field, " holds ", printable(value.dump()), ", which is no logarithm of a probability");
+      check<FileError>(value.is_number() && value.get<double>() <= kProbabilitySlack, path_, ": ", field, " holds ",
+                       printable(value.dump()), ", which is no logarithm of a probability");
       values.push_back(value.get<double>());
       sum += std::exp(values.back());
     }
@@ -60,7 +62,9 @@ class Fields {
     return values;
   }
 
-  std::string text(const char* field) const { return root_.contains(field) && root_[field].is_string() ? root_[field].get<std::string>() : ""; }
+  std::string text(const char* field) const {
+    return root_.contains(field) && root_[field].is_string() ? root_[field].get<std::string>() : "";
+  }
 
  private:
   const Json& root_;
@@ -81,24 +85,32 @@ double kept_divergence(std::span<const TokenId> ids, std::span<const double> log
   return p_rest > kLeastRest && q_rest > kLeastRest ? kl + p_rest * std::log(p_rest / q_rest) : kl;
 }
 
-struct Judged {
-  double loss, kl;
-  bool top1, top5, choice_in_top5;
-};
+}  // namespace
 
-Judged judge(const Reference& reference, size_t i, std::span<const float> logits) {
+void Reference::append(TokenId token, std::span<const float> logits, size_t top) {
+  check(logits.size() >= 5, "reference: a vocabulary of ", logits.size(), " has no five best tokens");
+  const double log_sum = log_sum_exp(logits);
+  const std::vector<TokenId> best = largest(logits, std::max<size_t>(top, 5));
+  tokens.push_back(token);
+  std::copy_n(best.begin(), 5, top5.emplace_back().begin());
+  if (top == 0) return;
+  const auto kept = std::span(best).first(std::min(top, best.size()));
+  top_ids.emplace_back(kept.begin(), kept.end());
+  std::vector<double>& log_probs = top_log_probs.emplace_back();
+  for (const TokenId id : kept) log_probs.push_back(logits[static_cast<size_t>(id)] - log_sum);
+}
+
+JudgedRow judge_row(const Reference& reference, size_t i, std::span<const float> logits) {
   const std::vector<TokenId> best = largest(logits, 5);
   const TokenId target = reference.tokens[i];
   const double log_sum = log_sum_exp(logits);
   const auto& top5 = reference.top5[i];
-  return {.loss = log_sum - logits[static_cast<size_t>(target)],
+  return {.loss = log_sum - logits[static_cast<size_t>(reference.fed()[i])],
           .kl = reference.top_ids.empty() ? 0 : kept_divergence(reference.top_ids[i], reference.top_log_probs[i], logits, log_sum),
           .top1 = best.front() == target,
           .top5 = std::find(best.begin(), best.end(), target) != best.end(),
           .choice_in_top5 = std::find(top5.begin(), top5.end(), best.front()) != top5.end()};
 }
-
-}  // namespace
 
 Reference read_reference(const std::string& path, int64_t vocab_size) {
   const JsonDocument document = read_json(path, {.max_bytes = kMostBytes, .max_depth = 3});
@@ -109,6 +121,9 @@ Reference read_reference(const std::string& path, int64_t vocab_size) {
   check<FileError>(!reference.prompt.empty(), path, ": prompt_ids is empty");
   reference.tokens = fields.ids(fields.list("reference_ids"), "reference_ids");
   const size_t count = reference.tokens.size();
+  if (fields.has("forced_ids")) reference.forced = fields.ids(fields.list("forced_ids"), "forced_ids");
+  check<FileError>(reference.forced.empty() || reference.forced.size() == count, path, ": forced_ids has ", reference.forced.size(),
+                   " entries for ", count, " reference_ids");
   for (const Json& entry : fields.lists("top5_ids", count)) {
     const std::vector<TokenId> ids = fields.ids(entry, "top5_ids");
     check<FileError>(ids.size() == 5, path, ": top5_ids holds a list of ", ids.size());
@@ -123,7 +138,8 @@ Reference read_reference(const std::string& path, int64_t vocab_size) {
   for (const Json& entry : fields.lists("top_log_probs", count)) {
     reference.top_log_probs.push_back(fields.log_probs(entry, "top_log_probs"));
     const size_t i = reference.top_log_probs.size() - 1;
-    check<FileError>(reference.top_log_probs[i].size() == reference.top_ids[i].size(), path, ": top_log_probs[", i, "] and top_ids[", i, "] differ in length");
+    check<FileError>(reference.top_log_probs[i].size() == reference.top_ids[i].size(), path, ": top_log_probs[", i, "] and top_ids[", i,
+                     "] differ in length");
   }
   return reference;
 }
@@ -134,6 +150,7 @@ void write_reference(OutputFile& file, const Reference& reference) {
   root["made_by"] = reference.made_by;
   root["prompt_ids"] = reference.prompt;
   root["reference_ids"] = reference.tokens;
+  if (!reference.forced.empty()) root["forced_ids"] = reference.forced;
   root["top5_ids"] = reference.top5;
   if (!reference.top_ids.empty()) {
     root["top_ids"] = reference.top_ids;
@@ -146,7 +163,6 @@ void write_reference(OutputFile& file, const Reference& reference) {
 Reference make_reference(Generator& generator, std::vector<TokenId> prompt, int64_t count, std::span<const TokenId> ends, size_t top,
                          const Generator::Progress& progress) {
   check(!prompt.empty(), "reference: the prompt is empty");
-  check(generator.model().vocab_size() >= 5, "reference: a vocabulary of ", generator.model().vocab_size(), " has no five best tokens");
   Reference reference;
   const std::unique_ptr<Sequence> sequence = generator.cache().create();
   sequence->tokens = prompt;
@@ -154,47 +170,49 @@ Reference make_reference(Generator& generator, std::vector<TokenId> prompt, int6
   for (int64_t i = 0; i < count; ++i) {
     if (progress) progress(i, count);
     const std::vector<float> logits = generator.forward(*sequence);
-    const double log_sum = log_sum_exp(logits);
-    const std::vector<TokenId> best = largest(logits, std::max<size_t>(top, 5));
-    std::copy_n(best.begin(), 5, reference.top5.emplace_back().begin());
-    if (top > 0) {
-      const auto kept = std::span(best).first(std::min(top, best.size()));
-      reference.top_ids.emplace_back(kept.begin(), kept.end());
-      std::vector<double>& log_probs = reference.top_log_probs.emplace_back();
-      for (const TokenId id : kept) log_probs.push_back(logits[static_cast<size_t>(id)] - log_sum);
-    }
-    reference.tokens.push_back(best.front());
-    if (std::find(ends.begin(), ends.end(), best.front()) != ends.end()) break;
-    sequence->tokens.push_back(best.front());
+    const TokenId best = largest(logits, 1).front();
+    reference.append(best, logits, top);
+    if (std::find(ends.begin(), ends.end(), best) != ends.end()) break;
+    sequence->tokens.push_back(best);
   }
   if (progress) progress(count, count);
   return reference;
 }
 
-ReferenceScore score_reference(Generator& generator, const Reference& reference, int threads, const Generator::Progress& progress) {
-  const auto prompt = static_cast<int64_t>(reference.prompt.size()), end = prompt + static_cast<int64_t>(reference.tokens.size());
-  ScoredText text{.tokens = reference.prompt};
-  text.tokens.insert(text.tokens.end(), reference.tokens.begin(), reference.tokens.end());
-  // A generation that grows past LongRoPE's boundary is computed anew there, and so is its score.
-  const int64_t boundary = generator.cache().spec().recompute_after.value_or(end);
-  const int64_t anew = std::clamp(boundary + 1, prompt, end);
-  if (prompt < anew) text.windows.push_back({0, anew, prompt});
-  if (anew < end) text.windows.push_back({0, end, anew});
-  std::vector<Judged> judged(reference.tokens.size());
-  judge_rows(generator, text, threads, [&](size_t i, TokenId, std::span<const float> logits) { judged[i] = judge(reference, i, logits); }, progress);
-
+ReferenceScore sum_up(const Reference& reference, std::span<const JudgedRow> judged) {
+  check(judged.size() == reference.tokens.size(), "reference: ", judged.size(), " rows were judged of ", reference.tokens.size());
   ReferenceScore score;
   score.total = static_cast<int64_t>(judged.size());
   score.distinct = static_cast<int64_t>(std::set<TokenId>(reference.tokens.begin(), reference.tokens.end()).size());
-  for (const std::vector<double>& log_probs : reference.top_log_probs) score.ties += log_probs.size() > 1 && log_probs[0] - log_probs[1] < kTie;
-  for (const Judged& at : judged) {
-    score.top1 += at.top1;
-    score.top5 += at.top5;
-    score.choice_in_top5 += at.choice_in_top5;
-    score.loss.add(at.loss);
-    if (!reference.top_ids.empty()) score.kl.add(at.kl);
+  for (size_t i = 0; i < judged.size(); ++i) {
+    score.top1 += judged[i].top1;
+    score.top5 += judged[i].top5;
+    score.choice_in_top5 += judged[i].choice_in_top5;
+    score.loss.add(judged[i].loss);
+    if (reference.top_ids.empty()) continue;
+    const std::vector<double>& log_probs = reference.top_log_probs[i];
+    const bool tie = log_probs.size() > 1 && log_probs[0] - log_probs[1] < kTie;
+    score.ties += tie;
+    score.ties_missed += tie && !judged[i].top1;
+    score.kl.add(judged[i].kl);
   }
   return score;
+}
+
+ReferenceScore score_reference(Generator& generator, const Reference& reference, int threads, const Generator::Progress& progress) {
+  const auto prompt = static_cast<int64_t>(reference.prompt.size()), end = prompt + static_cast<int64_t>(reference.tokens.size());
+  ScoredText text{.tokens = reference.prompt};
+  text.tokens.insert(text.tokens.end(), reference.fed().begin(), reference.fed().end());
+  // A generation that grows past LongRoPE's boundary is computed anew there, and so is its score.
+  const int64_t boundary = reference.forced.empty() ? generator.cache().spec().recompute_after.value_or(end) : end;
+  const int64_t anew = std::clamp(boundary + 1, prompt, end);
+  if (prompt < anew) text.windows.push_back({0, anew, prompt});
+  if (anew < end) text.windows.push_back({0, end, anew});
+  std::vector<JudgedRow> judged(reference.tokens.size());
+  judge_rows(
+      generator, text, threads, [&](size_t i, TokenId, std::span<const float> logits) { judged[i] = judge_row(reference, i, logits); },
+      progress);
+  return sum_up(reference, judged);
 }
 
 }  // namespace tessera

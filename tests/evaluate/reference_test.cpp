@@ -20,7 +20,9 @@ class ReferenceTest : public testing::Test {
  protected:
   struct Side {
     Side(const TinyCheckpoint& checkpoint, Device& device, const ModelOptions& options)
-        : model(checkpoint.load(device, options)), cache(device, model->cache_spec(), {.max_tokens = 400}), generator(*model, device, cache) {}
+        : model(checkpoint.load(device, options)),
+          cache(device, model->cache_spec(), {.max_tokens = 400}),
+          generator(*model, device, cache) {}
     std::unique_ptr<Model> model;
     Cache cache;
     Generator generator;
@@ -123,6 +125,39 @@ TEST_F(ReferenceTest, a_generation_across_longropes_boundary_is_scored_as_it_was
   }
 }
 
+TEST_F(ReferenceTest, a_given_text_is_fed_in_one_forward_and_its_choices_judged) {
+  Side side(tiny_phi3(true), device_, {});
+  const std::vector<TokenId> ids = random_tokens(90, 6);  // LongRoPE's boundary is 64
+  auto sequence = side.cache.create();
+  sequence->tokens = {ids.begin(), ids.end() - 1};
+  Generator::Request request{sequence.get(), 80};
+  Reference reference{.made_by = "", .prompt = {ids.begin(), ids.begin() + 10}};
+  reference.forced = {ids.begin() + 10, ids.end()};
+  double loss = 0;
+  side.generator.forward(std::span(&request, 1), [&](size_t, int64_t position, std::span<const float> row) {
+    const auto best = static_cast<TokenId>(std::max_element(row.begin(), row.end()) - row.begin());
+    reference.append(best, row, 300);
+    loss += negative_log_likelihood(row, ids[static_cast<size_t>(position) + 1]);
+  });
+  sequence.reset();
+  OutputFile file(path());
+  write_reference(file, reference);
+  const Reference read = read_reference(path(), 300);
+  EXPECT_EQ(read.forced, reference.forced);
+  ReferenceScore score = score_reference(side.generator, read, 2);
+  EXPECT_EQ(score.total, 80);
+  EXPECT_EQ(score.top1, 80);
+  EXPECT_LT(score.kl.max(), 1e-12);
+  EXPECT_NEAR(score.loss.mean(), loss / 80, 1e-9);
+  const int64_t ties = score.ties;
+  reference.top_log_probs[7][1] = reference.top_log_probs[7][0] - 0.0009;
+  std::swap(reference.tokens[7], reference.top5[7][1]);
+  score = score_reference(side.generator, reference, 2);
+  EXPECT_EQ(score.top1, 79);
+  EXPECT_EQ(score.ties, ties + 1);
+  EXPECT_EQ(score.ties_missed, 1);
+}
+
 TEST_F(ReferenceTest, counts_choices_by_both_definitions_and_ties) {
   Side side(tiny_phi3(false), device_, {});
   Reference reference = make_reference(side.generator, random_tokens(30, 5), 10, {}, 12);
@@ -186,8 +221,8 @@ TEST_F(ReferenceTest, of_no_tokens_scores_none) {
 }
 
 TEST_F(ReferenceTest, files_that_are_none_are_refused_by_field) {
-  const Json good{{"format", "tessera-reference-1"}, {"prompt_ids", {1, 2}},      {"reference_ids", {3}},
-                  {"top5_ids", {{3, 4, 5, 6, 7}}},   {"top_ids", {{3, 4}}}, {"top_log_probs", {{-0.1, -2.5}}}};
+  const Json good{{"format", "tessera-reference-1"}, {"prompt_ids", {1, 2}}, {"reference_ids", {3}},
+                  {"top5_ids", {{3, 4, 5, 6, 7}}},   {"top_ids", {{3, 4}}},  {"top_log_probs", {{-0.1, -2.5}}}};
   write(good);
   EXPECT_EQ(read_reference(path(), 300).tokens, std::vector<TokenId>{3});
   const auto with = [&](const char* field, Json value) {
@@ -207,7 +242,9 @@ TEST_F(ReferenceTest, files_that_are_none_are_refused_by_field) {
     expect_refused(with(field, "text"), field);
   }
   expect_refused(with("prompt_ids", Json::array()), "prompt_ids");
-  for (const Json& id : {Json(300), Json(-1), Json(1.0), Json("1"), Json(), Json(uint64_t{1} << 63)}) expect_refused(with("reference_ids", Json::array({id})), "reference_ids");
+  expect_refused(with("forced_ids", {1, 2}), "forced_ids");
+  for (const Json& id : {Json(300), Json(-1), Json(1.0), Json("1"), Json(), Json(uint64_t{1} << 63)})
+    expect_refused(with("reference_ids", Json::array({id})), "reference_ids");
   expect_refused(with("reference_ids", {3, 4}), "top5_ids");
   expect_refused(with("top5_ids", {{3, 4, 5, 6}}), "top5_ids");
   expect_refused(with("top5_ids", {3}), "top5_ids");
