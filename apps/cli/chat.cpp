@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "cli/line_editor.h"
+#include "cli/messages.h"
 #include "cli/signals.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -128,8 +129,10 @@ int chat(const ChatOptions& options) {
       std::cerr << '\n';
     } catch (const ClosedPipe&) {
       throw;
+    } catch (const OutputError&) {
+      throw;
     } catch (const std::exception& error) {  // of this turn alone
-      std::cerr << "tessera: " << error.what() << '\n';
+      tell(error.what());
     }
   }
   return 0;

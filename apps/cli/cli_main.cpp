@@ -1,14 +1,18 @@
 #include "cli/cli_main.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <csignal>
-#include <iostream>
 #include <new>
+#include <sstream>
 
 #include "cli/bench.h"
 #include "cli/chat.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
+#include "cli/messages.h"
 #include "cli/perplexity.h"
 #include "cli/run.h"
 #include "cli/signals.h"
@@ -20,13 +24,25 @@ namespace tessera {
 namespace {
 
 void list_devices() {
-  std::cout << "cpu   " << cpu::available_threads() << " threads, " << cpu::name(cpu::default_isa()) << " kernels\n"
-            << "n150  in the Python package's tessera command only\n";
+  write_out(message("cpu   ", cpu::available_threads(), " threads, ", cpu::name(cpu::default_isa()), " kernels\n",
+                    "n150  in the Python package's tessera command only\n"));
 }
 
-int fail_with(int code, const std::string& text) {
-  std::cerr << "tessera: " << text << '\n';
+int fail_with(int code, std::string_view text) {
+  tell(text);
   return code;
+}
+
+// A standard stream that is closed would be given to the next file that is opened: this one fails when it is used.
+void fill_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0) static_cast<void>(::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY));
+}
+
+// "run ", of the command that was being read; nothing without one.
+std::string command_of(const CLI::App& app) {
+  const std::vector<CLI::App*> commands = app.get_subcommands();
+  return commands.empty() ? "" : commands.front()->get_name() + " ";
 }
 
 int parse_and_run(int argc, char** argv) {
@@ -53,15 +69,14 @@ int parse_and_run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
-    return app.exit(done);
+    std::ostringstream out;
+    app.exit(done, out, out);
+    write_out(out.str());
+    return 0;
   } catch (const CLI::ParseError& error) {
-    app.exit(error, std::cout, std::cerr);
-    return 2;
+    return fail_with(2, message(error.what(), "; see tessera ", command_of(app), "--help"));
   }
-  if (app.get_subcommands().empty()) {
-    std::cerr << app.help();
-    return 2;
-  }
+  if (app.get_subcommands().empty()) return fail_with(2, "name a command; see tessera --help");
   if (app.got_subcommand("chat")) return chat(chat_options);
   if (app.got_subcommand("perplexity")) return perplexity(perplexity_options);
   if (app.got_subcommand("inspect")) return inspect(inspect_options);
@@ -74,10 +89,9 @@ int parse_and_run(int argc, char** argv) {
 
 int cli_main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  fill_standard_streams();
   try {
-    const int code = parse_and_run(argc, argv);
-    std::cout.flush();
-    return code;
+    return parse_and_run(argc, argv);
   } catch (const Interrupted& signal) {
     return 128 + signal.number();
   } catch (const ClosedPipe&) {

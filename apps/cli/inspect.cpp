@@ -7,7 +7,9 @@
 #include <set>
 #include <sstream>
 
+#include "cli/messages.h"
 #include "cli/report.h"
+#include "cli/session.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "cpu/cpu_device.h"
@@ -81,8 +83,9 @@ OrderedJson weights_json(const ModelDescription& model) {
 // Of one sequence, when it has filled its context.
 OrderedJson cache_json(const ModelDescription& model) {
   const Limits limits = cpu::CpuDevice({.threads = 1}).limits();
-  std::set<int64_t> contexts{model.max_position_embeddings};
-  for (const int64_t context : {1 << 10, 1 << 12, 1 << 15}) contexts.insert(std::min<int64_t>(context, model.max_position_embeddings));
+  const int64_t longest = std::min(model.max_position_embeddings, kLongestContext);
+  std::set<int64_t> contexts{longest};
+  for (const int64_t context : {1 << 10, 1 << 12, 1 << 15}) contexts.insert(std::min<int64_t>(context, longest));
   OrderedJson all = OrderedJson::array();
   for (const int64_t context : contexts) {
     OrderedJson json{{"context", context}};
@@ -198,7 +201,7 @@ std::string text_of(const OrderedJson& facts) {
   const OrderedJson& generation = facts["generation"];
   std::ostringstream text;
   const auto line = [&](const char* title, const std::string& value) { text << std::left << std::setw(16) << title << value << '\n'; };
-  line("directory", facts["directory"].get<std::string>());
+  line("directory", one_line(facts["directory"].get<std::string>()));
   line("architecture", facts["architecture"].get<std::string>());
   line("layers", layers_text(facts));
   line("hidden size", message(facts["hidden_size"], ", intermediate ", facts["intermediate_size"]));
@@ -217,7 +220,7 @@ std::string text_of(const OrderedJson& facts) {
   if (tensors.contains("list")) text << "\ntensors\n";
   for (const OrderedJson& tensor : tensors.value("list", OrderedJson::array()))
     text << "  " << printable(tensor["name"].get_ref<const std::string&>()) << ' ' << tensor["dtype"].get<std::string>() << ' ' << tensor["shape"].dump() << ' ' << tensor["bytes"] << '\n';
-  for (const OrderedJson& note : facts["notes"]) text << "\nnote: " << note.get<std::string>() << '\n';
+  for (const OrderedJson& note : facts["notes"]) text << "\nnote: " << one_line(note.get<std::string>()) << '\n';
   return text.str();
 }
 

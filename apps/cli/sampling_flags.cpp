@@ -22,6 +22,14 @@ std::pair<TokenId, double> parse_bias(const std::string& text) {
   return {token, bias};
 }
 
+// CLI11 itself would wrap a negative number and cut a larger one.
+std::string is_seed(const std::string& text) {
+  uint64_t seed = 0;
+  const char* end = text.data() + text.size();
+  const bool whole = std::from_chars(text.data(), end, seed) == std::from_chars_result{end, std::errc()};
+  return whole ? "" : "'" + text + "' is no integer from 0 to 2^64 - 1";
+}
+
 }  // namespace
 
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
@@ -37,7 +45,7 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
   add("-l,--logit-bias", flags.logit_bias, "Add to a token's logit, as in 106-5 or 42+1.5; may be given several times")->type_name("ID+BIAS")->take_all();
   add("--min-new-tokens", flags.min_new_tokens, "No end token before so many new tokens")->check(CLI::NonNegativeNumber);
   command.add_flag("--ignore-eos", flags.ignore_eos, "Go on past end tokens")->group(group);
-  add("-s,--seed", flags.seed, "Makes sampling repeatable; a random one, printed at the end, if not given");
+  add("-s,--seed", flags.seed, "Makes sampling repeatable; a random one, printed at the end, if not given")->check(is_seed);
 }
 
 SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size) {

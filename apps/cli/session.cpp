@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
-#include <iostream>
 
+#include "cli/messages.h"
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "core/error.h"
@@ -45,7 +45,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("--device", flags.device, "Where to run: cpu")->type_name("NAME")->capture_default_str();
   command.add_option("-t,--threads", flags.threads, "Threads; all processors if not given")->check(CLI::Range(1, 1024));
   add_precision_flags(command, "--", flags.precision);
-  command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")->check(CLI::Range(int64_t{1}, kLongestContext));
   command.add_option("-b,--batch-size", flags.batch, "The longest piece of a prompt in one forward")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
 }
 
@@ -75,13 +75,14 @@ Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Dev
       bar.show(done, total);
     });
   }
-  for (const std::string& note : loaded_.notes) std::cerr << "tessera: note: " << note << '\n';
+  for (const std::string& note : loaded_.notes) tell("note: " + note);
   const int64_t longest = loaded_.model->max_position_embeddings();
   check(flags.context <= longest, "-c ", flags.context, ": the model's context ends at ", longest, " tokens");
   const int64_t token_bytes = bytes_a_token(loaded_.model->cache_spec(), loaded_.options.cache);
   const int64_t fitting = token_bytes == 0 ? longest : std::max<int64_t>(available_memory() / 10 * 9 / (token_bytes * sequences), 1);
   check<ResourceError>(flags.context <= fitting, "-c ", flags.context, ": memory holds a context of ", fitting, " tokens; shorten it or use --cache bfloat8_b");
-  context_ = flags.context > 0 ? flags.context : std::min(longest, fitting);
+  context_ = flags.context > 0 ? flags.context : std::min({longest, fitting, kLongestContext});
+  if (context_ < longest && flags.context == 0) tell(message("note: the model's context is ", longest, " tokens; memory is for ", context_));
   cache_ = std::make_unique<Cache>(*device_, loaded_.model->cache_spec(),
                                    CacheOptions{.dtype = loaded_.options.cache, .max_tokens = context_ * sequences, .max_sequences = sequences});
   generator_ = std::make_unique<Generator>(*loaded_.model, *device_, *cache_, flags.batch);

@@ -14,6 +14,8 @@ class App;
 
 namespace tessera {
 
+constexpr int64_t kLongestContext = int64_t{1} << 30;  // that can be asked for, in tokens
+
 // The flags by which every command names a model, its precision and its place.
 struct ModelFlags {
   std::string model, device = "cpu";

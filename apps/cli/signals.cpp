@@ -6,8 +6,6 @@
 #include <csignal>
 #include <cstring>
 
-#include "core/error.h"
-
 namespace tessera {
 namespace {
 
@@ -47,7 +45,7 @@ void write_out(std::string_view text) {
         continue;
       }
       if (errno == EPIPE) throw ClosedPipe();
-      fail<ResourceError>("standard output cannot be written: ", std::strerror(errno));
+      fail<OutputError>("standard output cannot be written: ", std::strerror(errno));
     }
     text.remove_prefix(static_cast<size_t>(written));
   }

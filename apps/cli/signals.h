@@ -2,6 +2,8 @@
 #include <exception>
 #include <string_view>
 
+#include "core/error.h"
+
 namespace tessera {
 
 // SIGINT or SIGTERM arrived.
@@ -18,6 +20,12 @@ class Interrupted : public std::exception {
 // Whoever read our standard output has gone.
 class ClosedPipe : public std::exception {};
 
+// Standard output cannot be written for another reason: its disk is full, it was closed.
+class OutputError : public ResourceError {
+ public:
+  using ResourceError::ResourceError;
+};
+
 // While it stands, SIGINT and SIGTERM are only noted; expect_none throws Interrupted if one was.
 class SignalWatch {
  public:
@@ -29,7 +37,7 @@ class SignalWatch {
   static void forget_interrupt();  // SIGINT has been answered; SIGTERM stays
 };
 
-// Writes to standard output at once. Throws ClosedPipe, or ResourceError when the disk is full.
+// Writes to standard output at once. Throws ClosedPipe or OutputError.
 void write_out(std::string_view text);
 
 }  // namespace tessera

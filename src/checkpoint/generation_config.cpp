@@ -52,9 +52,9 @@ GenerationConfig read_generation_config(const ConfigReader& file, const ConfigRe
   result.tokens.bos = read_token(readers, "bos_token_id", defaults.bos, ids);
   result.tokens.pad = read_token(readers, "pad_token_id", defaults.pad, ids);
   if (file.is_set("do_sample")) result.do_sample = file.boolean("do_sample");
-  result.temperature = file.optional_number("temperature", {.min = 0.0, .max = 1e6}).value_or(result.temperature);
+  result.temperature = file.optional_number("temperature", {.min = 0.0, .max = 100.0}).value_or(result.temperature);
   result.top_k = file.optional_integer("top_k", {.min = 0, .max = INT32_MAX}).value_or(result.top_k);
-  result.top_p = file.optional_number("top_p", {.min = 0.0, .max = 1.0}).value_or(result.top_p);
+  result.top_p = file.optional_number("top_p", {.above = 0.0, .max = 1.0}).value_or(result.top_p);
   result.min_p = file.optional_number("min_p", {.min = 0.0, .max = 1.0}).value_or(result.min_p);
   result.repetition_penalty = file.optional_number("repetition_penalty", {.above = 0.0, .max = 1e6}).value_or(result.repetition_penalty);
   return result;

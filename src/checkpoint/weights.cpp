@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/json.h"
 
 namespace tessera {
 namespace {
@@ -68,19 +69,19 @@ void Weights::skip_prefix(std::string_view prefix) {
 }
 
 void Weights::expect_all_taken() const {
-  check<FileError>(left_.empty(), "the checkpoint holds ", left_.size(), " tensors that the model does not use, '", left_.empty() ? "" : *left_.begin(),
-                   "' first; its config.json does not describe it");
+  check<FileError>(left_.empty(), "the checkpoint holds ", left_.size(), " tensors that the model does not use, ", printable(left_.empty() ? "" : *left_.begin()),
+                   " first; its config.json does not describe it");
 }
 
 Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> shapes, WeightSpec spec) {
   std::vector<WeightPart> parts;
   for (size_t i = 0; i < names.size(); ++i) {
     const StoredTensor* tensor = source_.find(names[i]);
-    check<FileError>(tensor != nullptr, "the checkpoint lacks tensor '", names[i], "', which its config.json asks for");
-    check<FileError>(left_.erase(names[i]) == 1, "tensor '", names[i], "' is taken twice");
-    check<FileError>(as_shape(tensor->shape) == shapes[i], "tensor '", names[i], "' has shape ", text(tensor->shape), "; config.json asks for [", shapes[i][2], ", ",
+    check<FileError>(tensor != nullptr, "the checkpoint lacks tensor ", printable(names[i]), ", which its config.json asks for");
+    check<FileError>(left_.erase(names[i]) == 1, "tensor ", printable(names[i]), " is taken twice");
+    check<FileError>(as_shape(tensor->shape) == shapes[i], "tensor ", printable(names[i]), " has shape ", text(tensor->shape), "; config.json asks for [", shapes[i][2], ", ",
                      shapes[i][3], "]");
-    check<FileError>(tensor->type.has_value(), "tensor '", names[i], "' is stored as ", tensor->dtype, "; weights are read from F32, F16 and BF16");
+    check<FileError>(tensor->type.has_value(), "tensor ", printable(names[i]), " is stored as ", tensor->dtype, "; weights are read from F32, F16 and BF16");
     parts.push_back({nullptr, *tensor->type, shapes[i][2]});
   }
   for (size_t i = 0; i < names.size(); ++i) {
@@ -96,7 +97,7 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
       finite = finite && all_finite(piece, parts[i].type);
       if (bytes.size() > kPieceBytes) source_.drop(piece);
     }
-    if (!finite) notes_.push_back("tensor '" + names[i] + "' holds values that are not finite");
+    if (!finite) notes_.push_back(message("tensor ", printable(names[i]), " holds values that are not finite"));
   }
   spec.options = options_;
   Tensor packed = device_.pack(parts, spec);

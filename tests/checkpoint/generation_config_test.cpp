@@ -72,11 +72,11 @@ TEST(generation_config, refuses_bad_values_beside_their_valid_neighbours) {
       {"do_sample", "true", "1", "do_sample is 1: must be true or false"},
       {"temperature", "0", "-1", "temperature is -1: must be"},
       {"temperature", "0.7", "\"hot\"", "temperature is \"hot\": must be"},
-      {"temperature", "1e6", "1e308", "temperature is 1e+308: must be"},
+      {"temperature", "100", "1e308", "temperature is 1e+308: must be"},
       {"top_k", "0", "-5", "top_k is -5: must be"},
       {"top_k", "64", "64.5", "top_k is 64.5: must be"},
       {"top_p", "1", "1.1", "top_p is 1.1: must be"},
-      {"top_p", "0", "-0.1", "top_p is -0.1: must be"},
+      {"top_p", "1e-9", "-0.1", "top_p is -0.1: must be"},
       {"min_p", "1.0", "2", "min_p is 2: must be"},
       {"repetition_penalty", "1.2", "0", "repetition_penalty is 0: must be"},
   };

@@ -31,7 +31,7 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.line(line)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def measured(request):
     """measured("...") prints a line at the end of the run: what was compared, and how near it came."""
     return request.config.stash[MEASURED].append
@@ -51,6 +51,14 @@ def tessera(build, tmp_path_factory):
     if not path.exists():
         pytest.skip(f"{path} is not built: run `make build`")
     return Tessera(path, tmp_path_factory.mktemp("tessera"))
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory):
+    """Tiny whole checkpoints with tokenizers, which tests copy and spoil: "gemma", "sharded" and "phi"."""
+    from hostile_files import make_checkpoints
+
+    return make_checkpoints(tmp_path_factory.mktemp("bases"))
 
 
 @pytest.fixture(scope="module")

@@ -184,7 +184,7 @@ def test_max_seq_len_and_the_models_context_are_limits(gemma3):
 def test_numbers_that_are_not_finite_are_warned_of(gemma3):
     hf = load_hf(gemma3)
     hf.model.norm.weight.data[3] = float("nan")
-    with pytest.warns(UserWarning, match="'model.norm.weight' holds values that are not finite"):
+    with pytest.warns(UserWarning, match='"model.norm.weight" holds values that are not finite'):
         build(GEMMA3, hf)
 
 
