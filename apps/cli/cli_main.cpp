@@ -6,6 +6,7 @@
 #include <new>
 
 #include "cli/chat.h"
+#include "cli/compare.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
 #include "cli/perplexity.h"
@@ -47,6 +48,8 @@ int parse_and_run(int argc, char** argv) {
   add_inspect(app, inspect_options);
   EvalOptions eval_options;
   add_eval(app, eval_options);
+  CompareOptions compare_options;
+  add_compare(app, compare_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
@@ -63,6 +66,7 @@ int parse_and_run(int argc, char** argv) {
   if (app.got_subcommand("perplexity")) return perplexity(perplexity_options);
   if (app.got_subcommand("inspect")) return inspect(inspect_options);
   if (app.got_subcommand("eval")) return eval(eval_options);
+  if (app.got_subcommand("compare")) return compare(compare_options);
   return run(run_options);
 }
 
