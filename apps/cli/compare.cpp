@@ -14,7 +14,7 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kChunk = 64;  // of a prompt: both sides keep every op's output of so many tokens
-constexpr double kThreshold = 0.99, kFloat32Threshold = 0.9999;
+constexpr double kThreshold = 0.99, kFloat32Threshold = 1 - 1e-8;
 
 // A loaded model whose ops are watched.
 struct Side {
@@ -49,7 +49,7 @@ ModelFlags other_flags(const CompareOptions& options, ModelFlags flags) {
 std::string row(const OpComparison& op) {
   const Difference& d = op.difference;
   const int64_t worst = d.worst_row().value_or(0);
-  const std::string pcc = pcc_text(d.pcc()), worst_pcc = pcc_text(static_cast<double>(d.rows()[static_cast<size_t>(worst)].pcc));
+  const std::string pcc = pcc_text(d.pcc()), worst_pcc = pcc_text(d.rows()[static_cast<size_t>(worst)].pcc());
   return format("%-40s %9s %9s @%-5lld %9.3g @%-5lld %9.3g %9.3g %9.3g", op.name.c_str(), pcc.c_str(), worst_pcc.c_str(),
                 static_cast<long long>(worst), d.max_difference(), static_cast<long long>(d.max_row()), d.relative_error(), d.mean_ulps(),
                 d.max_ulps()) +
@@ -85,27 +85,29 @@ nlohmann::ordered_json op_json(const OpComparison& op, double threshold) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
   };
   const auto worst = d.worst_row();
-  return {{"name", op.name},
-          {"op", op.op},
-          {"layer", index(op.layer)},
-          {"width", op.width},
-          {"types", {name(op.a_type), name(op.b_type)}},
-          {"pcc", d.pcc()},
-          {"worst_token", index(worst)},
-          {"worst_token_pcc", worst ? nlohmann::ordered_json(d.rows()[static_cast<size_t>(*worst)].pcc) : nlohmann::ordered_json(nullptr)},
-          {"first_token_below", index(d.first_row_below(static_cast<float>(threshold)))},
-          {"max_difference", d.max_difference()},
-          {"max_token", d.max_row()},
-          {"relative_error", d.relative_error()},
-          {"mean_ulps", d.mean_ulps()},
-          {"max_ulps", d.max_ulps()},
-          {"not_finite", d.broken()}};
+  return {
+      {"name", op.name},
+      {"op", op.op},
+      {"layer", index(op.layer)},
+      {"width", op.width},
+      {"types", {name(op.a_type), name(op.b_type)}},
+      {"pcc", d.pcc()},
+      {"worst_token", index(worst)},
+      {"worst_token_pcc", worst ? nlohmann::ordered_json(d.rows()[static_cast<size_t>(*worst)].pcc()) : nlohmann::ordered_json(nullptr)},
+      {"first_token_below", index(d.first_row_below(threshold))},
+      {"max_difference", d.max_difference()},
+      {"max_token", d.max_row()},
+      {"relative_error", d.relative_error()},
+      {"mean_ulps", d.mean_ulps()},
+      {"max_ulps", d.max_ulps()},
+      {"not_finite", d.broken()}};
 }
 
-double default_threshold(const Comparison& comparison) {
+// Two sides that compute the same in float32 part by the order of their sums alone.
+double default_threshold(const Comparison& comparison, bool same_weights) {
   const bool exact = std::all_of(comparison.ops.begin(), comparison.ops.end(),
                                  [](const OpComparison& op) { return op.a_type == DataType::float32 && op.b_type == DataType::float32; });
-  return exact ? kFloat32Threshold : kThreshold;
+  return exact && same_weights ? kFloat32Threshold : kThreshold;
 }
 
 nlohmann::ordered_json comparison_json(const Comparison& comparison, double threshold) {
@@ -136,16 +138,24 @@ std::string not_compared(const char* side, const std::vector<std::string>& names
                  names.size() > 1 ? ", ...\n" : "\n");
 }
 
-void publish(const CompareOptions& options, Report& report, std::optional<OutputFile>& page, const Comparison& comparison, const Side& a,
-             const std::string& b, nlohmann::ordered_json b_json) {
-  const double threshold = options.threshold.value_or(default_threshold(comparison));
-  const ComparisonTitle title{a.title, b, threshold};
+// The other side as it is told, and what was found.
+struct Result {
+  std::string b;
+  nlohmann::ordered_json b_json;
+  bool same_weights;
+  Comparison comparison;
+};
+
+void publish(const CompareOptions& options, Report& report, std::optional<OutputFile>& page, const Side& a, const Result& result) {
+  const Comparison& comparison = result.comparison;
+  const double threshold = options.threshold.value_or(default_threshold(comparison, result.same_weights));
+  const ComparisonTitle title{a.title, result.b, threshold};
   std::string text = message("a  ", title.a, "\nb  ", title.b, "\ncompared ", comparison.ops.size(), " ops of ", comparison.tokens,
                              comparison.tokens == 1 ? " token\n" : " tokens\n");
   text += not_compared("a", comparison.only_a) + not_compared("b", comparison.only_b) + '\n' + table(comparison, options.all);
   if (!options.all) text += guilty_layer(comparison, threshold);
   report.print(text + '\n' + verdict(comparison, threshold) + '\n');
-  report.set({{"command", "compare"}, {"a", a.json}, {"b", std::move(b_json)}});
+  report.set({{"command", "compare"}, {"a", a.json}, {"b", result.b_json}});
   report.set(comparison_json(comparison, threshold));
   if (page) {
     page->write(comparison_page(comparison, title));
@@ -163,7 +173,7 @@ void add_compare(CLI::App& app, CompareOptions& options) {
       "Side b is the same model with other types, another checkpoint or device, a recording, or Hugging Face's own forward.\n\n"
       "  tessera compare -m MODEL -f TEXT --weights bfloat8_b --weights-b bfloat16\n"
       "  tessera compare -m MODEL -p TEXT --weights float32 --activations float32 --hf --html page.html\n\n"
-      "The first op whose PCC is below the threshold is where to look; its inputs were still right. docs/compare.md explains the columns.\n"
+      "The first op whose PCC is below the threshold is where to look: its inputs were still right. docs/compare.md explains the columns.\n"
       "Exit codes: 0 compared (whatever the result), 2 usage, 3 a bad model or file, 4 memory or disk.");
   add_model_flags(command, options.model);
   add_prompt_flags(command, options.text).require_option(0, 1);
@@ -180,7 +190,7 @@ void add_compare(CLI::App& app, CompareOptions& options) {
   command.add_option("--hf-save", options.hf_save, "Keep its recording in this file, for --against")->needs(hf)->type_name("FILE");
   command
       .add_option("--threshold", options.threshold,
-                  "An op with a PCC below this is named; 0.9999 if all values compared are float32, else 0.99, if not given")
+                  "An op with a PCC below this is named; if not given, 0.99, or 0.99999999 when both sides compute the same in float32")
       ->check(CLI::Range(-1.0, 1.0));
   command.add_flag("--all", options.all, "Print every op, not only the lowest of each layer");
   command.add_option("--html", options.html, "Write a page with plots to this file; it loads nothing from elsewhere")->type_name("FILE");
@@ -208,11 +218,16 @@ int compare(const CompareOptions& options) {
     SignalWatch::expect_none();
     bar.show(done, total);
   };
+  const DataType weights = a.session.options().weights;
   if (options.against) {
     const RecordedRows recorded(*options.against);
     check_context(a.session, recorded.tokens().size());
-    publish(options, report, page, compare_with_recording(a.model(), recorded, progress), a, message("recorded in ", *options.against),
-            {{"file", *options.against}});
+    const bool rounded = weights == DataType::bfloat8_b || weights == DataType::bfloat4_b;
+    publish(options, report, page, a,
+            {message("recorded in ", *options.against),
+             {{"file", *options.against}},
+             !rounded,
+             compare_with_recording(a.model(), recorded, progress)});
     return 0;
   }
   const ModelFlags b_flags = other_flags(options, flags);
@@ -220,7 +235,8 @@ int compare(const CompareOptions& options) {
   const std::vector<TokenId> tokens = prompt_ids(options.text, a.session);
   check_context(a.session, tokens.size());
   check_context(b.session, tokens.size());
-  publish(options, report, page, compare_forwards(a.model(), b.model(), tokens, progress), a, b.title, b.json);
+  publish(options, report, page, a,
+          {b.title, b.json, weights == b.session.options().weights, compare_forwards(a.model(), b.model(), tokens, progress)});
   return 0;
 }
 

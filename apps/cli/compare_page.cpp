@@ -28,16 +28,16 @@ svg { display: block; width: 100%; height: auto; } svg text { font-size: 12px; f
 .grid { stroke: var(--rule); } .threshold { stroke: var(--bad); stroke-dasharray: 5 4; } .curve { fill: none; stroke: var(--curve); stroke-width: 1.2; opacity: .55; }
 .point { fill: var(--curve); } .above { fill: var(--bad); } .marked { fill: var(--ink); stroke: var(--card); stroke-width: 1.5; } .marked.above { fill: var(--bad); }
 .cell { stroke: var(--card); stroke-width: 1.5; } .guilty { fill: none; stroke: var(--ink); stroke-width: 2.4; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: 3px 8px; text-align: right; white-space: nowrap; } th { color: var(--muted); font-weight: 600; border-bottom: 1px solid var(--rule); }
+.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }
+th, td { padding: 3px 6px; text-align: right; white-space: nowrap; } th { color: var(--muted); font-weight: 600; border-bottom: 1px solid var(--rule); }
 th:first-child, td:first-child { text-align: left; } tbody tr:nth-child(even) { background: color-mix(in srgb, var(--rule) 28%, transparent); }
 tr.below td { color: var(--bad); font-weight: 600; } tr:target td { outline: 2px solid var(--curve); outline-offset: -2px; }
 )";
 
 // The map's colours by 1 - PCC; the last is for all above.
-constexpr std::array<std::pair<double, const char*>, 7> kColours{{{1e-7, "#e4edf4"},
-                                                                  {1e-6, "#c3d8e8"},
-                                                                  {1e-5, "#94bad6"},
+constexpr std::array<std::pair<double, const char*>, 7> kColours{{{1e-10, "#e4edf4"},
+                                                                  {1e-8, "#c3d8e8"},
+                                                                  {1e-6, "#94bad6"},
                                                                   {1e-4, "#f2dca6"},
                                                                   {1e-3, "#edae5e"},
                                                                   {1e-2, "#d9703a"},
@@ -144,8 +144,8 @@ std::string along_the_tokens(const OpComparison& op, double threshold) {
   for (size_t factors[] = {2, 5, 10}, decade = 1; rows.size() / every > 16; decade *= every == 10 * decade ? 10 : 1)
     every = decade * *std::find_if(std::begin(factors), std::end(factors), [&](size_t factor) { return decade * factor > every; });
   for (size_t i = 0; i < rows.size(); ++i) {
-    plot.values.push_back(1 - static_cast<double>(rows[i].pcc));
-    plot.hints.push_back(message("token ", i) + ": PCC " + pcc_text(static_cast<double>(rows[i].pcc)) +
+    plot.values.push_back(static_cast<double>(rows[i].below_one));
+    plot.hints.push_back(message("token ", i) + ": PCC " + pcc_text(rows[i].pcc()) +
                          format(", relative error %.3g", static_cast<double>(rows[i].relative_error)));
     if (i % every == 0) plot.ticks.push_back({i, std::to_string(i)});
   }
@@ -163,7 +163,7 @@ std::string numbers(const Comparison& comparison, double threshold) {
     const int64_t worst = d.worst_row().value_or(0);
     out += message("<tr id='op", i, '\'', d.pcc() < threshold ? " class='below'" : "", "><td>", escaped(op.name), "</td><td>", op.a_type,
                    ", ", op.b_type, "</td><td>", pcc_text(d.pcc()), "</td><td>", worst, "</td><td>",
-                   pcc_text(static_cast<double>(d.rows()[static_cast<size_t>(worst)].pcc)), "</td>");
+                   pcc_text(d.rows()[static_cast<size_t>(worst)].pcc()), "</td>");
     out += format("<td>%.3g</td><td>%.3g</td><td>%.3g</td><td>%.3g</td></tr>\n", d.max_difference(), d.relative_error(), d.mean_ulps(),
                   d.max_ulps());
   }
@@ -187,14 +187,15 @@ const OpComparison& lowest(const Comparison& comparison) {
 }
 
 std::string verdict(const Comparison& comparison, double threshold) {
-  const auto token_below = [&](const OpComparison& op) { return op.difference.first_row_below(static_cast<float>(threshold)); };
+  const auto token_below = [&](const OpComparison& op) { return op.difference.first_row_below(threshold); };
   if (const OpComparison* const op = first_below(comparison, threshold)) {
     const auto token = token_below(*op);
-    return message("First op below PCC ", threshold, ": ", op->name, ", PCC ", pcc_text(op->difference.pcc()),
+    return message("First op below PCC ", format("%.10g", threshold), ": ", op->name, ", PCC ", pcc_text(op->difference.pcc()),
                    token ? message(", first at token ", *token) : "");
   }
   const OpComparison& low = lowest(comparison);
-  std::string text = message("No op is below PCC ", threshold, "; the lowest is ", low.name, ", PCC ", pcc_text(low.difference.pcc()));
+  std::string text =
+      message("No op is below PCC ", format("%.10g", threshold), "; the lowest is ", low.name, ", PCC ", pcc_text(low.difference.pcc()));
   const auto single = std::find_if(comparison.ops.begin(), comparison.ops.end(), token_below);
   return single == comparison.ops.end()
              ? text

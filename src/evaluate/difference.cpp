@@ -87,7 +87,7 @@ void Difference::add(std::span<const float> a, std::span<const float> b) {
   squared_reference_ += reference;
   moments_.add(row);
   const double pcc = broken_ > broken_before ? 0 : correlation(row, difference == 0);
-  rows_.push_back({static_cast<float>(pcc), static_cast<float>(relative(difference, reference))});
+  rows_.push_back({static_cast<float>(1 - pcc), static_cast<float>(relative(difference, reference))});
 }
 
 double Difference::pcc() const { return broken_ > 0 ? 0 : correlation(moments_, squared_difference_ == 0); }
@@ -96,11 +96,11 @@ double Difference::relative_error() const { return relative(squared_difference_,
 
 std::optional<int64_t> Difference::worst_row() const {
   if (rows_.empty()) return {};
-  return std::min_element(rows_.begin(), rows_.end(), [](const Row& x, const Row& y) { return x.pcc < y.pcc; }) - rows_.begin();
+  return std::min_element(rows_.begin(), rows_.end(), [](const Row& x, const Row& y) { return x.below_one > y.below_one; }) - rows_.begin();
 }
 
-std::optional<int64_t> Difference::first_row_below(float pcc) const {
-  const auto found = std::find_if(rows_.begin(), rows_.end(), [&](const Row& row) { return row.pcc < pcc; });
+std::optional<int64_t> Difference::first_row_below(double pcc) const {
+  const auto found = std::find_if(rows_.begin(), rows_.end(), [&](const Row& row) { return row.pcc() < pcc; });
   if (found == rows_.end()) return {};
   return found - rows_.begin();
 }

@@ -32,11 +32,13 @@ class Difference {
   int64_t broken() const { return broken_; }
 
   struct Row {
-    float pcc, relative_error;
+    float below_one;  // 1 - PCC: near 1, a float has more digits of it
+    float relative_error;
+    double pcc() const { return 1.0 - static_cast<double>(below_one); }
   };
   const std::vector<Row>& rows() const { return rows_; }
   std::optional<int64_t> worst_row() const;  // of the lowest PCC; nullopt without rows
-  std::optional<int64_t> first_row_below(float pcc) const;
+  std::optional<int64_t> first_row_below(double pcc) const;
 
  private:
   // Sums about the means, of which parts can be joined.
