@@ -10,6 +10,7 @@
 
 #include "cli/bench.h"
 #include "cli/chat.h"
+#include "cli/compare.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
 #include "cli/messages.h"
@@ -66,6 +67,8 @@ int parse_and_run(int argc, char** argv) {
   add_eval(app, eval_options);
   BenchOptions bench_options;
   add_bench(app, bench_options);
+  CompareOptions compare_options;
+  add_compare(app, compare_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
@@ -82,6 +85,7 @@ int parse_and_run(int argc, char** argv) {
   if (app.got_subcommand("inspect")) return inspect(inspect_options);
   if (app.got_subcommand("eval")) return eval(eval_options);
   if (app.got_subcommand("bench")) return bench(bench_options);
+  if (app.got_subcommand("compare")) return compare(compare_options);
   return run(run_options);
 }
 

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
 #include <sstream>
 
 #include "cli/progress.h"
@@ -19,14 +18,6 @@ Generator::Progress watched(ProgressBar& bar) {
     SignalWatch::expect_none();
     bar.show(done, total);
   };
-}
-
-// printf's formats, for tables.
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  char text[400];
-  std::snprintf(text, sizeof text, pattern, values...);
-  return text;
 }
 
 void check_context(const Session& session, size_t prompt, int64_t more) {
@@ -165,7 +156,7 @@ void add_eval(CLI::App& app, EvalOptions& options) {
   command.add_option("--save-reference", options.save_reference, "Save the model's own greedy tokens after the prompt as a reference")->type_name("FILE");
   command.add_option("-n,--new,--predict", options.new_tokens, "New tokens of a saved reference")->check(CLI::PositiveNumber)->capture_default_str();
   command.add_option("--top", options.top, "Log-probabilities kept of each token of a saved reference; 0: none")->check(CLI::Range(0, 1 << 20))->capture_default_str();
-  add_precision_flags(command, "--against-", options.against);
+  add_precision_flags(command, "--against-", "", options.against);
   add_json_flag(command, options.json);
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -29,6 +30,14 @@ class Report {
   std::optional<OutputFile> file_;
   nlohmann::ordered_json facts_;
 };
+
+// printf's formats, for tables; 400 bytes at most.
+template <class... Values>
+std::string format(const char* pattern, Values... values) {
+  char text[400];
+  std::snprintf(text, sizeof text, pattern, values...);
+  return text;
+}
 
 // {"weights": "bfloat16", "activations": ..., "cache": ...}
 nlohmann::ordered_json precision_json(const ModelOptions& options);

@@ -44,15 +44,16 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")->required()->type_name("MODEL");
   command.add_option("--device", flags.device, "Where to run: cpu")->type_name("NAME")->capture_default_str();
   command.add_option("-t,--threads", flags.threads, "Threads; all processors if not given")->check(CLI::Range(1, 1024));
-  add_precision_flags(command, "--", flags.precision);
+  add_precision_flags(command, "--", "", flags.precision);
   command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")->check(CLI::Range(int64_t{1}, kLongestContext));
   command.add_option("-b,--batch-size", flags.batch, "The longest piece of a prompt in one forward")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
 }
 
-void add_precision_flags(CLI::App& command, const std::string& prefix, Precision& precision) {
-  add_data_type(command, prefix + "weights", precision.weights, "float32, bfloat16, bfloat8_b or bfloat4_b; as stored if not given");
-  add_data_type(command, prefix + "activations", precision.activations, "float32 or bfloat16 (the default)");
-  add_data_type(command, prefix + "cache", precision.cache, "float32, bfloat16 or bfloat8_b; the activations' type if not given");
+void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision) {
+  const auto unset = [&](const char* otherwise) { return suffix.empty() ? otherwise : "; side a's if not given"; };
+  add_data_type(command, prefix + "weights" + suffix, precision.weights, std::string("float32, bfloat16, bfloat8_b or bfloat4_b") + unset("; as stored if not given"));
+  add_data_type(command, prefix + "activations" + suffix, precision.activations, std::string("float32 or bfloat16") + unset(" (the default)"));
+  add_data_type(command, prefix + "cache" + suffix, precision.cache, std::string("float32, bfloat16 or bfloat8_b") + unset("; the activations' type if not given"));
 }
 
 std::unique_ptr<Device> open_device(const std::string& name, int threads) {

@@ -26,8 +26,8 @@ struct ModelFlags {
 };
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);
-// PREFIXweights, PREFIXactivations and PREFIXcache; "--" is the model's own.
-void add_precision_flags(CLI::App& command, const std::string& prefix, Precision& precision);
+// PREFIXweightsSUFFIX, PREFIXactivationsSUFFIX and PREFIXcacheSUFFIX; "--" and "" are the model's own, a suffix is of another side.
+void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision);
 
 // A loaded model with everything that a command needs around it.
 class Session {

@@ -100,6 +100,7 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
     if (!finite) notes_.push_back(message("tensor ", printable(names[i]), " holds values that are not finite"));
   }
   spec.options = options_;
+  spec.name = names.front();
   Tensor packed = device_.pack(parts, spec);
   for (const std::string& name : names) {
     source_.release(name);

@@ -42,6 +42,7 @@ struct WeightSpec {
   ModelOptions options;
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  // of a qkv
   float offset = 0.0f;                                    // added to a norm
+  std::string name = {};                                  // of its first part in the checkpoint; for people
 };
 
 // What Batches a device takes; one outside is refused by name.
@@ -73,7 +74,7 @@ class Device {
   virtual std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) = 0;
   virtual void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) = 0;
 
-  // A tensor's values, row by row, as float32; `out` has volume(x.shape()) values.
+  // A tensor's values as float32, a row a token with its heads side by side; `out` has volume(x.shape()) values.
   virtual void read(const Tensor& x, std::span<float> out) = 0;
 
   virtual Tensor embedding(const Step& step, const Tensor& table) = 0;

@@ -1,5 +1,6 @@
 #include "tiny_models.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -16,6 +17,11 @@ void TinyCheckpoint::add(const std::string& name, std::vector<int64_t> shape, fl
   for (uint16_t& b : bits) b = to_bfloat16(values(random)).bits;
   names_.push_back(name);
   shapes_.push_back(std::move(shape));
+}
+
+void TinyCheckpoint::scale(const std::string& name, float factor) {
+  const auto index = std::find(names_.begin(), names_.end(), name) - names_.begin();
+  for (uint16_t& bits : values_.at(static_cast<size_t>(index))) bits = to_bfloat16(to_float(bfloat16{bits}) * factor).bits;
 }
 
 std::unique_ptr<MemorySource> TinyCheckpoint::source() const {

@@ -17,6 +17,7 @@ class TinyCheckpoint {
 
   // Values in (-scale, scale), the same for the same name.
   void add(const std::string& name, std::vector<int64_t> shape, float scale);
+  void scale(const std::string& name, float factor);  // a power of two or minus one: exactly
   std::unique_ptr<MemorySource> source() const;
   std::unique_ptr<Model> load(Device& device, const ModelOptions& options) const;
 

@@ -1,0 +1,243 @@
+#include "cli/compare.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
+
+#include "cli/compare_page.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "cli/signals.h"
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kChunk = 64;  // of a prompt: both sides keep every op's output of so many tokens
+constexpr double kThreshold = 0.99, kFloat32Threshold = 1 - 1e-8;
+
+// A loaded model whose ops are watched.
+struct Side {
+  Side(const ModelFlags& flags, const std::shared_ptr<Device>& inner)
+      : device(std::make_shared<ObservedDevice>(inner)),
+        session(flags, 1, device),
+        title(message(flags.model, " on ", device->name(), ", weights ", session.options().weights, ", activations ",
+                      session.options().activations, ", cache ", session.options().cache)),
+        json({{"model", flags.model}, {"device", device->name()}, {"precision", precision_json(session.options())}}) {}
+
+  ObservedModel model() { return {session.generator(), *device}; }
+
+  std::shared_ptr<ObservedDevice> device;
+  Session session;
+  std::string title;
+  nlohmann::ordered_json json;
+};
+
+// What is not said of the other side is as on this one.
+ModelFlags other_flags(const CompareOptions& options, ModelFlags flags) {
+  flags.model = options.other_model.value_or(flags.model);
+  flags.device = options.other_device.value_or(flags.device);
+  const auto take = [](std::optional<DataType>& target, const std::optional<DataType>& given) {
+    if (given) target = given;
+  };
+  take(flags.precision.weights, options.other.weights);
+  take(flags.precision.activations, options.other.activations);
+  take(flags.precision.cache, options.other.cache);
+  return flags;
+}
+
+std::string row(const OpComparison& op) {
+  const Difference& d = op.difference;
+  const int64_t worst = d.worst_row().value_or(0);
+  const std::string pcc = pcc_text(d.pcc()), worst_pcc = pcc_text(d.rows()[static_cast<size_t>(worst)].pcc());
+  return format("%-40s %9s %9s @%-5lld %9.3g @%-5lld %9.3g %9.3g %9.3g", op.name.c_str(), pcc.c_str(), worst_pcc.c_str(),
+                static_cast<long long>(worst), d.max_difference(), static_cast<long long>(d.max_row()), d.relative_error(), d.mean_ulps(),
+                d.max_ulps()) +
+         (d.broken() > 0 ? message("  ", d.broken(), " not finite\n") : "\n");
+}
+
+std::string header(const char* title) {
+  return format("%-40s %9s %9s @%-5s %9s @%-5s %9s %9s %9s\n", title, "PCC", "worst", "token", "max |d|", "token", "relative", "ulps mean",
+                "ulps max");
+}
+
+// Every op, or of each layer the one with the lowest PCC.
+std::string table(const Comparison& comparison, bool all) {
+  std::string out = header(all ? "op" : "the lowest op of each layer");
+  const auto& ops = comparison.ops;
+  for (auto first = ops.begin(); first != ops.end();) {
+    const auto end =
+        all || !first->layer ? first + 1 : std::find_if(first, ops.end(), [&](const OpComparison& op) { return op.layer != first->layer; });
+    out += row(*std::min_element(first, end,
+                                 [](const OpComparison& x, const OpComparison& y) { return x.difference.pcc() < y.difference.pcc(); }));
+    first = end;
+  }
+  return out;
+}
+
+void check_context(const Session& session, size_t tokens) {
+  check(static_cast<int64_t>(tokens) <= session.context(), "the prompt has ", tokens, " tokens; the context ends at ", session.context());
+}
+
+nlohmann::ordered_json op_json(const OpComparison& op, double threshold) {
+  const Difference& d = op.difference;
+  const auto index = [](const std::optional<int64_t>& value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+  };
+  const auto worst = d.worst_row();
+  return {
+      {"name", op.name},
+      {"op", op.op},
+      {"layer", index(op.layer)},
+      {"width", op.width},
+      {"types", {name(op.a_type), name(op.b_type)}},
+      {"pcc", d.pcc()},
+      {"worst_token", index(worst)},
+      {"worst_token_pcc", worst ? nlohmann::ordered_json(d.rows()[static_cast<size_t>(*worst)].pcc()) : nlohmann::ordered_json(nullptr)},
+      {"first_token_below", index(d.first_row_below(threshold))},
+      {"max_difference", d.max_difference()},
+      {"max_token", d.max_row()},
+      {"relative_error", d.relative_error()},
+      {"mean_ulps", d.mean_ulps()},
+      {"max_ulps", d.max_ulps()},
+      {"not_finite", d.broken()}};
+}
+
+// Two sides that compute the same in float32 part by the order of their sums alone.
+double default_threshold(const Comparison& comparison, bool same_weights) {
+  const bool exact = std::all_of(comparison.ops.begin(), comparison.ops.end(),
+                                 [](const OpComparison& op) { return op.a_type == DataType::float32 && op.b_type == DataType::float32; });
+  return exact && same_weights ? kFloat32Threshold : kThreshold;
+}
+
+nlohmann::ordered_json comparison_json(const Comparison& comparison, double threshold) {
+  nlohmann::ordered_json ops = nlohmann::ordered_json::array();
+  for (const OpComparison& op : comparison.ops) ops.push_back(op_json(op, threshold));
+  const OpComparison* const first = first_below(comparison, threshold);
+  return {{"tokens", comparison.tokens},
+          {"threshold", threshold},
+          {"first_below", first ? nlohmann::ordered_json(first->name) : nlohmann::ordered_json(nullptr)},
+          {"ops", std::move(ops)},
+          {"only_a", comparison.only_a},
+          {"only_b", comparison.only_b}};
+}
+
+// The ops around the first one below the threshold: those of its layer.
+std::string guilty_layer(const Comparison& comparison, double threshold) {
+  const OpComparison* const guilty = first_below(comparison, threshold);
+  if (!guilty || !guilty->layer) return {};
+  std::string out = '\n' + header(message("layer ", *guilty->layer).c_str());
+  for (const OpComparison& op : comparison.ops)
+    if (op.layer == guilty->layer) out += row(op);
+  return out;
+}
+
+std::string not_compared(const char* side, const std::vector<std::string>& names) {
+  if (names.empty()) return {};
+  return message(names.size(), names.size() == 1 ? " op" : " ops", " of side ", side, " alone, not compared: ", names.front(),
+                 names.size() > 1 ? ", ...\n" : "\n");
+}
+
+// The other side as it is told, and what was found.
+struct Result {
+  std::string b;
+  nlohmann::ordered_json b_json;
+  bool same_weights;
+  Comparison comparison;
+};
+
+void publish(const CompareOptions& options, Report& report, std::optional<OutputFile>& page, const Side& a, const Result& result) {
+  const Comparison& comparison = result.comparison;
+  const double threshold = options.threshold.value_or(default_threshold(comparison, result.same_weights));
+  const ComparisonTitle title{a.title, result.b, threshold};
+  std::string text = message("a  ", title.a, "\nb  ", title.b, "\ncompared ", comparison.ops.size(), " ops of ", comparison.tokens,
+                             comparison.tokens == 1 ? " token\n" : " tokens\n");
+  text += not_compared("a", comparison.only_a) + not_compared("b", comparison.only_b) + '\n' + table(comparison, options.all);
+  if (!options.all) text += guilty_layer(comparison, threshold);
+  report.print(text + '\n' + verdict(comparison, threshold) + '\n');
+  report.set({{"command", "compare"}, {"a", a.json}, {"b", result.b_json}});
+  report.set(comparison_json(comparison, threshold));
+  if (page) {
+    page->write(comparison_page(comparison, title));
+    page->finish();
+  }
+  report.finish();
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app, CompareOptions& options) {
+  CLI::App& command = *app.add_subcommand("compare", "Find the op where two sides of one forward part");
+  command.footer(
+      "Runs one prompt through side a (-m and its types) and side b, and compares what every op gave.\n"
+      "Side b is the same model with other types, another checkpoint or device, a recording, or Hugging Face's own forward.\n\n"
+      "  tessera compare -m MODEL -f TEXT --weights bfloat8_b --weights-b bfloat16\n"
+      "  tessera compare -m MODEL -p TEXT --weights float32 --activations float32 --hf --html page.html\n\n"
+      "The first op whose PCC is below the threshold is where to look: its inputs were still right. docs/compare.md explains the columns.\n"
+      "Exit codes: 0 compared (whatever the result), 2 usage, 3 a bad model or file, 4 memory or disk.");
+  add_model_flags(command, options.model);
+  add_prompt_flags(command, options.text).require_option(0, 1);
+  command.add_option("--model-b", options.other_model, "Side b's checkpoint; a's if not given, as for the four flags below")
+      ->type_name("MODEL");
+  command.add_option("--device-b", options.other_device, "Side b's device")->type_name("NAME");
+  add_precision_flags(command, "--", "-b", options.other);
+  command.add_option("--against", options.against, "Side b is this recording; it has its own prompt")->type_name("FILE");
+  CLI::Option* const hf = command.add_flag(
+      "--hf", options.hf, "Side b is Hugging Face's model (of --model-b, or -m); in the Python package's tessera command only");
+  command.add_option("--hf-type", options.hf_type, "Hugging Face's precision: float32 (the default) or bfloat16")
+      ->needs(hf)
+      ->type_name("TYPE");
+  command.add_option("--hf-save", options.hf_save, "Keep its recording in this file, for --against")->needs(hf)->type_name("FILE");
+  command
+      .add_option("--threshold", options.threshold,
+                  "An op with a PCC below this is named; if not given, 0.99, or 0.99999999 when both sides compute the same in float32")
+      ->check(CLI::Range(-1.0, 1.0));
+  command.add_flag("--all", options.all, "Print every op, not only the lowest of each layer");
+  command.add_option("--html", options.html, "Write a page with plots to this file; it loads nothing from elsewhere")->type_name("FILE");
+  add_json_flag(command, options.json);
+}
+
+int compare(const CompareOptions& options) {
+  const SignalWatch watch;
+  check(!options.hf, "compare: --hf runs Hugging Face's model in Python; use the tessera command of the Python package (pip install .)");
+  const Precision& types = options.other;
+  const bool other = options.other_model || options.other_device || types.weights || types.activations || types.cache;
+  check(other != options.against.has_value(),
+        "compare: give one other side: --weights-b, --activations-b, --cache-b, --model-b or --device-b, or --against FILE");
+  check(options.text.given() != options.against.has_value(), "compare: ",
+        options.against ? "--against has its own prompt; leave -p, -f and --ids-file out" : "give a prompt by -p, -f or --ids-file");
+  Report report(options.json);
+  std::optional<OutputFile> page;
+  if (options.html) page.emplace(*options.html);
+  ModelFlags flags = options.model;
+  if (flags.batch == 0) flags.batch = kChunk;
+  const std::shared_ptr<Device> device = open_device(flags.device, flags.threads);
+  Side a(flags, device);
+  ProgressBar bar("comparing");
+  const auto progress = [&](int64_t done, int64_t total) {
+    SignalWatch::expect_none();
+    bar.show(done, total);
+  };
+  const DataType weights = a.session.options().weights;
+  if (options.against) {
+    const RecordedRows recorded(*options.against);
+    check_context(a.session, recorded.tokens().size());
+    const bool rounded = weights == DataType::bfloat8_b || weights == DataType::bfloat4_b;
+    publish(options, report, page, a,
+            {message("recorded in ", *options.against),
+             {{"file", *options.against}},
+             !rounded,
+             compare_with_recording(a.model(), recorded, progress)});
+    return 0;
+  }
+  const ModelFlags b_flags = other_flags(options, flags);
+  Side b(b_flags, b_flags.device == flags.device ? device : open_device(b_flags.device, b_flags.threads));
+  const std::vector<TokenId> tokens = prompt_ids(options.text, a.session);
+  check_context(a.session, tokens.size());
+  check_context(b.session, tokens.size());
+  publish(options, report, page, a,
+          {b.title, b.json, weights == b.session.options().weights, compare_forwards(a.model(), b.model(), tokens, progress)});
+  return 0;
+}
+
+}  // namespace tessera

@@ -1,0 +1,164 @@
+"""Records what every part of a Hugging Face model's forward gave, for `tessera compare --against`. docs/compare.md describes the file."""
+import json
+import os
+import struct
+import sys
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM
+from transformers.masking_utils import eager_mask
+
+HEADER_BYTES = 1 << 20  # room for the names of 8,000 tensors; blanks fill it
+DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
+ATTENTION = "tessera_recorded"
+LOGIT_ROWS = 64  # computed at a time: 64 x 262,144 floats are 67 MB
+
+
+class SafetensorsWriter:
+    """Writes tensors one after the other as they come, holding none."""
+
+    def __init__(self, path):
+        self.file = open(path, "wb")
+        self.file.write(bytes(8 + HEADER_BYTES))
+        self.header, self.end = {}, 0
+
+    def add(self, name, *pieces):
+        """One tensor, its rows in pieces."""
+        begin, rows = self.end, 0
+        for piece in pieces:
+            data = piece.detach().contiguous()
+            rows += data.shape[0]
+            self.end += data.nbytes
+            self.file.write(memoryview(data.view(torch.uint8).numpy()))
+        self.header[name] = {"dtype": DTYPES[data.dtype], "shape": [rows, *data.shape[1:]], "data_offsets": [begin, self.end]}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *error):
+        self.file.close()
+        if kind is not None:
+            os.unlink(self.file.name)
+
+    def finish(self):
+        text = json.dumps(self.header).encode()
+        if len(text) > HEADER_BYTES:
+            raise ValueError(f"the names of {len(self.header)} tensors take {len(text)} bytes; {HEADER_BYTES} are kept for them")
+        self.file.seek(0)
+        self.file.write(struct.pack("<Q", HEADER_BYTES) + text.ljust(HEADER_BYTES))
+
+
+def load(directory, dtype=torch.float32):
+    """The model that `record` takes, in `dtype` from the start: converted afterwards, Gemma's embedding scale would stay rounded."""
+    AttentionInterface.register(ATTENTION, eager_attention)  # else its name is refused
+    AttentionMaskInterface.register(ATTENTION, eager_mask)
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=ATTENTION, local_files_only=True).eval()
+
+
+def eager_attention(module, *arguments, **options):
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *arguments, **options)
+
+
+@torch.no_grad()
+def record(hf, ids, path):
+    """Runs the prompt `ids` through `hf`, a model from `load`, and writes what each op gave to `path`, under our names for the ops."""
+    vocabulary = hf.get_input_embeddings().num_embeddings
+    if not ids or not 0 <= min(ids) <= max(ids) < vocabulary:
+        raise ValueError(f"the prompt needs at least one token id, each from 0 to {vocabulary - 1}")
+    tokens = torch.tensor(ids)
+    base = getattr(hf.model, "language_model", hf.model)
+    cap = getattr(base.config, "final_logit_softcapping", None)
+    with SafetensorsWriter(path) as writer, Watch(base, writer):
+        writer.add("input_ids", tokens)
+        writer.add("embed_tokens", torch.nn.functional.embedding(tokens, base.embed_tokens.weight))  # Gemma's module scales it
+        hidden = base(input_ids=tokens[None], use_cache=False).last_hidden_state[0]
+        writer.add("lm_head", *(hf.lm_head(rows) for rows in hidden.split(LOGIT_ROWS)))
+        if cap:
+            writer.add("softcap", *(torch.tanh(hf.lm_head(rows) / cap) * cap for rows in hidden.split(LOGIT_ROWS)))
+        writer.finish()
+
+
+class Watch:
+    """While it is entered, the outputs of `base`'s modules are written; a module's input where what made it is no module."""
+
+    def __init__(self, base, writer):
+        self.base, self.writer, self.handles = base, writer, []
+
+    def __enter__(self):
+        if self.base.config.model_type.startswith("gemma3"):
+            self.output("mul", self.base.embed_tokens)
+        for number, layer in enumerate(self.base.layers):
+            at = f"layers.{number}."
+            self.attention(at, layer.self_attn)
+            self.mlp(at, layer.mlp)
+            for norm in ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"):
+                if hasattr(layer, norm):
+                    self.output(at + norm, getattr(layer, norm))
+            self.input(at + "add", getattr(layer, "pre_feedforward_layernorm", layer.post_attention_layernorm))
+            self.output(at + "add_2", layer)
+        self.input("select_rows", self.base.norm)
+        self.output("norm", self.base.norm)
+        AttentionInterface.register(ATTENTION, self.attend)
+
+    def __exit__(self, *error):
+        for handle in self.handles:
+            handle.remove()
+        AttentionInterface.register(ATTENTION, eager_attention)
+
+    def output(self, name, module, rows=lambda x: x[0]):
+        self.handles.append(module.register_forward_hook(lambda _module, _inputs, result: self.writer.add(name, rows(result))))
+
+    def input(self, name, module):
+        self.handles.append(module.register_forward_pre_hook(lambda _module, inputs: self.writer.add(name, inputs[0][0])))
+
+    def joined(self, name, *modules):
+        """The outputs of modules that are called one after the other, side by side."""
+        parts = []
+
+        def hook(_module, _inputs, result):
+            parts.append(result[0])
+            if len(parts) == len(modules):
+                self.writer.add(name, torch.cat(parts, dim=-1))
+                parts.clear()
+        self.handles.extend(module.register_forward_hook(hook) for module in modules)
+
+    def attention(self, at, module):
+        heads = [at + "nlp_create_qkv_heads." + head for head in "qkv"]
+        if hasattr(module, "qkv_proj"):
+            self.output(at + "self_attn.qkv_proj", module.qkv_proj)
+            queries = module.o_proj.in_features
+            ends = [queries, queries + module.num_key_value_heads * module.head_dim, module.qkv_proj.out_features]
+            for name, begin, end in zip(heads, [0, *ends], ends):
+                self.output(name, module.qkv_proj, lambda x, part=slice(begin, end): x[0, :, part])
+        else:
+            projections = module.q_proj, module.k_proj, module.v_proj
+            self.joined(at + "self_attn.qkv_proj", *projections)
+            for name, projection in zip(heads, projections):
+                self.output(name, projection)
+        for norm in ("q_norm", "k_norm"):
+            if hasattr(module, norm):
+                self.output(at + "self_attn." + norm, getattr(module, norm), token_rows)
+        self.input(at + "nlp_concat_heads", module.o_proj)
+        self.output(at + "self_attn.o_proj", module.o_proj)
+
+    def attend(self, module, query, key, *arguments, **options):
+        result = eager_attention(module, query, key, *arguments, **options)
+        at = f"layers.{module.layer_idx}."
+        self.writer.add(at + "rotary_embedding.q", token_rows(query))
+        self.writer.add(at + "rotary_embedding.k", token_rows(key))
+        self.writer.add(at + "attention", result[0][0].flatten(1))
+        return result
+
+    def mlp(self, at, module):
+        joined = hasattr(module, "gate_up_proj")
+        if joined:
+            self.output(at + "mlp.gate_up_proj", module.gate_up_proj)
+        else:
+            self.joined(at + "mlp.gate_up_proj", module.gate_proj, module.up_proj)
+        self.input(at + ("silu_mul" if joined else "gelu_mul"), module.down_proj)
+        self.output(at + "mlp.down_proj", module.down_proj)
+
+
+def token_rows(x):
+    """[1, heads, tokens, head_dim] as [tokens, heads * head_dim]."""
+    return x[0].transpose(0, 1).flatten(1)
