@@ -4,9 +4,10 @@
 Fetches and builds llama.cpp from the llama-cpp-python sdist (once, in Tessera's cache), makes the models, and prints every command line,
 every sample and a table: best and median of each engine, the median of the rounds' ratios, and how much of the machine's limit is used.
 
-usage: scripts/bench_peers.py [--rounds N] [--rows REGEX] [--json FILE]          prepared by: scripts/setup bench
+usage: scripts/bench_peers.py [--rounds N] [--rows REGEX] [--json FILE] [--page docs/performance.md]       prepared by: scripts/setup bench
 """
 import argparse
+import datetime
 import json
 import os
 import re
@@ -167,11 +168,33 @@ def table(results):
     return "\n".join(lines)
 
 
+def processor():
+    text = Path("/proc/cpuinfo").read_text()
+    flags = re.search(r"^flags\s*: (.*)$", text, re.M).group(1).split()
+    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "avx512vbmi") if name in flags]
+    name = re.search(r"^model name\s*: (.*)$", text, re.M).group(1).strip()
+    return f"{name}, {os.cpu_count()} processors, {' '.join(sets)}"
+
+
+def write_page(path, results, rounds):
+    """Puts the table between the page's two marks; the rest of the page is written by hand."""
+    begin, end = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    probes = [probe for r in results if r["threads"] == 2 for probe in r["probes"]]
+    speed = lambda key, unit: f"{max(p[key] for p in probes) / 1e9:.0f} / {statistics.median(p[key] for p in probes) / 1e9:.0f} {unit}"
+    about = (f"{datetime.date.today()}, {processor()}; {rounds} rounds; llama.cpp of llama-cpp-python {make_tokenizers.VERSION}, built for this machine, "
+             f"its default flags. The machine on 2 threads, best / median: reads {speed('read_bytes_per_second', 'GB/s')}, "
+             f"multiplies bfloat16 at {speed('bfloat16_flop_per_second', 'GFLOP/s')}. Tokens/s:")
+    path.write_text(f"{before}{begin}{about}\n\n{table(results)}\n{end}{after}", encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds a row (default 5)")
     parser.add_argument("--rows", default="", help="only rows whose name this regular expression finds")
     parser.add_argument("--json", type=Path, help="where every sample goes")
+    parser.add_argument("--page", type=Path, help="a page between whose marks the table is put")
     options = parser.parse_args()
     checkpoint = run([sys.executable, ROOT / "scripts/weights/make_gemma3_270m.py"])[0].strip()
     binaries = llama_cpp()
@@ -184,6 +207,8 @@ def main():
             if options.json:
                 options.json.write_text(json.dumps(results, indent=1))
     print(table(results))
+    if options.page:
+        write_page(options.page, results, options.rounds)
 
 
 if __name__ == "__main__":
