@@ -41,8 +41,8 @@ SpecialTokens class_tokens(const Architecture& architecture) {
 
 }  // namespace
 
-ModelOptions resolve(const Precision& precision, const WeightSource& source) {
-  const bool exact = std::all_of(source.tensors().begin(), source.tensors().end(),
+ModelOptions resolve(const Precision& precision, std::span<const StoredTensor> tensors) {
+  const bool exact = std::all_of(tensors.begin(), tensors.end(),
                                  [](const StoredTensor& tensor) { return !tensor.type || *tensor.type == StoredType::bfloat16; });
   ModelOptions options;
   options.weights = precision.weights.value_or(exact ? DataType::bfloat16 : DataType::float32);
@@ -85,7 +85,7 @@ LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Preci
   const bool tied = config.boolean("tie_word_embeddings", architecture.tied);
   const std::unique_ptr<WeightSource> source = checkpoint.weights(tied ? Head::tied : Head::own);
   LoadedModel loaded;
-  loaded.options = resolve(precision, *source);
+  loaded.options = resolve(precision, source->tensors());
   Weights weights(*source, device, loaded.options, progress);
   loaded.model = architecture.make(config, weights);
   loaded.generation = checkpoint.generation_config(class_tokens(architecture), loaded.model->vocab_size());

@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,6 @@ LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Preci
 // The same from weights that lie elsewhere; `architecture` as in config.json's architectures ("Phi3ForCausalLM").
 std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights);
 
-ModelOptions resolve(const Precision& precision, const WeightSource& source);
+ModelOptions resolve(const Precision& precision, std::span<const StoredTensor> tensors);
 
 }  // namespace tessera

@@ -93,6 +93,7 @@ int parse_and_run(int argc, char** argv) {
 
 int cli_main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // past the limit of a file's size a write fails as on a full disk
   fill_standard_streams();
   try {
     return parse_and_run(argc, argv);

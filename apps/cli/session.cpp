@@ -11,6 +11,7 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "core/error.h"
+#include "models/description.h"
 
 namespace tessera {
 namespace {
@@ -32,6 +33,20 @@ int64_t bytes_a_token(const CacheSpec& spec, DataType dtype) {
   for (const CacheLayer& layer : spec.layers)
     if (!layer.window) values += 2 * layer.num_kv_heads * layer.head_dim;
   return dtype == DataType::float32 ? 4 * values : dtype == DataType::bfloat16 ? 2 * values : values + values / 16;
+}
+
+// Otherwise the system would end the process in the middle of loading.
+void expect_weights_fit(const Checkpoint& checkpoint, const Precision& precision) {
+  const ModelDescription model = describe_model(checkpoint);
+  const ModelOptions options = resolve(precision, model.tensors);
+  size_t needed = 0;
+  for (ModelDescription::Weight weight : model.weights) {
+    weight.spec.options = options;
+    needed += cpu::CpuDevice::weight_bytes(weight.spec, weight.exact);
+  }
+  const int64_t free = available_memory();
+  check<ResourceError>(needed <= static_cast<size_t>(free), checkpoint.directory().string(), ": the weights need ", needed >> 20, " MB as ",
+                       options.weights, " and ", free >> 20, " MB of memory are free; take a smaller type with --weights");
 }
 
 CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::optional<DataType>& target, const std::string& help) {
@@ -69,6 +84,7 @@ Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Dev
       device_(device ? std::move(device) : open_device(flags.device, flags.threads)),
       threads_(flags.threads > 0 ? flags.threads : cpu::available_threads()) {
   const auto start = std::chrono::steady_clock::now();
+  expect_weights_fit(checkpoint_, flags.precision);
   {
     ProgressBar bar("loading");
     loaded_ = load_model(checkpoint_, *device_, flags.precision, [&](int64_t done, int64_t total) {

@@ -78,7 +78,7 @@ LoadedModel make_model(const std::string& architecture, const std::string& confi
   const JsonDocument document = parse_json(config, "config");
   MemorySource source(lent.items);
   LoadedModel loaded;
-  loaded.options = resolve(asked, source);
+  loaded.options = resolve(asked, source.tensors());
   Weights taken(source, device, loaded.options, [&](int64_t done, int64_t total) { report(progress, done, total); });
   loaded.model = tessera::make_model(architecture, ConfigReader(document.root(), "config"), taken);
   loaded.notes = taken.notes();

@@ -65,7 +65,8 @@ void install_handler() {
   action.sa_sigaction = on_bus_error;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
   ::sigemptyset(&action.sa_mask);
-  check<std::runtime_error>(::sigaction(SIGBUS, &action, &previous) == 0, "cannot install a SIGBUS handler: ", std::strerror(errno));
+  const bool installed = ::sigaction(SIGBUS, &action, &previous) == 0;
+  check<std::runtime_error>(installed, "cannot install a SIGBUS handler: ", std::strerror(errno));
 }
 
 }  // namespace

@@ -51,7 +51,8 @@ MappedFile::~MappedFile() {
 void MappedFile::expect_unchanged() const {
   check<FileError>(!guard_->faulted(), path_, ": was cut short or could not be read from its disk while it was being loaded");
   struct stat status{};
-  check<FileError>(::fstat(fd_, &status) == 0, path_, ": cannot be read any more: ", std::strerror(errno));
+  const bool told = ::fstat(fd_, &status) == 0;
+  check<FileError>(told, path_, ": cannot be read any more: ", std::strerror(errno));
   check<FileError>(static_cast<size_t>(status.st_size) == size_, path_, ": had ", size_, " bytes when it was opened and now has ",
                    status.st_size, ": load it again when nothing writes to it");
   check<FileError>(status.st_mtim.tv_sec == modified_.tv_sec && status.st_mtim.tv_nsec == modified_.tv_nsec, path_,

@@ -15,6 +15,10 @@ OutputFile::OutputFile(std::string path) : path_(std::move(path)), temporary_(me
   const int fd = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
   check<FileError>(fd >= 0, path_, ": cannot be written: ", std::strerror(errno));
   file_ = ::fdopen(fd, "wb");
+  if (file_) return;
+  ::close(fd);
+  ::unlink(temporary_.c_str());
+  fail<ResourceError>(path_, ": cannot be written: there is no memory for it");
 }
 
 OutputFile::~OutputFile() {
@@ -24,7 +28,8 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::write(const void* data, size_t bytes) {
-  check<ResourceError>(std::fwrite(data, 1, bytes, file_) == bytes, path_, ": cannot be written: ", std::strerror(errno));
+  const bool written = std::fwrite(data, 1, bytes, file_) == bytes;
+  check<ResourceError>(written, path_, ": cannot be written: ", std::strerror(errno));
 }
 
 void OutputFile::finish() {

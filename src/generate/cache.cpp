@@ -43,10 +43,18 @@ Cache::Cache(Device& device, const CacheSpec& spec, const CacheOptions& options)
 }
 
 std::unique_ptr<Sequence> Cache::create() {
-  const std::lock_guard lock(mutex_);
-  check<ResourceError>(sequences_ < options_.max_sequences, "cache: ", sequences_, " sequences are alive, the most it was made for; end one first");
-  ++sequences_;
-  return std::make_unique<Sequence>(*this, contents_, pools_.size());
+  {
+    const std::lock_guard lock(mutex_);
+    check<ResourceError>(sequences_ < options_.max_sequences, "cache: ", sequences_, " sequences are alive, the most it was made for; end one first");
+    ++sequences_;
+  }
+  try {
+    return std::make_unique<Sequence>(*this, contents_, pools_.size());
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    --sequences_;
+    throw;
+  }
 }
 
 void Cache::check_own(const Sequence& sequence) const { check(&sequence.owner_ == this, "cache: the sequence is another cache's"); }
@@ -56,7 +64,8 @@ std::unique_ptr<Sequence> Cache::fork(const Sequence& sequence) {
   std::unique_ptr<Sequence> copy = create();
   copy->tokens = sequence.tokens;
   const std::lock_guard lock(mutex_);
-  copy->tables_ = sequence.tables_;
+  std::vector<PageTable> tables = sequence.tables_;  // whole before the copy owns any page
+  copy->tables_ = std::move(tables);
   for (size_t group = 0; group < pools_.size(); ++group)
     for (int32_t page : copy->tables_[group].pages) ++pools_[group].references[static_cast<size_t>(page)];
   copy->commit(sequence.length(), sequence.rope_length());
@@ -99,7 +108,8 @@ void Cache::reserve(Sequence& sequence, int64_t position, int64_t count) {
     for (int64_t page = position / page_tokens_; page < pages_of(end, page_tokens_); ++page) {
       const auto index = static_cast<size_t>(page - table.first);
       if (index == table.pages.size()) {
-        table.pages.push_back(take(pool));
+        table.pages.push_back(-1);  // may fail: before a page is taken
+        table.pages.back() = take(pool);
       } else if (const int32_t shared = table.pages[index]; pool.references[static_cast<size_t>(shared)] > 1) {
         table.pages[index] = take(pool);
         if (page * page_tokens_ < position) device_.copy_page(*contents_, group, shared, table.pages[index]);

@@ -11,16 +11,27 @@ std::atomic<size_t> largest_allocation{0};
 std::atomic<size_t> allocations{0};
 std::atomic<size_t> failing_from{0};
 
-void* allocate(size_t bytes) {
+bool fails(size_t bytes) {
   const size_t number = ++allocations;
-  if (failing_from != 0 && number >= failing_from) throw std::bad_alloc();
+  if (failing_from != 0 && number >= failing_from) return true;
   largest_allocation = std::max(largest_allocation.load(), bytes);
+  return false;
+}
+
+void* allocate(size_t bytes) {
+  if (fails(bytes)) throw std::bad_alloc();
   void* const memory = std::malloc(std::max<size_t>(bytes, 1));
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
 
 }  // namespace
+
+// Stands before the C library's.
+extern "C" void* aligned_alloc(size_t alignment, size_t bytes) {
+  void* memory = nullptr;
+  return fails(bytes) || ::posix_memalign(&memory, alignment, bytes) != 0 ? nullptr : memory;
+}
 
 void* operator new(size_t bytes) { return allocate(bytes); }
 void* operator new[](size_t bytes) { return allocate(bytes); }

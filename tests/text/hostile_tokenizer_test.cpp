@@ -1,7 +1,9 @@
 // Bad tokenizer.json files: each is refused with a message that names the field, beside its nearest good neighbour, which loads.
 #include <gmock/gmock.h>
 
+#include "checkpoint/allocations.h"
 #include "small_tokenizer.h"
+#include "text/chat_template.h"
 
 namespace tessera {
 namespace {
@@ -226,6 +228,30 @@ TEST(hostile_tokenizer, nests_its_parts_deeply) {
       EXPECT_THAT(error_of(json), HasSubstr("nested more than 8 levels")) << depth;
     }
   }
+}
+
+TEST(hostile_tokenizer, finds_no_memory_at_any_of_its_allocations) {
+  Json json = small_tokenizer();
+  json["added_tokens"] = Json::array({added_token(4, "<|im_start|>", true), added_token(5, "<|im_end|>", true)});
+  json["normalizer"] = Json::parse(R"({"type": "Sequence", "normalizers": [{"type": "Lowercase"}]})");
+  json["pre_tokenizer"] = Json::parse(R"({"type": "Split", "pattern": {"Regex": "b+"}, "behavior": "Isolated", "invert": false})");
+  const std::string text = json.dump();
+  const ChatMessage turn{ChatRole::user, "ABAB<|im_end|>"};
+  std::string said;
+  size_t failures = 0;
+  for (; failures < 10'000; ++failures) {
+    const testing::AllocationWatch watch(failures + 1);
+    try {
+      const Tokenizer tokenizer = Tokenizer::parse(text, "test.json");
+      const ChatTemplate chat = ChatTemplate::choose(std::nullopt, tokenizer, "chatml");
+      said = tokenizer.decode(chat.encode(tokenizer, std::span(&turn, 1), true), {});
+      break;
+    } catch (const std::bad_alloc&) {
+    } catch (const ResourceError&) {
+    }
+  }
+  EXPECT_GT(failures, 100u);
+  EXPECT_EQ(said, "<|im_start|> a b a b <|im_end|> <|im_start|> a a");  // of "assistant"
 }
 
 TEST(hostile_tokenizer, has_a_pattern_that_backtracks_without_end) {

@@ -14,6 +14,8 @@ constexpr size_t kMostFree = 64;  // buffers kept
 
 }  // namespace
 
+BufferPool::BufferPool() { free_.reserve(kMostFree); }
+
 std::shared_ptr<std::byte> BufferPool::take(size_t bytes) {
   bytes = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   std::optional<Buffer> found;
@@ -40,7 +42,6 @@ void BufferPool::give_back(Buffer buffer) noexcept {
     std::free(free_.front().data);
     free_.erase(free_.begin());
   }
-  free_.reserve(kMostFree);
   free_.push_back(buffer);
 }
 

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <chrono>
+#include <system_error>
 #include <utility>
 
 #include "core/error.h"
@@ -29,10 +30,21 @@ void pause() {
 
 ThreadPool::ThreadPool(int threads) {
   check(threads >= 1 && threads <= 1024, "threads: ", threads, " is outside 1..1024");
-  for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { work(worker); });
+  try {
+    for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { work(worker); });
+  } catch (const std::system_error& error) {
+    const size_t made = workers_.size() + 1;
+    stop();
+    fail<ResourceError>("threads: the system gives no more than ", made, " of ", threads, ": ", error.code().message(), "; ask for fewer");
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   state_.fetch_or(kStop);
   state_.notify_all();
   for (std::thread& worker : workers_) worker.join();

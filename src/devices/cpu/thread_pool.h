@@ -12,7 +12,8 @@ namespace tessera::cpu {
 
 class ThreadPool {
  public:
-  // `threads` includes the calling thread; 1 makes no worker. Throws std::invalid_argument outside 1..1024.
+  // `threads` includes the calling thread; 1 makes no worker. Throws std::invalid_argument outside 1..1024, ResourceError when the system gives
+  // no more threads.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -26,6 +27,7 @@ class ThreadPool {
 
  private:
   void work(int worker);
+  void stop();
   void take_pieces(int worker);
 
   const std::function<void(int64_t, int)>* run_ = nullptr;
