@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 SHORTEST_MAX_SEQ_LEN = 2048
+OF = ", of "  # between who made a reference and its text
 
 
 def parse(arguments):
@@ -72,7 +73,7 @@ def prompt_ids(args, tokenizer):
 
 
 def make_reference(args, directory):
-    """By Hugging Face's model, which is let go behind it. And where the prompt came from."""
+    """By Hugging Face's model, which is let go behind it."""
     from tessera import evaluation
     from transformers import AutoTokenizer
     tokenizer = None
@@ -82,7 +83,7 @@ def make_reference(args, directory):
     ids, source = prompt_ids(args, tokenizer)
     more = 0 if args.text else args.max_new_tokens
     if len(ids) + more > args.max_seq_len:
-        raise ValueError(f"the prompt has {len(ids)} tokens and {more} follow it; --max_seq_len is {args.max_seq_len}")
+        raise ValueError(f"the {'text' if args.text else 'prompt'} has {len(ids)} tokens{f' and {more} follow it' if more else ''}; --max_seq_len is {args.max_seq_len}")
     print("Loading HuggingFace reference model on CPU...")
     hf = evaluation.load_reference_model(directory)
     vocabulary = hf.config.get_text_config().vocab_size
@@ -95,9 +96,10 @@ def make_reference(args, directory):
         reference = evaluation.generate_reference(hf, ids, args.max_new_tokens, args.min_new_tokens)
         if len(reference.tokens) < args.max_new_tokens:
             print(f"Reference generation stopped early (requested {args.max_new_tokens}, got {len(reference.tokens)}). Evaluating available tokens.")
+    reference.made_by += f"{OF}{source}"
     if args.save_reference:
         evaluation.save_reference(args.save_reference, reference, hf)
-    return reference, source
+    return reference
 
 
 def open_device(args, module):
@@ -125,12 +127,12 @@ def run(args):
     directory = bringup.open_checkpoint(args.model, args.cache_dir).directory
     if args.reference:
         print(f"Using reference: {args.reference}")
-        reference, source = evaluation.load_reference(args.reference), Path(args.reference).name
+        reference = evaluation.load_reference(args.reference)
         length = len(reference.prompt) + len(reference.tokens)
         if length > args.max_seq_len:
             raise ValueError(f"--reference: has {length} tokens; --max_seq_len is {args.max_seq_len}")
     else:
-        reference, source = make_reference(args, directory)
+        reference = make_reference(args, directory)
     device = open_device(args, module)
     print("Loading ttnn model...")
     before = runs.resident_bytes()
@@ -139,17 +141,18 @@ def run(args):
     score = evaluation.judge(model, [reference], args.prefill_decode)
     print("\n".join([*evaluation.accuracy_lines(score), *(evaluation.further_lines(score) if score.total else [])]))
     if args.save_run:
-        save_run(args, directory, source, reference, model, score, runs.resident_bytes() - before)
+        save_run(args, directory, reference, model, score, runs.resident_bytes() - before)
     return score
 
 
-def save_run(args, directory, source, reference, model, score, memory):
+def save_run(args, directory, reference, model, score, memory):
     from tessera import runs
     options = model.engine.loaded.options
+    made_by, _, text = reference.made_by.partition(OF)
     runs.write_run(args.save_run, {
         "checkpoint": runs.about_checkpoint(args.model, directory), "system": system_of(args.model_path), "device": args.device,
         "machine": runs.about_machine(model.engine.device), "precision": {"weights": options.weights, "activations": options.activations, "cache": options.cache},
-        "reference": reference.made_by, "text": source, "forced": bool(reference.forced), "prompt_tokens": len(reference.prompt), **vars(score),
+        "reference": made_by, "text": text, "forced": bool(reference.forced), "prompt_tokens": len(reference.prompt), **vars(score),
         "memory_bytes": memory, "command": args.command})
 
 
