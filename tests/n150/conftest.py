@@ -37,3 +37,9 @@ def tessera():
     from tessera_package import need_package
 
     return need_package()
+
+
+@pytest.fixture(scope="session")
+def core(tessera):
+    """The extension itself."""
+    return tessera._core
