@@ -4,7 +4,7 @@ STEP = scripts/step
 PYTHON_PACKAGE = -DTESSERA_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python
 PYTEST = .venv/bin/python -m pytest tests/python --basetemp=build/pytest
 
-.PHONY: build demo test check bench lint clean
+.PHONY: build demo test n150 check bench lint clean
 
 build:
 	cmake --preset release
@@ -24,6 +24,13 @@ test:
 	$(STEP) build cmake --build --preset release -j $(JOBS)
 	$(STEP) ctest ctest --preset release -j $(JOBS)
 	$(STEP) pytest $(PYTEST) -m "not slow"
+
+# The n150's device against TTNN itself on a mock card: TTNN checks and allocates as on a real one, and runs nothing.
+n150:
+	$(STEP) setup-n150 scripts/setup n150
+	$(STEP) n150-configure cmake --preset n150
+	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)
+	$(STEP) n150-pytest .venv-n150/bin/python -m pytest tests/n150 --basetemp=build/pytest-n150
 
 # What takes longer: sanitizers, with no suppressions, fuzzers, and the slow part of the Hugging Face parity.
 check:

@@ -11,6 +11,7 @@ namespace nb = nanobind;
 
 namespace tessera::python {
 
+void bind_card(nb::module_& m);
 void bind_errors(nb::module_& m);
 void bind_loading(nb::module_& m);
 void bind_generation(nb::module_& m);

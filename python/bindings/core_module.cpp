@@ -35,6 +35,7 @@ NB_MODULE(_core, m) {
   bind_evaluation(m);
   bind_generation(m);
   bind_text(m);
+  bind_card(m);
   m.def("cli_main", run_command, nb::arg("arguments"),
         "The tessera command: its exit code. The first argument is the program's name; each is a file system's bytes (os.fsencode).");
 }

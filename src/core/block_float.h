@@ -2,7 +2,7 @@
 // Tenstorrent's block formats: 16 values share one 8-bit exponent, each keeps a sign and a magnitude of 7 (bfloat8_b) or 3 (bfloat4_b)
 // bits, the hidden bit among them. The value of a code is +-magnitude * 2^(exponent - 127 - (bits - 1)).
 //
-// Rounding is that of TTNN 0.81.1's host packer, bit for bit (tests/python/test_block_float.py holds both against each other):
+// Rounding is that of TTNN 0.81.1's host packer, bit for bit (tests/n150/test_tiles.py holds both against each other):
 //   - the shared exponent is the largest exponent field among the 16 values;
 //   - a value's 24-bit mantissa is shifted right by its distance to it, dropping bits, then rounded to nearest even and clamped to the
 //     largest magnitude, so a block's largest value never moves to the next exponent;

@@ -4,37 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from nothing_skips import measured, pytest_configure, pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIRE_ALL = os.environ.get("TESSERA_REQUIRE_ALL") == "1"
-MEASURED = pytest.StashKey[list]()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    """With TESSERA_REQUIRE_ALL=1 nothing may skip: a skip is a failure."""
-    report = yield
-    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"TESSERA_REQUIRE_ALL=1, but this test was skipped: {report.longrepr[2]}"
-    return report
-
-
-def pytest_configure(config):
-    config.stash[MEASURED] = []
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    if config.stash[MEASURED]:
-        terminalreporter.section("measured")
-        for line in config.stash[MEASURED]:
-            terminalreporter.line(line)
-
-
-@pytest.fixture(scope="session")
-def measured(request):
-    """measured("...") prints a line at the end of the run: what was compared, and how near it came."""
-    return request.config.stash[MEASURED].append
 
 
 @pytest.fixture(scope="session")
