@@ -267,7 +267,15 @@ def test_progress_may_stop_a_forward_that_then_goes_on(loaded, device, cache):
     assert np.array_equal(generator.forward([(sequence, 1)]), whole)
 
 
-def test_ctrl_c_stops_a_forward_between_batches(loaded, device, cache):
+@pytest.fixture
+def default_interrupt():
+    """A process that was started in the background may ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_a_forward_between_batches(loaded, device, cache, default_interrupt):
     generator = tessera.Generator(loaded.model, device, cache, chunk=8)
     sequence = started(cache, range(3, 40))
     with pytest.raises(KeyboardInterrupt):
