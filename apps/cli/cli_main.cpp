@@ -12,6 +12,7 @@
 #include "cli/chat.h"
 #include "cli/compare.h"
 #include "cli/eval.h"
+#include "cli/help.h"
 #include "cli/inspect.h"
 #include "cli/messages.h"
 #include "cli/perplexity.h"
@@ -49,8 +50,10 @@ std::string command_of(const CLI::App& app) {
 int parse_and_run(int argc, char** argv) {
   CLI::App app{"Runs Hugging Face checkpoints of Gemma 3 and Phi-3."};
   app.name("tessera");
+  app.formatter_fn([](const CLI::App* command, const std::string&, CLI::AppFormatMode) { return help_text(*command); });
+  app.set_help_flag("-h,--help", "Print this and leave");
   app.require_subcommand(0, 1);
-  app.set_version_flag("--version", "tessera " TESSERA_VERSION);
+  app.set_version_flag("--version", "tessera " TESSERA_VERSION, "Print the version and leave");
   app.add_flag_callback("--list-devices", [] {
     list_devices();
     throw CLI::Success();

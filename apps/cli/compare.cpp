@@ -174,7 +174,7 @@ void add_compare(CLI::App& app, CompareOptions& options) {
       "  tessera compare -m MODEL -f TEXT --weights bfloat8_b --weights-b bfloat16\n"
       "  tessera compare -m MODEL -p TEXT --weights float32 --activations float32 --hf --html page.html\n\n"
       "The first op whose PCC is below the threshold is where to look: its inputs were still right. docs/compare.md explains the columns.\n"
-      "Exit codes: 0 compared (whatever the result), 2 usage, 3 a bad model or file, 4 memory or disk.");
+      "The exit code is 0 whatever the result.");
   add_model_flags(command, options.model);
   add_prompt_flags(command, options.text).require_option(0, 1);
   command.add_option("--model-b", options.other_model, "Side b's checkpoint; a's if not given, as for the four flags below")

@@ -13,8 +13,8 @@
 namespace tessera {
 
 void add_window_flags(CLI::App& command, WindowFlags& flags) {
-  command.add_option("--window", flags.window, "The longest piece of the text in one forward; the context if not given")->check(CLI::PositiveNumber);
-  command.add_option("--stride", flags.stride, "How far a window is from the one before it; half of a window if not given")->check(CLI::PositiveNumber);
+  command.add_option("--window", flags.window, "The longest piece of the text in one forward, in tokens; the context if not given")->check(CLI::PositiveNumber);
+  command.add_option("--stride", flags.stride, "How many tokens a window begins behind the one before it; half of a window if not given")->check(CLI::PositiveNumber);
 }
 
 ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const Session& session) {

@@ -56,12 +56,14 @@ CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::opti
 }  // namespace
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
+  command.option_defaults()->group("Model");
   command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")->required()->type_name("MODEL");
   command.add_option("--device", flags.device, "Where to run: cpu")->type_name("NAME")->capture_default_str();
   command.add_option("-t,--threads", flags.threads, "Threads; all processors if not given")->check(CLI::Range(1, 1024));
   add_precision_flags(command, "--", "", flags.precision);
   command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")->check(CLI::Range(int64_t{1}, kLongestContext));
-  command.add_option("-b,--batch-size", flags.batch, "The longest piece of a prompt in one forward")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command.add_option("-b,--batch-size", flags.batch, "The longest piece of a prompt in one forward, in tokens; what the device takes if not given")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command.option_defaults()->group("Options");
 }
 
 void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision) {

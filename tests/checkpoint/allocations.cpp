@@ -35,6 +35,11 @@ extern "C" void* aligned_alloc(size_t alignment, size_t bytes) {
 
 void* operator new(size_t bytes) { return allocate(bytes); }
 void* operator new[](size_t bytes) { return allocate(bytes); }
+// Under the address sanitizer these would otherwise be the sanitizer's own.
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
+  return fails(bytes) ? nullptr : std::malloc(std::max<size_t>(bytes, 1));
+}
+void* operator new[](size_t bytes, const std::nothrow_t& nothrow) noexcept { return operator new(bytes, nothrow); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
