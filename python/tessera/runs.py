@@ -3,6 +3,7 @@ import datetime
 import gc
 import hashlib
 import json
+import mmap
 import os
 import platform
 from pathlib import Path
@@ -25,7 +26,7 @@ def about_checkpoint(name, directory):
     digest = hashlib.sha256()
     for path in sorted(Path(directory).glob("*.safetensors")):
         with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(hashlib.sha256(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).digest())
     from_hub = Path(name).name if Path(name).is_dir() else name
     origin = json.loads(manifest.read_text())["about"] if manifest.exists() else f"https://huggingface.co/{name}" if from_hub == name else "a directory"
     return {"name": from_hub, "origin": origin, "sha256": digest.hexdigest()}

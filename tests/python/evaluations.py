@@ -16,8 +16,8 @@ WORDS = "The quick brown fox jumps over the lazy dog .".split() + [str(number) f
 KEPT = 64
 
 
-def load_script(path):
-    spec = importlib.util.spec_from_file_location("script", ROOT / path)
+def load_script(path, root=ROOT):
+    spec = importlib.util.spec_from_file_location("script", root / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Writes the folder of a new bring-up, which eval.py and scripts/run_eval.py accept at once: docs/add_a_bringup.md says what follows."""
+import argparse
+import re
+import sys
+from pathlib import Path
+
+MODELS = Path(__file__).resolve().parents[1] / "models"
+SOURCES = {"gemma3": "models/gemma3.cpp", "phi3": "models/phi3.cpp"}
+WEIGHTS = {"cpu": (None, "weights as stored"), "n150": ("bfloat8_b", "bfloat8_b weights")}
+
+MODEL = '''"""{title} on the {system}: {weights}, bfloat16 activations. The model itself is {source}."""
+from tessera.bringup import Bringup
+
+BRINGUP = Bringup(model_types={types!r}, weights={dtype}, activations="bfloat16")
+
+
+def build_model(hf_model, tt_device, max_seq_len, *, weights=None, activations=None, cache=None):
+    return BRINGUP.build_model(hf_model, tt_device, max_seq_len, weights=weights, activations=activations, cache=cache)
+'''
+DOCUMENT = '''# {title} on the {system}
+
+Model: `{source}`. Bring-up: `models/{name}/{system}/functional/model.py`, {weights}, bfloat16 activations.
+
+## Evaluate
+
+```
+python eval.py models/{name}/{system}/functional/model.py --model {name}
+python scripts/run_eval.py --mode tt --system {system} --hf-model {name}
+```
+
+## Measured
+
+Nothing yet. `eval.py --save_run models/{name}/{system}/functional/runs/NAME.json` saves a run, `scripts/make_models_table.py` puts it into
+MODELS.md.
+
+## Limits
+
+To be written: what of the architecture is refused, what was not tried.
+'''
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("name", metavar="ORG/NAME", help="the checkpoint's Hugging Face id")
+    parser.add_argument("system", choices=sorted(WEIGHTS))
+    parser.add_argument("--model-type", help="of config.json, where the checkpoint itself is not at hand")
+    return parser.parse_args(arguments)
+
+
+def known_types(model_type):
+    """The types of config.json that go with this one, as the other bring-ups have them."""
+    from tessera.evaluation import load_bringup
+    known = sorted({load_bringup(path).BRINGUP.model_types for path in MODELS.glob("*/*/*/functional/model.py")})
+    for types in known:
+        if model_type in types:
+            return types
+    raise ValueError(f"{model_type}: no model of this type is here; these are: {', '.join(name for types in known for name in types)}. "
+                     "docs/add_a_model.md says how to add one")
+
+
+def write(args):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.name) or ".." in args.name:
+        raise ValueError(f"{args.name}: is no Hugging Face id, ORG/NAME")
+    folder = MODELS / args.name / args.system / "functional"
+    if folder.exists():
+        raise ValueError(f"{folder} is there already")
+    from tessera.bringup import open_checkpoint
+    types = known_types(args.model_type or open_checkpoint(args.name).model_type)
+    dtype, weights = WEIGHTS[args.system]
+    words = {"name": args.name, "title": args.name.split("/")[1], "system": args.system, "types": types, "source": SOURCES[types[0]], "weights": weights,
+             "dtype": f'"{dtype}"' if dtype else None}
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text(MODEL.format(**words), encoding="utf-8")
+    (folder / "MODEL_BRINGUP.md").write_text(DOCUMENT.format(**words), encoding="utf-8")
+    return folder
+
+
+def main():
+    args = parse(sys.argv[1:])
+    try:
+        folder = write(args)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}: install the package with what it needs here: pip install '.[hf]'")
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    print(f"wrote {folder}\ntry it: python scripts/run_eval.py --mode tt --system {args.system} --hf-model {args.name}")
+
+
+if __name__ == "__main__":
+    main()
