@@ -40,4 +40,7 @@ struct ModelDescription {
 // Throws what load_model throws for a bad checkpoint. Packs nothing.
 ModelDescription describe_model(const Checkpoint& checkpoint);
 
+// The same from config.json alone, with no tensors and with the type that it says the weights are stored in: the weights need not be there.
+ModelDescription describe_config(const Checkpoint& checkpoint);
+
 }  // namespace tessera

@@ -39,13 +39,35 @@ SpecialTokens class_tokens(const Architecture& architecture) {
   return {.eos = {1}, .bos = 2, .pad = 0};
 }
 
+bool is_tied(const Checkpoint& checkpoint, const Architecture& architecture) {
+  return checkpoint.config().boolean("tie_word_embeddings", architecture.tied);
+}
+
+ModelDescription describe(const Checkpoint& checkpoint, const Architecture& architecture, Weights& weights, DryDevice& device) {
+  const ConfigReader config = checkpoint.config();
+  const std::unique_ptr<Model> model = architecture.make(config, weights);
+  ModelDescription description{.architecture = std::string(architecture.name),
+                               .vocab_size = model->vocab_size(),
+                               .max_position_embeddings = model->max_position_embeddings(),
+                               .tied = is_tied(checkpoint, architecture),
+                               .cache = model->cache_spec(),
+                               .ropes = architecture.ropes(config)};
+  description.weights = std::move(device.packed);
+  description.generation = checkpoint.generation_config(class_tokens(architecture), model->vocab_size());
+  return description;
+}
+
 }  // namespace
 
 ModelOptions resolve(const Precision& precision, std::span<const StoredTensor> tensors) {
   const bool exact = std::all_of(tensors.begin(), tensors.end(),
                                  [](const StoredTensor& tensor) { return !tensor.type || *tensor.type == StoredType::bfloat16; });
+  return resolve(precision, exact ? DataType::bfloat16 : DataType::float32);
+}
+
+ModelOptions resolve(const Precision& precision, DataType stored) {
   ModelOptions options;
-  options.weights = precision.weights.value_or(exact ? DataType::bfloat16 : DataType::float32);
+  options.weights = precision.weights.value_or(stored);
   options.activations = precision.activations.value_or(DataType::bfloat16);
   options.cache = precision.cache.value_or(options.activations);
   check(options.activations == DataType::float32 || options.activations == DataType::bfloat16, "activations: ", options.activations,
@@ -60,30 +82,32 @@ std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigR
 
 ModelDescription describe_model(const Checkpoint& checkpoint) {
   const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
-  const ConfigReader config = checkpoint.config();
-  const bool tied = config.boolean("tie_word_embeddings", architecture.tied);
-  const std::unique_ptr<WeightSource> source = checkpoint.weights(tied ? Head::tied : Head::own);
+  const std::unique_ptr<WeightSource> source = checkpoint.weights(is_tied(checkpoint, architecture) ? Head::tied : Head::own);
   HeadersOnly headers(*source);
   DryDevice device;
   Weights weights(headers, device, {});
-  const std::unique_ptr<Model> model = architecture.make(config, weights);
-  return {.architecture = std::string(architecture.name),
-          .vocab_size = model->vocab_size(),
-          .max_position_embeddings = model->max_position_embeddings(),
-          .tied = tied,
-          .cache = model->cache_spec(),
-          .ropes = architecture.ropes(config),
-          .weights = std::move(device.packed),
-          .tensors = source->tensors(),
-          .generation = checkpoint.generation_config(class_tokens(architecture), model->vocab_size()),
-          .notes = source->notes()};
+  ModelDescription description = describe(checkpoint, architecture, weights, device);
+  description.tensors = source->tensors();
+  description.notes = source->notes();
+  return description;
+}
+
+ModelDescription describe_config(const Checkpoint& checkpoint) {
+  DryDevice device;
+  Weights weights(device);
+  ModelDescription description = describe(checkpoint, find(checkpoint.architecture(), checkpoint.model_type()), weights, device);
+  const ConfigReader config = checkpoint.config(), text = config.object("text_config").value_or(config);
+  bool exact = false;
+  for (const ConfigReader& part : {config, text})
+    for (const char* field : {"torch_dtype", "dtype"}) exact |= part.is_set(field) && part.text(field) == "bfloat16";
+  for (ModelDescription::Weight& weight : description.weights) weight.exact = exact;
+  return description;
 }
 
 LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Precision& precision, const Weights::Progress& progress) {
   const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
   const ConfigReader config = checkpoint.config();
-  const bool tied = config.boolean("tie_word_embeddings", architecture.tied);
-  const std::unique_ptr<WeightSource> source = checkpoint.weights(tied ? Head::tied : Head::own);
+  const std::unique_ptr<WeightSource> source = checkpoint.weights(is_tied(checkpoint, architecture) ? Head::tied : Head::own);
   LoadedModel loaded;
   loaded.options = resolve(precision, source->tensors());
   Weights weights(*source, device, loaded.options, progress);

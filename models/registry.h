@@ -33,5 +33,6 @@ LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Preci
 std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights);
 
 ModelOptions resolve(const Precision& precision, std::span<const StoredTensor> tensors);
+ModelOptions resolve(const Precision& precision, DataType stored);  // `stored`: the weights' type when none is asked for
 
 }  // namespace tessera

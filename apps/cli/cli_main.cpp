@@ -16,6 +16,7 @@
 #include "cli/inspect.h"
 #include "cli/messages.h"
 #include "cli/perplexity.h"
+#include "cli/plan.h"
 #include "cli/run.h"
 #include "cli/signals.h"
 #include "core/error.h"
@@ -72,6 +73,8 @@ int parse_and_run(int argc, char** argv) {
   add_bench(app, bench_options);
   CompareOptions compare_options;
   add_compare(app, compare_options);
+  PlanOptions plan_options;
+  add_plan(app, plan_options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
@@ -89,6 +92,7 @@ int parse_and_run(int argc, char** argv) {
   if (app.got_subcommand("eval")) return eval(eval_options);
   if (app.got_subcommand("bench")) return bench(bench_options);
   if (app.got_subcommand("compare")) return compare(compare_options);
+  if (app.got_subcommand("plan")) return plan(plan_options);
   return run(run_options);
 }
 

@@ -16,17 +16,6 @@
 namespace tessera {
 namespace {
 
-// Memory that may be taken without swapping, in bytes.
-int64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string key; file >> key;) {
-    int64_t kilobytes = 0;
-    if (key == "MemAvailable:" && file >> kilobytes) return kilobytes * 1024;
-    file.ignore(1000, '\n');
-  }
-  return ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE);
-}
-
 // Bytes of keys and values that one more token takes in the layers that keep all of them.
 int64_t bytes_a_token(const CacheSpec& spec, DataType dtype) {
   int64_t values = 0;
@@ -54,6 +43,16 @@ CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::opti
 }
 
 }  // namespace
+
+int64_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string key; file >> key;) {
+    int64_t kilobytes = 0;
+    if (key == "MemAvailable:" && file >> kilobytes) return kilobytes * 1024;
+    file.ignore(1000, '\n');
+  }
+  return ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE);
+}
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.option_defaults()->group("Model");

@@ -59,6 +59,9 @@ class Session {
   double load_seconds_ = 0;
 };
 
+// Memory that may be taken without swapping, in bytes.
+int64_t available_memory();
+
 // The n150 is reached through the vendor's Python module, so that its device lives in the Python package.
 std::unique_ptr<Device> open_device(const std::string& name, int threads);
 

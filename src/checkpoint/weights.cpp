@@ -28,7 +28,7 @@ Shape as_shape(const std::vector<int64_t>& stored) {
 }  // namespace
 
 Weights::Weights(WeightSource& source, Device& device, const ModelOptions& options, Progress progress)
-    : source_(source), device_(device), options_(options), progress_(std::move(progress)) {
+    : source_(&source), device_(device), options_(options), progress_(std::move(progress)) {
   for (const StoredTensor& tensor : source.tensors()) {
     left_.insert(tensor.name);
     total_bytes_ += static_cast<int64_t>(tensor.bytes);
@@ -63,7 +63,7 @@ Tensor Weights::take_norm(std::string_view name, int64_t width, float offset) {
 void Weights::skip_prefix(std::string_view prefix) {
   std::erase_if(left_, [&](const std::string& name) {
     if (!name.starts_with(prefix)) return false;
-    total_bytes_ -= static_cast<int64_t>(source_.find(name)->bytes);
+    total_bytes_ -= static_cast<int64_t>(source_->find(name)->bytes);
     return true;
   });
 }
@@ -75,8 +75,14 @@ void Weights::expect_all_taken() const {
 
 Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> shapes, WeightSpec spec) {
   std::vector<WeightPart> parts;
+  spec.options = options_;
+  spec.name = names.front();
+  if (!source_) {
+    for (const Shape& shape : shapes) parts.push_back({nullptr, StoredType::bfloat16, shape[2]});
+    return device_.pack(parts, spec);
+  }
   for (size_t i = 0; i < names.size(); ++i) {
-    const StoredTensor* tensor = source_.find(names[i]);
+    const StoredTensor* tensor = source_->find(names[i]);
     check<FileError>(tensor != nullptr, "the checkpoint lacks tensor ", printable(names[i]), ", which its config.json asks for");
     check<FileError>(left_.erase(names[i]) == 1, "tensor ", printable(names[i]), " is taken twice");
     check<FileError>(as_shape(tensor->shape) == shapes[i], "tensor ", printable(names[i]), " has shape ", text(tensor->shape), "; config.json asks for [", shapes[i][2], ", ",
@@ -85,26 +91,24 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
     parts.push_back({nullptr, *tensor->type, shapes[i][2]});
   }
   for (size_t i = 0; i < names.size(); ++i) {
-    const std::span<const std::byte> bytes = source_.lend(names[i]);
+    const std::span<const std::byte> bytes = source_->lend(names[i]);
     const auto row_bytes = bytes.size() / static_cast<size_t>(parts[i].rows);
     parts[i].data = bytes.data();
     parts[i].done = [this, bytes, row_bytes](int64_t first, int64_t count) {
-      source_.drop(bytes.subspan(static_cast<size_t>(first) * row_bytes, static_cast<size_t>(count) * row_bytes));
+      source_->drop(bytes.subspan(static_cast<size_t>(first) * row_bytes, static_cast<size_t>(count) * row_bytes));
     };
     bool finite = true;
     for (size_t at = 0; at < bytes.size(); at += kPieceBytes) {
       const std::span<const std::byte> piece = bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at));
       finite = finite && all_finite(piece, parts[i].type);
-      if (bytes.size() > kPieceBytes) source_.drop(piece);
+      if (bytes.size() > kPieceBytes) source_->drop(piece);
     }
     if (!finite) notes_.push_back(message("tensor ", printable(names[i]), " holds values that are not finite"));
   }
-  spec.options = options_;
-  spec.name = names.front();
   Tensor packed = device_.pack(parts, spec);
   for (const std::string& name : names) {
-    source_.release(name);
-    done_bytes_ += static_cast<int64_t>(source_.find(name)->bytes);
+    source_->release(name);
+    done_bytes_ += static_cast<int64_t>(source_->find(name)->bytes);
   }
   if (progress_) progress_(done_bytes_, total_bytes_);
   return packed;

@@ -19,6 +19,8 @@ class Weights {
   using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
   Weights(WeightSource& source, Device& device, const ModelOptions& options, Progress progress = {});
+  // Without a source: every weight is there, in the shape asked for, and has no values. For a device that does not look at them.
+  explicit Weights(Device& device) : device_(device) {}
 
   // A weight [1, 1, out, in], or an embedding [1, 1, vocab, hidden].
   Tensor take(std::string_view name, const Shape& shape, Role role);
@@ -39,7 +41,7 @@ class Weights {
   void skip_prefix(std::string_view prefix);
   void expect_all_taken() const;
 
-  bool has(std::string_view name) const { return source_.find(name) != nullptr; }
+  bool has(std::string_view name) const { return source_ && source_->find(name) != nullptr; }
   const ModelOptions& options() const { return options_; }
 
   // Tensors that hold NaN or infinity: for the user to see.
@@ -48,9 +50,9 @@ class Weights {
  private:
   Tensor pack(std::span<const std::string> names, std::span<const Shape> shapes, WeightSpec spec);
 
-  WeightSource& source_;
+  WeightSource* source_ = nullptr;
   Device& device_;
-  ModelOptions options_;
+  ModelOptions options_{};
   Progress progress_;
   std::set<std::string, std::less<>> left_;
   std::vector<std::string> notes_;

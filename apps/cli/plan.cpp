@@ -1,0 +1,132 @@
+#include "cli/plan.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "cli/memory_plan.h"
+#include "cli/report.h"
+#include "cli/session.h"
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+constexpr int64_t kContext = 4096, kSequences[] = {1, 8, 32};
+constexpr DataType kCaches[] = {DataType::bfloat16, DataType::bfloat8_b};
+constexpr int kDoesNotFit = 4;  // the exit code of exhausted memory
+
+std::string gigabytes(size_t bytes) { return format("%.2f GB", static_cast<double>(bytes) / 1e9); }
+
+Load load_of(const PlanOptions& options, const ModelDescription& model) {
+  bool exact = true;
+  for (const ModelDescription::Weight& weight : model.weights) exact &= weight.exact;
+  const ModelOptions types = resolve(options.precision, exact || options.device == "n150" ? DataType::bfloat16 : DataType::float32);
+  const int64_t longest = model.max_position_embeddings;
+  check(options.context <= longest, "-c ", options.context, ": the model's context ends at ", longest, " tokens");
+  const int64_t context = options.context > 0 ? options.context : std::min(kContext, longest);
+  return {types.weights, types.activations, types.cache, context, options.sequences};
+}
+
+// The longest context for each number of sequences, beside the one that was asked for, and each type of cache.
+OrderedJson longest(const Machine& machine, const ModelDescription& model, Load load) {
+  OrderedJson rows = OrderedJson::array();
+  for (const int64_t sequences : kSequences) {
+    OrderedJson& row = rows.emplace_back(OrderedJson{{"sequences", sequences}});
+    load.sequences = sequences;
+    for (const DataType cache : kCaches) {
+      load.cache = cache;
+      row[std::string(name(cache))] = longest_context(machine, model, load);
+    }
+  }
+  return rows;
+}
+
+std::string longest_text(const OrderedJson& rows) {
+  std::string text = format("\nlongest context\n  %-12s", "sequences");
+  for (const DataType cache : kCaches) text += format("%12s", (std::string(name(cache)).c_str()));
+  text += "  cache\n";
+  for (const OrderedJson& row : rows) {
+    text += format("  %-12lld", static_cast<long long>(row["sequences"].get<int64_t>()));
+    for (const DataType cache : kCaches) {
+      const auto context = row[std::string(name(cache))].get<int64_t>();
+      text += format("%12s", context > 0 ? std::to_string(context).c_str() : "none");
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+std::string fit_text(const Machine& machine, const Need& need, const std::vector<std::string>& others) {
+  if (need.total() <= machine.memory())
+    return message("fits: ", gigabytes(machine.memory() - need.total()), " of ", gigabytes(machine.memory()), " are left\n");
+  std::string text = message("does not fit: ", gigabytes(need.total() - machine.memory()), " more than the ", gigabytes(machine.memory()),
+                             " of the ", machine.name(), '\n');
+  if (others.empty()) return text + "no other type, shorter context or fewer sequences alone make it fit\n";
+  for (const std::string& other : others) text += "it fits with " + other + '\n';
+  return text;
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, PlanOptions& options) {
+  CLI::App& command = *app.add_subcommand("plan", "Tell whether a model fits a device's memory, and with which context");
+  command.footer(
+      "Reads config.json alone; no card, no weights and no Python are needed. The n150's figures count TTNN's tiles and banks; they are "
+      "not measured on silicon. The cpu's memory is what this machine has available.\n"
+      "The exit code is 0 when it fits and 4 when it does not.");
+  command.add_option("-m,--model", options.model, "A directory with a config.json, or a Hugging Face id that is in the local cache")
+      ->required()
+      ->type_name("MODEL");
+  command.add_option("--device", options.device, "n150 or cpu")->type_name("NAME")->capture_default_str();
+  add_precision_flags(command, "--", "", options.precision);
+  command
+      .add_option("-c,--ctx-size", options.context,
+                  "Tokens of a sequence, prompt and answer; 4096, or the model's own context, if not given")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  command.add_option("--sequences", options.sequences, "Sequences that live at a time")->check(CLI::Range(1, 4096))->capture_default_str();
+  command.add_option("--memory", options.gigabytes, "Gigabytes (10^9 bytes) to plan with; the device's own if not given")
+      ->check(CLI::Range(0.001, 1e6));
+  add_json_flag(command, options.json);
+}
+
+int plan(const PlanOptions& options) {
+  Report report(options.json);
+  const ModelDescription model = describe_config(Checkpoint::open(options.model));
+  const auto planned = machine(options.device, static_cast<size_t>(options.gigabytes * 1e9));
+  const Load load = load_of(options, model);
+  const Need need = planned->need(model, load);
+  const bool fits = need.total() <= planned->memory();
+  const std::vector<std::string> others = fits ? std::vector<std::string>() : changes(*planned, model, load);
+  const OrderedJson rows = longest(*planned, model, load);
+  std::string text = message(options.model, ", ", model.architecture, ", on ", planned->name(), "\n\n");
+  const auto line = [&](const std::string& title, size_t bytes) {
+    text += format("%-46s %10s\n", title.c_str(), gigabytes(bytes).c_str());
+  };
+  line(message("weights, ", load.weights), need.weights);
+  line(message("cache, ", load.cache, ", ", load.sequences, load.sequences == 1 ? " sequence of " : " sequences of ", load.context,
+               " tokens"),
+       need.cache);
+  if (need.rotary > 0) line("rotary tables", need.rotary);
+  line(message("a forward's own, ", load.activations), need.working);
+  line("all", need.total());
+  report.print(text + fit_text(*planned, need, others) + longest_text(rows));
+  report.set(
+      {{"command", "plan"},
+       {"model", options.model},
+       {"architecture", model.architecture},
+       {"device", planned->name()},
+       {"memory_bytes", planned->memory()},
+       {"precision", {{"weights", name(load.weights)}, {"activations", name(load.activations)}, {"cache", name(load.cache)}}},
+       {"context", load.context},
+       {"sequences", load.sequences},
+       {"bytes",
+        {{"weights", need.weights}, {"cache", need.cache}, {"rotary", need.rotary}, {"working", need.working}, {"all", need.total()}}},
+       {"fits", fits},
+       {"fits_with", others},
+       {"longest_context", rows}});
+  report.finish();
+  return fits ? 0 : kDoesNotFit;
+}
+
+}  // namespace tessera

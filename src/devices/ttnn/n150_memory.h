@@ -1,0 +1,30 @@
+#pragma once
+// What a model takes of an n150's DRAM, by TTNN's layouts: tensors lie in tiles of 32 x 32, interleaved over 12 banks.
+#include <cstdint>
+#include <span>
+
+#include "core/cache_spec.h"
+#include "ops/device.h"
+
+namespace tessera::n150 {
+
+inline constexpr size_t kBanks = 12, kBankBytes = 1'072'693'184;  // that tensors may take
+inline constexpr size_t kMemory = kBanks * kBankBytes;            // 12.87 GB
+inline constexpr int64_t kMaxUsers = 32;                          // sequences of one decode
+
+// Pages of 64 tokens, prompts in pieces of 512 rows, decodes of 32; the two do not mix.
+Limits limits();
+
+// bfloat16, bfloat8_b or bfloat4_b in tiles; a lookup's table in rows of bfloat16, beside the head's tiles when it is tied to it.
+size_t weight_bytes(const WeightSpec& spec);
+
+// Of bfloat16 or bfloat8_b.
+size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages);
+
+// A table of cosines and one of sines in bfloat16, a row a position.
+size_t rotary_bytes(int64_t positions, int64_t dim);
+
+// What is alive at the widest place of a forward of `rows` tokens, `widest` values of each, and one tile of logits, in tiles and in rows.
+size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab);
+
+}  // namespace tessera::n150

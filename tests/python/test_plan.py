@@ -1,0 +1,114 @@
+"""`tessera plan` against what TTNN's own allocator took for the same models on a mock n150, and against `tessera inspect` on the CPU."""
+import json
+import shutil
+
+import pytest
+
+GEMMA_4B = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "torch_dtype": "bfloat16",
+            "text_config": {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "sliding_window": 1024,
+                            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}}}
+PHI3_MINI = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "torch_dtype": "bfloat16", "max_position_embeddings": 131072,
+             "original_max_position_embeddings": 4096, "sliding_window": 262144,
+             "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [2.0] * 48}}
+BLOCKS = ("--weights", "bfloat8_b")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Checkpoints of which there is config.json alone."""
+    made = {}
+    for name, config in (("gemma", GEMMA_4B), ("phi", PHI3_MINI)):
+        made[name] = tmp_path_factory.mktemp(name)
+        (made[name] / "config.json").write_text(json.dumps(config))
+    return made
+
+
+def plan(tessera, folder, *flags, fits=True):
+    facts = json.loads(tessera.run("plan", "-m", folder, *flags, "--json", "-", expect=0 if fits else 4).stdout)
+    assert facts["fits"] == fits
+    return facts
+
+
+# GB that the allocator of TTNN 0.81.1 gave for all weights, Gemma's with its four rotary tables of 8,192 positions.
+@pytest.mark.parametrize("name, flags, gigabytes", [("gemma", BLOCKS, 5.508), ("gemma", (), 9.147), ("phi", (), 7.654), ("phi", BLOCKS, 4.165)])
+def test_weights_take_what_ttnn_s_allocator_gave(tessera, folders, name, flags, gigabytes):
+    taken = plan(tessera, folders[name], *flags, "-c", 8192)["bytes"]
+    assert (taken["weights"] + (taken["rotary"] if name == "gemma" else 0)) / 1e9 == pytest.approx(gigabytes, rel=2e-3)
+
+
+# Bytes of keys and values a token; Gemma's once its 29 windowed layers are full: 5 layers of 34.
+@pytest.mark.parametrize("name, cache, a_token", [("phi", "bfloat16", 393216), ("phi", "bfloat8_b", 208896), ("gemma", "bfloat16", 139264 * 5 // 34),
+                                                  ("gemma", "bfloat8_b", 73984 * 5 // 34)])
+def test_a_token_of_the_cache_takes_what_its_heads_take(tessera, folders, name, cache, a_token):
+    less, more = (plan(tessera, folders[name], *BLOCKS, "--cache", cache, "-c", context)["bytes"]["cache"] for context in (6144, 12288))
+    assert more - less == a_token * 6144
+
+
+# The longest caches that the allocator gave without any room for activations.
+@pytest.mark.parametrize("flags, longest", [((), {1: (13184, 24960), 32: (384, 768)}), (BLOCKS, {1: (22144, 41600), 32: (640, 1280)})])
+def test_phi3_s_longest_contexts_are_near_those_of_the_allocator(tessera, folders, flags, longest):
+    rows = {row["sequences"]: row for row in plan(tessera, folders["phi"], *flags, "-c", 256)["longest_context"]}
+    for sequences, contexts in longest.items():
+        for cache, most in zip(("bfloat16", "bfloat8_b"), contexts):
+            assert 0.9 * most <= rows[sequences][cache] <= 1.2 * most, (sequences, cache)  # the allocator's were sought in steps of 128 to 256
+
+
+def test_gemma_s_windows_leave_room_for_its_whole_context(tessera, folders):
+    facts = plan(tessera, folders["gemma"], *BLOCKS, "-c", 131072)
+    assert 2.8e9 < facts["bytes"]["cache"] < 3.1e9  # 2.68 GB of five layers, and 29 windows
+    assert facts["longest_context"][0] == {"sequences": 1, "bfloat16": 131072, "bfloat8_b": 131072}
+
+
+def test_the_longest_context_fits_and_one_page_more_does_not(tessera, folders):
+    for name, sequences in (("phi", 1), ("phi", 7), ("gemma", 32)):
+        flags = (*BLOCKS, "--sequences", sequences, "--cache", "bfloat8_b")
+        others = plan(tessera, folders[name], *flags, "-c", 131072, fits=False)["fits_with"]
+        context = next(int(flag.split()[1]) for flag in others if flag.startswith("-c"))
+        assert context % 64 == 0
+        plan(tessera, folders[name], *flags, "-c", context)
+        plan(tessera, folders[name], *flags, "-c", context + 1, fits=False)
+
+
+# Of one sequence and of 32, as computed once from the allocator's room with rings of exactly one window. Our pool also keeps, for each
+# sequence, what may be taken back and a piece of a prompt: with 32 sequences that is a quarter of the room.
+@pytest.mark.parametrize("sequences, context, part", [(8, 74000, 0.95), (32, 14000, 0.75)])
+def test_gemma_s_longest_contexts_are_near_those_of_bare_windows(tessera, folders, sequences, context, part):
+    rows = {row["sequences"]: row["bfloat8_b"] for row in plan(tessera, folders["gemma"], *BLOCKS)["longest_context"]}
+    assert part * context <= rows[sequences] <= context
+
+
+@pytest.mark.parametrize("name, flags", [("phi", ("-c", 16384)), ("phi", ("-c", 30000)), ("phi", ("-c", 4096, "--sequences", 8)), ("gemma", ("-c", 65536, "--sequences", 8)),
+                                         ("phi", (*BLOCKS, "-c", 131072)), ("phi", ("--memory", 7))])
+def test_each_change_that_is_named_makes_it_fit(tessera, folders, name, flags):
+    facts = plan(tessera, folders[name], *flags, fits=False)
+    text = tessera.run("plan", "-m", folders[name], *flags, expect=4).stdout
+    for change in facts["fits_with"]:
+        assert f"it fits with {change}" in text
+        changed = {**dict(zip(flags[::2], flags[1::2])), **dict(zip(change.split()[::2], change.split()[1::2]))}
+        plan(tessera, folders[name], *(word for pair in changed.items() for word in pair))
+    assert facts["bytes"]["all"] > facts["memory_bytes"] and "does not fit" in text
+    if not facts["fits_with"]:
+        assert "no other type" in text
+
+
+def test_nothing_is_named_when_the_weights_alone_are_too_large(tessera, folders):
+    assert plan(tessera, folders["phi"], "--memory", 3, fits=False)["fits_with"] == []
+
+
+def test_the_cpu_is_planned_as_inspect_describes_it(tessera, gemma3_270m, tmp_path):
+    shutil.copy(gemma3_270m / "config.json", tmp_path)
+    described = json.loads(tessera.run("inspect", "-m", gemma3_270m, "--json", "-").stdout)
+    for weights in ("float32", "bfloat16", "bfloat8_b"):
+        facts = plan(tessera, tmp_path, "--device", "cpu", "--memory", 8, "--weights", weights, "-c", 4096)
+        assert facts["bytes"]["weights"] == described["weights_bytes"][weights]
+        assert facts["bytes"]["cache"] == next(row["bfloat16"] for row in described["cache_bytes"] if row["context"] == 4096)
+    assert plan(tessera, tmp_path, "--device", "cpu")["memory_bytes"] > 0
+
+
+def test_flags_and_files_are_checked(tessera, folders, tmp_path):
+    for flags, code, said in [(("--weights", "float32"), 2, "float32"), (("--activations", "float32"), 2, "activations are bfloat16"), (("--cache", "float32"), 2, "float32"),
+                              (("--sequences", 33), 2, "at most 32"), (("-c", 131073), 2, "131072"), (("--device", "gpu"), 2, "n150 or cpu")]:
+        assert said in tessera.run("plan", "-m", folders["phi"], *flags, expect=code).stderr
+    assert "config.json" in tessera.run("plan", "-m", tmp_path, expect=3).stderr
+    (tmp_path / "config.json").write_text(json.dumps({**PHI3_MINI, "num_attention_heads": 7}))
+    assert "num_attention_heads" in tessera.run("plan", "-m", tmp_path, expect=3).stderr
