@@ -41,10 +41,6 @@ def system_of(model_path):
     return folders[-3] if folders[-2:] == ("functional", "model.py") and len(folders) > 3 else "cpu"
 
 
-def precision_of(dtype):
-    return {} if dtype is None else {"weights": dtype, "activations": "float32" if dtype == "float32" else "bfloat16"}
-
-
 def check_arguments(args):
     if args.max_seq_len < SHORTEST_MAX_SEQ_LEN:
         raise ValueError(f"--max_seq_len: {args.max_seq_len} is below {SHORTEST_MAX_SEQ_LEN}")
@@ -136,7 +132,7 @@ def run(args):
     device = open_device(args, module)
     print("Loading ttnn model...")
     before = runs.resident_bytes()
-    model = module.build_model(directory, device, args.max_seq_len, **precision_of(args.dtype))
+    model = module.build_model(directory, device, args.max_seq_len, **evaluation.precision_of(args.dtype))
     print(f"Running teacher-forcing eval ({len(reference.tokens)} tokens)...", flush=True)
     score = evaluation.judge(model, [reference], args.prefill_decode)
     print("\n".join([*evaluation.accuracy_lines(score), *(evaluation.further_lines(score) if score.total else [])]))

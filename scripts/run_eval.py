@@ -76,9 +76,9 @@ def judge_bringup(args):
     device = bringup.open_device(args.device or args.system)
     directory = bringup.open_checkpoint(args.hf_model, args.cache_dir).directory
     made = [evaluation.load_reference(args.reference)] if args.reference else references(args, directory)[0]
-    precision = {} if args.dtype is None else {"weights": args.dtype, "activations": "float32" if args.dtype == "float32" else "bfloat16"}
     longest = len(made[0].prompt) + len(made[0].tokens) if args.reference else args.prefill_len + args.decode_len
-    model = evaluation.load_bringup(path).build_model(directory, device, max(SHORTEST_MAX_SEQ_LEN, longest), **precision)
+    build_model = evaluation.load_bringup(path).build_model
+    model = build_model(directory, device, max(SHORTEST_MAX_SEQ_LEN, longest), **evaluation.precision_of(args.dtype))
     return evaluation.judge(model, made, args.prefill_decode)
 
 

@@ -51,6 +51,11 @@ def find_bringup(models, name, system):
     raise FileNotFoundError(f"{name}: no bring-up of a {model_type} on {system} in {models}; docs/add_a_bringup.md says how to add one")
 
 
+def precision_of(dtype):
+    """What build_model is told for --dtype."""
+    return {} if dtype is None else {"weights": dtype, "activations": "float32" if dtype == "float32" else "bfloat16"}
+
+
 def load_reference_model(name, cache_dir=None):
     """Hugging Face's model in float32 on the CPU, and nothing but greedy."""
     if not sys.stderr.isatty():
@@ -88,8 +93,8 @@ def generate_reference(model, prompt, max_new_tokens, min_new_tokens=None):
     if max_new_tokens:
         with bar(max_new_tokens, "reference") as shown:
             made = model.generate(torch.tensor([prompt]), attention_mask=torch.ones((1, len(prompt)), dtype=torch.long), do_sample=False,
-                                  max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, return_dict_in_generate=True, output_logits=True,
-                                  streamer=BarStreamer(shown))
+                                  max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, return_dict_in_generate=True,
+                                  output_logits=True, streamer=BarStreamer(shown))
         for token, logits in zip(made.sequences[0, len(prompt):].tolist(), made.logits):
             reference.append(token, logits[0].float().contiguous().numpy(), KEPT)
     return reference
@@ -119,7 +124,7 @@ def reference_of_text(model, ids):
 
 
 def save_reference(path, reference, model):
-    """As JSON; as .refpt, a torch file of {"reference_tokens": [1, T], "top5_tokens": [T - 1, 5]}, for which `model` tells the prompt's rows."""
+    """As JSON, or as .refpt: a torch file of {"reference_tokens": [1, T], "top5_tokens": [T - 1, 5]}. `model` tells a .refpt's rows of the prompt."""
     if not str(path).endswith(".refpt"):
         return tessera.write_reference(str(path), reference)
     before = [rows.topk(5).indices for rows in logits_of_text(model, reference.prompt[:-1])] if len(reference.prompt) > 1 else []
@@ -187,8 +192,9 @@ class Score:
         over = lambda name, part: sum(getattr(score, name).mean * score.total for score in part) / total  # noqa: E731
         count = lambda name: sum(getattr(score, name) for score in known) if known else None  # noqa: E731
         return cls(total=total, top1=sum(score.top1 for score in scores), top5=sum(score.top5 for score in scores),
-                   distinct=len({token for reference in references for token in reference.tokens}), ties=count("ties"), ties_missed=count("ties_missed"),
-                   kl=over("kl", known) if known else None, perplexity=math.exp(over("loss", scores)) if total else math.nan, tokens_per_second=tokens_per_second)
+                   distinct=len({token for reference in references for token in reference.tokens}), ties=count("ties"),
+                   ties_missed=count("ties_missed"), kl=over("kl", known) if known else None,
+                   perplexity=math.exp(over("loss", scores)) if total else math.nan, tokens_per_second=tokens_per_second)
 
 
 @torch.no_grad()

@@ -27,14 +27,19 @@ def about_checkpoint(name, directory):
     for path in sorted(Path(directory).glob("*.safetensors")):
         with open(path, "rb") as file:
             digest.update(hashlib.sha256(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).digest())
-    from_hub = Path(name).name if Path(name).is_dir() else name
-    origin = json.loads(manifest.read_text())["about"] if manifest.exists() else f"https://huggingface.co/{name}" if from_hub == name else "a directory"
-    return {"name": from_hub, "origin": origin, "sha256": digest.hexdigest()}
+    is_folder = Path(name).is_dir()
+    origin = "a directory" if is_folder else f"https://huggingface.co/{name}"
+    if manifest.exists():
+        origin = json.loads(manifest.read_text(encoding="utf-8"))["about"]
+    return {"name": Path(name).name if is_folder else name, "origin": origin, "sha256": digest.hexdigest()}
 
 
 def about_machine(device):
-    processor = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
-    return {"processor": processor, "threads": device.threads, "instruction_set": device.isa} if isinstance(device, tessera.CpuDevice) else {"device": device.name}
+    if not isinstance(device, tessera.CpuDevice):
+        return {"device": device.name}
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    processor = names[0] if names else platform.machine()
+    return {"processor": processor, "threads": device.threads, "instruction_set": device.isa}
 
 
 def digest_of(run):

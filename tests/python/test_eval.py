@@ -40,7 +40,7 @@ def write_reference(path, prompt, tokens, rows, kept=KEPT):
 
 def test_float32_agrees_with_hugging_faces_reference(tessera, hf, phi3_smollm2, tmp_path, measured):
     total = top1 = ties = 0
-    for prompt in PROMPTS[:2]:
+    for prompt in PROMPTS[:1]:
         ids = prompt_ids(phi3_smollm2, prompt)
         tokens, _ = hf.greedy(phi3_smollm2, ids, 40)
         rows = hf.logits(phi3_smollm2, ids + tokens)[len(ids) - 1:-1]

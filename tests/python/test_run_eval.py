@@ -1,5 +1,6 @@
 """scripts/run_eval.py: its modes, flags and errors, and the line that programs read."""
 import json
+import operator
 import os
 import subprocess
 import sys
@@ -101,6 +102,9 @@ def test_rows_of_a_batch_may_end_early(evaluate, tmp_path):
     (tiny / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
     metrics = evaluate("--system", "cpu", "--prefill-len", 16, "--decode-len", 8, "--batch", 3, "--dtype", "float32", model=tiny).metrics
     assert metrics["total"] == sum(lengths) < 24 and metrics["top1"] == 1 and metrics["decode_len"] == 8
+    metrics = evaluate("--system", "cpu", "--prefill-len", 16, "--decode-len", 8, "--batch", 3, "--dtype", "bfloat4_b", model=tiny).metrics
+    kl = [expected_score(PHI3, tiny, row, fed[:length], weights="bfloat4_b").kl for row, fed, length in zip(rows, alone, lengths)]
+    assert metrics["kl"] == pytest.approx(sum(map(operator.mul, kl, lengths)) / sum(lengths), rel=1e-4), "each token counts the same"
 
 
 @pytest.mark.parametrize("length, flags, pieces", [(16, (), [16] + [1] * 7), (16, ("--prefill-decode",), [1] * 23), (512, (), [512] + [1] * 7), (600, (), [1] * 607)])
