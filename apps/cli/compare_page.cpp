@@ -12,25 +12,34 @@ namespace tessera {
 namespace {
 
 constexpr const char* kStyle = R"(
-:root { color-scheme: light dark; --page: #f6f7f9; --card: #ffffff; --ink: #1c2128; --muted: #5d6673; --rule: #dfe3e8; --curve: #2f6ea8; --bad: #b3261e; --good: #23704a; }
+:root { color-scheme: light dark; --page: #f6f7f9; --card: #ffffff; --ink: #1c2128; --muted: #5d6673; --rule: #dfe3e8; --curve: #2f6ea8;
+  --bad: #b3261e; --good: #23704a; }
 @media (prefers-color-scheme: dark) {
-  :root { --page: #14171b; --card: #1d2126; --ink: #e4e7eb; --muted: #9aa4b0; --rule: #343a42; --curve: #7ab3e6; --bad: #ff8a80; --good: #7fd1a3; } }
+  :root { --page: #14171b; --card: #1d2126; --ink: #e4e7eb; --muted: #9aa4b0; --rule: #343a42; --curve: #7ab3e6; --bad: #ff8a80;
+  --good: #7fd1a3; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 22px; margin: 0 0 12px; } h2 { font-size: 16px; margin: 0; } p { margin: 2px 0 10px; color: var(--muted); }
 section { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 16px 20px; margin-top: 16px; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; margin: 0; overflow-wrap: anywhere; } dt { color: var(--muted); } dd { margin: 0; }
-.verdict { border-left: 6px solid var(--good); font-size: 17px; font-weight: 600; white-space: pre-line; overflow-wrap: anywhere; } .verdict.bad { border-left-color: var(--bad); }
-.tiles { display: flex; flex-wrap: wrap; gap: 8px 34px; margin-top: 10px; font-weight: 400; } .tiles div { font-size: 20px; font-variant-numeric: tabular-nums; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; margin: 0; overflow-wrap: anywhere; }
+  dt { color: var(--muted); } dd { margin: 0; }
+.verdict { border-left: 6px solid var(--good); font-size: 17px; font-weight: 600; white-space: pre-line; overflow-wrap: anywhere; }
+  .verdict.bad { border-left-color: var(--bad); }
+.tiles { display: flex; flex-wrap: wrap; gap: 8px 34px; margin-top: 10px; font-weight: 400; } .tiles div { font-size: 20px;
+  font-variant-numeric: tabular-nums; }
 .tiles span { display: block; font-size: 12.5px; color: var(--muted); }
 svg { display: block; width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--muted); } svg .power { font-size: 9px; }
-.grid { stroke: var(--rule); } .threshold { stroke: var(--bad); stroke-dasharray: 5 4; } .curve { fill: none; stroke: var(--curve); stroke-width: 1.2; opacity: .55; }
-.point { fill: var(--curve); } .above { fill: var(--bad); } .marked { fill: var(--ink); stroke: var(--card); stroke-width: 1.5; } .marked.above { fill: var(--bad); }
+.grid { stroke: var(--rule); } .threshold { stroke: var(--bad); stroke-dasharray: 5 4; } .curve { fill: none; stroke: var(--curve);
+  stroke-width: 1.2; opacity: .55; }
+.point { fill: var(--curve); } .above { fill: var(--bad); } .marked { fill: var(--ink); stroke: var(--card); stroke-width: 1.5; }
+  .marked.above { fill: var(--bad); }
 .cell { stroke: var(--card); stroke-width: 1.5; } .guilty { fill: none; stroke: var(--ink); stroke-width: 2.4; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }
-th, td { padding: 3px 6px; text-align: right; white-space: nowrap; } th { color: var(--muted); font-weight: 600; border-bottom: 1px solid var(--rule); }
-th:first-child, td:first-child { text-align: left; } tbody tr:nth-child(even) { background: color-mix(in srgb, var(--rule) 28%, transparent); }
+th, td { padding: 3px 6px; text-align: right; white-space: nowrap; } th { color: var(--muted); font-weight: 600;
+  border-bottom: 1px solid var(--rule); }
+th:first-child, td:first-child { text-align: left; }
+  tbody tr:nth-child(even) { background: color-mix(in srgb, var(--rule) 28%, transparent); }
 tr.below td { color: var(--bad); font-weight: 600; } tr:target td { outline: 2px solid var(--curve); outline-offset: -2px; }
 )";
 
