@@ -117,8 +117,8 @@ def compare_with_rounded(checkpoint, ids, hidden, logits):
     parts = []
     for begin in range(0, len(targets), ROWS):
         rows = slice(begin, min(begin + ROWS, len(targets)))
-        p, q = log_softmax(torch.from_numpy(hidden[rows]) @ head.T, torch.float32), log_softmax(logits[rows], torch.float32)
-        parts.append((losses_of(p, targets[rows]), losses_of(q, targets[rows]), divergences(p, q)))
+        p, q = log_softmax(torch.from_numpy(hidden[rows]) @ head.T, torch.float32), log_softmax(logits[rows])
+        parts.append((losses_of(p, targets[rows]), losses_of(q, targets[rows]), divergences(p, q.float())))
     return map(np.concatenate, zip(*parts))
 
 
