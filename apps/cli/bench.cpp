@@ -8,7 +8,6 @@
 #include <fstream>
 #include <iomanip>
 #include <iostream>
-#include <numeric>
 #include <sstream>
 
 #include "cli/inspect.h"
@@ -16,6 +15,7 @@
 #include "cli/signals.h"
 #include "core/error.h"
 #include "core/json.h"
+#include "evaluate/measures.h"
 #include "generate/random.h"
 
 namespace tessera {
@@ -106,29 +106,19 @@ std::string time_now() {
 }
 
 // Of this program alone: getrusage would count what its parent held when it started us.
-int64_t peak_bytes() {
-  std::ifstream file("/proc/self/status");
-  for (std::string key; file >> key; file.ignore(1000, '\n')) {
-    int64_t kilobytes = 0;
-    if (key == "VmHWM:" && file >> kilobytes) return kilobytes * 1024;
-  }
-  return 0;
-}
+int64_t peak_bytes() { return kernel_bytes("/proc/self/status", "VmHWM:").value_or(0); }
 
-double mean(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size()); }
-
-double deviation(const std::vector<double>& values) {
-  if (values.size() < 2) return 0;
-  const double middle = mean(values);
-  double sum = 0;
-  for (const double value : values) sum += (value - middle) * (value - middle);
-  return std::sqrt(sum / static_cast<double>(values.size() - 1));
-}
+double deviation(const Mean& mean) { return mean.standard_error() * std::sqrt(static_cast<double>(mean.count())); }
 
 // llama-bench's fields where they have a meaning here, then ours: weights, activations, n_parallel, load_ns, peak_bytes.
-OrderedJson result_json(const BenchOptions& options, Session& session, const OrderedJson& about, const Test& test, const std::vector<int64_t>& samples) {
-  std::vector<double> nanoseconds(samples.begin(), samples.end()), speeds;
-  for (const double value : nanoseconds) speeds.push_back(static_cast<double>(test.tokens()) * 1e9 / value);
+OrderedJson result_json(Session& session, const OrderedJson& about, const Test& test, const std::vector<int64_t>& samples) {
+  Mean nanoseconds, speed;
+  std::vector<double> speeds;
+  for (const int64_t sample : samples) {
+    nanoseconds.add(static_cast<double>(sample));
+    speeds.push_back(static_cast<double>(test.tokens()) * 1e9 / static_cast<double>(sample));
+    speed.add(speeds.back());
+  }
   OrderedJson json = about;
   json.update(OrderedJson{{"n_batch", session.generator().chunk()},
                           {"n_threads", session.threads()},
@@ -138,10 +128,10 @@ OrderedJson result_json(const BenchOptions& options, Session& session, const Ord
                           {"n_gen", test.generated},
                           {"n_depth", test.depth},
                           {"test_time", time_now()},
-                          {"avg_ns", std::llround(mean(nanoseconds))},
+                          {"avg_ns", std::llround(nanoseconds.mean())},
                           {"stddev_ns", std::llround(deviation(nanoseconds))},
-                          {"avg_ts", mean(speeds)},
-                          {"stddev_ts", deviation(speeds)},
+                          {"avg_ts", speed.mean()},
+                          {"stddev_ts", deviation(speed)},
                           {"samples_ns", samples},
                           {"samples_ts", speeds},
                           {"weights", name(session.options().weights)},
@@ -149,7 +139,6 @@ OrderedJson result_json(const BenchOptions& options, Session& session, const Ord
                           {"n_parallel", test.parallel},
                           {"load_ns", std::llround(session.load_seconds() * 1e9)},
                           {"peak_bytes", peak_bytes()}});
-  json["model_filename"] = options.model.model;
   return json;
 }
 
@@ -158,7 +147,7 @@ OrderedJson about_json(Session& session, const std::string& model) {
   return {{"build_commit", TESSERA_VERSION},
           {"cpu_info", cpu_info()},
           {"backends", session.device()->name()},
-          {"model_filename", ""},
+          {"model_filename", model},
           {"model_type", message(description.architecture, ' ', name(session.options().weights))},
           {"model_size", packed_bytes(description, session.options().weights)},
           {"model_n_params", parameters(description)}};
@@ -258,7 +247,7 @@ int bench(const BenchOptions& options) {
       if (options.warmup) runs.measure({std::min<int64_t>(test.prompt, session.generator().chunk()), std::min<int64_t>(test.generated, 1), 0, test.parallel});
       std::vector<int64_t> samples;
       for (int64_t i = 0; i < options.repetitions; ++i) samples.push_back(runs.measure(test));
-      printer.print(result_json(options, session, about, test, samples));
+      printer.print(result_json(session, about, test, samples));
     }
   }
   printer.finish();

@@ -44,15 +44,16 @@ CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::opti
 
 }  // namespace
 
-int64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string key; file >> key;) {
+std::optional<int64_t> kernel_bytes(const char* path, std::string_view field) {
+  std::ifstream file(path);
+  for (std::string key; file >> key; file.ignore(1000, '\n')) {
     int64_t kilobytes = 0;
-    if (key == "MemAvailable:" && file >> kilobytes) return kilobytes * 1024;
-    file.ignore(1000, '\n');
+    if (key == field && file >> kilobytes) return kilobytes * 1024;
   }
-  return ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE);
+  return std::nullopt;
 }
+
+int64_t available_memory() { return kernel_bytes("/proc/meminfo", "MemAvailable:").value_or(::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE)); }
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.option_defaults()->group("Model");

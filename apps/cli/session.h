@@ -2,6 +2,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "cpu/cpu_device.h"
 #include "generate/generator.h"
@@ -58,6 +59,9 @@ class Session {
   int threads_;
   double load_seconds_ = 0;
 };
+
+// A field of a file under /proc that counts in kB ("MemAvailable:" of /proc/meminfo), in bytes; nullopt if it is not there.
+std::optional<int64_t> kernel_bytes(const char* path, std::string_view field);
 
 // Memory that may be taken without swapping, in bytes.
 int64_t available_memory();
