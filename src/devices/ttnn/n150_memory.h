@@ -10,10 +10,16 @@ namespace tessera::n150 {
 
 inline constexpr size_t kBanks = 12, kBankBytes = 1'072'693'184;  // that tensors may take
 inline constexpr size_t kMemory = kBanks * kBankBytes;            // 12.87 GB
-inline constexpr int64_t kMaxUsers = 32;                          // sequences of one decode
+inline constexpr int64_t kMaxUsers = 32;                          // rows of one decode: a tile's
+inline constexpr int64_t kPageTokens = 64;
+inline constexpr int64_t kChunk = 128;  // queries and keys that attention takes at a time; a prompt's pieces start at multiples of it
 
-// Pages of 64 tokens, prompts in pieces of 512 rows, decodes of 32; the two do not mix.
+// Prompts in pieces of up to 512 rows, each alone; up to 32 rows of any sequences together.
 Limits limits();
+
+// The pages that a cache has for `pages` of them: one takes what padding writes, and TTNN wants no page table, which it reads in pieces of
+// 8 entries, to be wider than the cache.
+int64_t cache_pages(int64_t pages);
 
 // bfloat16, bfloat8_b or bfloat4_b in tiles; a lookup's table in rows of bfloat16, beside the head's tiles when it is tied to it.
 size_t weight_bytes(const WeightSpec& spec);
