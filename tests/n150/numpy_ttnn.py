@@ -63,9 +63,9 @@ def rounded(values, dtype):
         words = values.view(np.uint32).astype(np.uint64)
         return ((words + 0x7FFF + (words >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
     if dtype in MAGNITUDE_BITS:
-        require(values.shape[-1] % 16 == 0, f"{dtype} of {values.shape}")
-        bits = MAGNITUDE_BITS[dtype]
-        return decode(*encode(values.reshape(-1, 16), bits), bits).view(np.float32).reshape(values.shape)
+        bits, width = MAGNITUDE_BITS[dtype], values.shape[-1]
+        padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -width % 16)])
+        return decode(*encode(padded.reshape(-1, 16), bits), bits).view(np.float32).reshape(padded.shape)[..., :width]
     return values
 
 

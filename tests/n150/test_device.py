@@ -55,7 +55,7 @@ def test_all_logits_of_gemma3_s_vocabulary_pass(core, device):
 
 
 def test_100_decodes_that_cross_the_window_make_no_new_program_after_the_first(core, card, device):
-    talk = Talk(core, device, gemma3(layers=2, window=1024), max_tokens=12288)
+    talk = Talk(core, device, gemma3(layers=2, window=1024), max_tokens=12288, weights="bfloat16")
     sequences = [talk.cache.create() for _ in range(8)]
     for sequence in sequences:
         talk.say((sequence, 980, 0))

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from conversations import Talk, whole_conversation
-from tiny_models import gemma3, longrope, phi3
+from tiny_models import gemma3, longrope, phi3, rounded_as_on_the_card
 
 MODELS = {
     "gemma3": lambda: gemma3(window=16),
@@ -26,10 +26,11 @@ def spread(values):
 
 
 def errors(core, model, weights, cache):
-    """How far the card's and the cpu's logits in bfloat16 are from the cpu's in float32 with the same weights, as shares of their size."""
+    """How far the card's and the cpu's logits in bfloat16 are from the cpu's in float32 with the same rounded weights, as shares of their size."""
     cpu = core.open_device("cpu")
-    exact = whole_conversation(Talk(core, cpu, model, weights=weights, activations="float32", cache="float32"))
-    twin = whole_conversation(Talk(core, cpu, model, weights=weights, activations="bfloat16", cache=cache))
+    held = rounded_as_on_the_card(model, weights)
+    exact = whole_conversation(Talk(core, cpu, held, weights="bfloat16", activations="float32", cache="float32"))
+    twin = whole_conversation(Talk(core, cpu, held, weights="bfloat16", activations="bfloat16", cache=cache))
     card = whole_conversation(Talk(core, core.open_device("n150", module="numpy_ttnn"), model, weights=weights, activations="bfloat16", cache=cache))
     return spread(card - exact) / spread(exact), spread(twin - exact) / spread(exact), spread(card - twin) / spread(exact)
 

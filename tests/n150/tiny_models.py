@@ -2,6 +2,7 @@
 import json
 
 import numpy as np
+from block_float_model import MAGNITUDE_BITS, decode, encode
 
 
 def gemma3(layers=3, hidden=128, inner=160, heads=4, kv_heads=2, head_dim=64, vocab=320, window=128, pattern=2, **more):
@@ -45,3 +46,34 @@ def weights(names, norm_mean):
         values = norm_mean + np.float32(0.3) * values if len(shape) == 1 else values * np.float32(1.5 / shape[1] ** 0.5)
         tensors[name + ".weight"] = (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
     return tensors
+
+
+def rounded_as_on_the_card(model, format_name):
+    """The model with its linears' values as the card's tiles of this format hold them: 16 outputs share an exponent, in the card's order of rows."""
+    architecture, config, tensors = model
+    if format_name not in MAGNITUDE_BITS:
+        return model
+    read = json.loads(config)
+    head_dim = read.get("head_dim", read["hidden_size"] // read["num_attention_heads"])
+    tied = "lm_head.weight" not in tensors
+    linears = {name for name, values in tensors.items() if values.ndim == 2 and (tied or "embed_tokens" not in name)}
+
+    def round_rows(values, order):
+        bits = MAGNITUDE_BITS[format_name]
+        blocks = np.pad(values[order], [(0, -len(values) % 16), (0, 0)]).T.copy()
+        held = decode(*encode(blocks.reshape(-1, 16), bits), bits).view(np.float32).reshape(blocks.shape).T[: len(values)]
+        out = np.empty_like(values)
+        out[order] = held
+        return out
+
+    def round_linear(name, values):
+        rows = np.arange(len(values))
+        if "gate_up" in name:
+            return np.concatenate([round_rows(half, rows[: len(half)]) for half in np.split(values, 2)])
+        if "qkv_proj" in name and head_dim % 64 and head_dim != 32:  # a rotation's pairs are neighbours on the card
+            rotated = 2 * len(rows) // 3
+            pairs = rows[:rotated].reshape(-1, 2, head_dim // 2).transpose(0, 2, 1).reshape(-1)
+            rows = np.concatenate([pairs, rows[rotated:]])
+        return round_rows(values, rows)
+
+    return architecture, config, {name: round_linear(name, values) if name in linears else values for name, values in tensors.items()}

@@ -107,8 +107,8 @@ std::pair<nb::object, std::span<const std::byte>> Module::download(const nb::obj
 
 void Module::describe_tensor(nb::handle tensor, std::string& shapes) {
   if (!nb::hasattr(tensor, "shape") || !nb::hasattr(tensor, "dtype")) return;
-  shapes += (shapes.empty() ? " " : ", ") + nb::cast<std::string>(nb::str(tensor.attr("shape"))) + " " +
-            nb::cast<std::string>(nb::str(tensor.attr("dtype")));
+  const nb::object shape = tensor.attr("shape"), dtype = tensor.attr("dtype");
+  shapes += (shapes.empty() ? " " : ", ") + nb::cast<std::string>(nb::str(shape)) + " " + nb::cast<std::string>(nb::str(dtype));
 }
 
 void Module::refuse(const char* op, nb::python_error& error, const std::string& shapes) {

@@ -52,9 +52,9 @@ class Module {
   // Calls the op of this path, "transformer.paged_scaled_dot_product_attention_decode". What TTNN refuses is a std::runtime_error with
   // TTNN's reason, the op and the shapes; ResourceError where memory is short.
   template <class... Arguments>
-  nb::object operator()(const char* op, Arguments&&... arguments) {
+  nb::object operator()(const char* op, const Arguments&... arguments) {
     try {
-      return object(op)(std::forward<Arguments>(arguments)...);
+      return object(op)(arguments...);
     } catch (nb::python_error& error) {
       std::string shapes;
       (describe(arguments, shapes), ...);
