@@ -55,8 +55,6 @@ size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_
   return bytes;
 }
 
-size_t rotary_bytes(int64_t positions, int64_t dim) { return 2 * tiles(DataType::bfloat16, positions, dim); }
-
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab) {
   return tiles(DataType::bfloat16, rows, widest) + tiles(DataType::bfloat16, kTile, vocab) + in_rows(kTile, vocab);
 }

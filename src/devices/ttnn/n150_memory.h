@@ -27,9 +27,6 @@ size_t weight_bytes(const WeightSpec& spec);
 // Of bfloat16 or bfloat8_b.
 size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages);
 
-// A table of cosines and one of sines in bfloat16, a row a position.
-size_t rotary_bytes(int64_t positions, int64_t dim);
-
 // What is alive at the widest place of a forward of `rows` tokens, `widest` values of each, and one tile of logits, in tiles and in rows.
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab);
 
