@@ -11,11 +11,7 @@ namespace tessera {
 namespace {
 
 std::vector<int64_t> pages(const ModelDescription& model, const Load& load, const Limits& limits) {
-  // Each sequence fills whole pages: the pool's spare page a sequence is among them.
-  const int64_t whole = (load.context + limits.page_tokens - 1) / limits.page_tokens * limits.page_tokens;
-  return page_counts(
-      model.cache, {.dtype = load.cache, .max_tokens = load.sequences * (whole - limits.page_tokens + 1), .max_sequences = load.sequences},
-      limits);
+  return page_counts(model.cache, cache_options(load.cache, load.context, load.sequences, limits), limits);
 }
 
 // Values of a token that are alive together at most: the stream and the norm of it, and the MLP's or the attention's on their way.
@@ -77,8 +73,6 @@ class N150 final : public Machine {
       need.weights += n150::weight_bytes(spec);
     }
     need.cache = n150::cache_bytes(model.cache, load.cache, pages(model, load, limits()));
-    for (const RopeDescription& rope : model.ropes)
-      need.rotary += (rope.long_after > 0 ? 2 : 1) * n150::rotary_bytes(load.context, rope.rotary_dim);
     need.working = n150::working_bytes(limits().max_rows, widest(model), model.vocab_size);
     return need;
   }

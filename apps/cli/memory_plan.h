@@ -16,8 +16,8 @@ struct Load {
 
 // The bytes that it takes.
 struct Need {
-  size_t weights, cache, rotary, working;
-  size_t total() const { return weights + cache + rotary + working; }
+  size_t weights, cache, working;
+  size_t total() const { return weights + cache + working; }
 };
 
 // A device as far as its memory goes; no device is opened.

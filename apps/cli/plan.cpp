@@ -107,7 +107,6 @@ int plan(const PlanOptions& options) {
   line(message("cache, ", load.cache, ", ", load.sequences, load.sequences == 1 ? " sequence of " : " sequences of ", load.context,
                " tokens"),
        need.cache);
-  if (need.rotary > 0) line("rotary tables", need.rotary);
   line(message("a forward's own, ", load.activations), need.working);
   line("all", need.total());
   report.print(text + fit_text(*planned, need, others) + longest_text(rows));
@@ -121,7 +120,7 @@ int plan(const PlanOptions& options) {
        {"context", load.context},
        {"sequences", load.sequences},
        {"bytes",
-        {{"weights", need.weights}, {"cache", need.cache}, {"rotary", need.rotary}, {"working", need.working}, {"all", need.total()}}},
+        {{"weights", need.weights}, {"cache", need.cache}, {"working", need.working}, {"all", need.total()}}},
        {"fits", fits},
        {"fits_with", others},
        {"longest_context", rows}});

@@ -16,7 +16,8 @@ using Values = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::c
 
 std::vector<ttnn::StoredRow> stored_rows(const Values& weight) {
   std::vector<ttnn::StoredRow> rows;
-  for (size_t o = 0; o < weight.shape(0); ++o) rows.push_back({reinterpret_cast<const std::byte*>(weight.data() + o * weight.shape(1)), StoredType::float32});
+  for (size_t o = 0; o < weight.shape(0); ++o)
+    rows.push_back({reinterpret_cast<const std::byte*>(weight.data() + o * weight.shape(1)), StoredType::float32});
   return rows;
 }
 
@@ -48,7 +49,8 @@ nb::bytes pack_table(const Values& weight, const std::string& dtype) {
 
 void bind_card(nb::module_& m) {
   m.def("pack_tiles", pack_tiles, "weight"_a, "dtype"_a, nb::kw_only(), "threads"_a = 0,
-        "A float32 weight [out, in] as the bytes of the card's tiles, [in, out] padded to 32 x 32. dtype: \"bfloat16\", \"bfloat8_b\" or \"bfloat4_b\".");
+        "A float32 weight [out, in] as the bytes of the card's tiles, [in, out] padded to 32 x 32. dtype: \"bfloat16\", \"bfloat8_b\" or "
+        "\"bfloat4_b\".");
   m.def("pack_table", pack_table, "weight"_a, "dtype"_a, "The values that pack_tiles gives a weight [out, in], as bfloat16 row by row.");
 }
 

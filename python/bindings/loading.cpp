@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "cpu/cpu_device.h"
 #include "models/registry.h"
+#include "ttnn/ttnn_device.h"
 
 namespace tessera::python {
 namespace {
@@ -23,13 +24,17 @@ namespace {
 using namespace nb::literals;
 using Stored = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig>;
 
-std::unique_ptr<Device> open_device(const std::string& name, int threads) {
+std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::string& module) {
   check(threads >= 0, "threads: ", threads, " is negative; 0 takes all processors");
-  check<std::runtime_error>(name != "n150", "n150: this version has no device for the card yet; the cpu computes with the card's number formats");
-  check(name == "cpu", "'", name, "' is not a device; choose cpu");
+  if (name == "n150") return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(module, device_id));
+  check(name == "cpu", "'", name, "' is not a device; choose cpu or n150");
   cpu::CpuOptions options;
   if (threads > 0) options.threads = threads;
   return std::make_unique<cpu::CpuDevice>(options);
+}
+
+std::unique_ptr<Device> use_card(nb::object card, const std::string& module) {
+  return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(module, std::move(card)));
 }
 
 Precision precision(const std::optional<std::string>& weights, const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
@@ -92,7 +97,7 @@ void bind_devices(nb::module_& m) {
       .def_ro("max_chunk", &Limits::max_chunk)
       .def_ro("max_rows", &Limits::max_rows)
       .def_ro("max_logit_rows", &Limits::max_logit_rows)
-      .def_ro("mixes_prompts_and_decodes", &Limits::mixes_prompts_and_decodes);
+      .def_ro("free_rows", &Limits::free_rows);
   nb::class_<Device>(m, "Device", "Where models run. One forward at a time: others wait.")
       .def_prop_ro("name", &Device::name)
       .def_prop_ro("limits", &Device::limits)
@@ -100,7 +105,10 @@ void bind_devices(nb::module_& m) {
   nb::class_<cpu::CpuDevice, Device>(m, "CpuDevice", "The processor of this machine.")
       .def_prop_ro("threads", &cpu::CpuDevice::threads)
       .def_prop_ro("isa", [](const cpu::CpuDevice& self) { return std::string(cpu::name(self.isa())); }, "The instruction set: plain, avx2 or avx512.");
-  m.def("open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "The device \"cpu\". threads: 0 takes all processors.");
+  nb::class_<ttnn::TtnnDevice, Device>(m, "TtnnDevice", "A Tenstorrent n150.");
+  m.def("open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = "ttnn",
+        "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. Raises RuntimeError.");
+  m.def("open_device", use_card, "card"_a, nb::kw_only(), "module"_a = "ttnn", "An n150 that is an open device of `module` already, and stays open.");
 }
 
 void bind_models(nb::module_& m) {

@@ -19,13 +19,21 @@ std::vector<int64_t> page_counts(const CacheSpec& spec, const CacheOptions& opti
   for (const CacheGroup& group : cache_groups(spec)) {
     int64_t pages = pages_of(options.max_tokens, limits.page_tokens) + options.max_sequences;
     if (group.window) {
-      const int64_t live = *group.window + options.rewind_tokens + limits.max_chunk;
-      pages = std::min(pages, options.max_sequences * (pages_of(live, limits.page_tokens) + 2));
+      // What a sequence keeps, and the tokens of one Batch on their way.
+      const int64_t kept = pages_of(*group.window + options.rewind_tokens, limits.page_tokens) + 2;
+      const int64_t coming = std::min(limits.max_rows, options.max_sequences * limits.max_chunk);
+      pages = std::min(pages, options.max_sequences * kept + pages_of(coming, limits.page_tokens));
     }
     check<ResourceError>(pages <= std::numeric_limits<int32_t>::max(), "cache: ", pages, " pages are more than can be numbered; ask for fewer tokens");
     counts.push_back(pages);
   }
   return counts;
+}
+
+CacheOptions cache_options(DataType dtype, int64_t context, int64_t sequences, const Limits& limits) {
+  // A sequence fills whole pages: the pool's spare page a sequence is among them.
+  const int64_t whole = pages_of(context, limits.page_tokens) * limits.page_tokens;
+  return {.dtype = dtype, .max_tokens = sequences * (whole - limits.page_tokens + 1), .max_sequences = sequences};
 }
 
 Cache::Cache(Device& device, const CacheSpec& spec, const CacheOptions& options)

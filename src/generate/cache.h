@@ -21,6 +21,9 @@ struct CacheOptions {
 // The pages that a Cache of these options makes for each group of `spec` on a device with these limits.
 std::vector<int64_t> page_counts(const CacheSpec& spec, const CacheOptions& options, const Limits& limits);
 
+// Room for `sequences` of `context` tokens each.
+CacheOptions cache_options(DataType dtype, int64_t context, int64_t sequences, const Limits& limits);
+
 // The pages of one device and one model: numbers, reference counts and lengths. The contents belong to the device. Sequences share
 // pages and copy them on write. Every call is safe from any thread; a Sequence is used by one at a time. A sequence of another cache is
 // refused.

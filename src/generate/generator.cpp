@@ -28,6 +28,16 @@ void Generator::prepare(Request& request) {
   cache_.rewind(sequence, other_set ? 0 : std::min(sequence.length(), known(sequence) - request.logit_rows));
 }
 
+// How many of a sequence's pending tokens the Batch being composed takes.
+int64_t Generator::room_for(int64_t pending, int64_t position) const {
+  const auto taken = static_cast<int64_t>(tokens_.size());
+  const int64_t wanted = std::min({chunk_, pending, limits_.max_rows - taken}), free = limits_.free_rows - taken;
+  if (wanted <= free) return wanted;
+  const int64_t beyond = position % limits_.chunk_alignment;
+  if (beyond == 0) return taken == 0 ? wanted : 0;  // a larger Batch is of this sequence alone
+  return std::min(free, limits_.chunk_alignment - beyond);
+}
+
 // One Batch of as many slices as fit; false when nothing is left to do.
 bool Generator::compose(std::span<Request> requests) {
   tokens_.clear();
@@ -38,13 +48,12 @@ bool Generator::compose(std::span<Request> requests) {
     Request& request = requests[i];
     Sequence& sequence = *request.sequence;
     const int64_t position = sequence.length(), pending = known(sequence) - position;
-    const int64_t room = limits_.max_rows - static_cast<int64_t>(tokens_.size());
-    if (request.error || pending == 0 || room == 0) continue;
-    int64_t count = std::min({chunk_, pending, room});
+    if (request.error || pending == 0) continue;
+    int64_t count = room_for(pending, position);
     const int64_t first_wanted = known(sequence) - request.logit_rows;  // the position from which on logits are wanted
     count = std::min(count, std::max<int64_t>(first_wanted - position, 0) + limits_.max_logit_rows - logit_rows);
     if (count < pending && count > limits_.chunk_alignment) count -= count % limits_.chunk_alignment;
-    if (count == 0) continue;
+    if (count <= 0) continue;
     try {
       cache_.reserve(sequence, position, count);
     } catch (const ResourceError&) {

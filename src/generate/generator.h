@@ -46,6 +46,7 @@ class Generator {
  private:
   void prepare(Request& request);
   bool compose(std::span<Request> requests);
+  int64_t room_for(int64_t pending, int64_t position) const;
 
   const Model& model_;
   Device& device_;

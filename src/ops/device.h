@@ -52,7 +52,7 @@ struct Limits {
   int64_t max_chunk;        // tokens of one sequence in a Batch
   int64_t max_rows;         // tokens of a Batch
   int64_t max_logit_rows;   // rows of a Batch whose logits are wanted
-  bool mixes_prompts_and_decodes;
+  int64_t free_rows;        // up to so many tokens a Batch holds any slices; a larger one is one slice at a multiple of chunk_alignment
 };
 
 class Device {

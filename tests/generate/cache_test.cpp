@@ -91,7 +91,7 @@ TEST_F(Pages, windowed_groups_keep_the_window_and_the_rewind_behind_it) {
 
 TEST_F(Pages, a_windowed_group_is_no_larger_than_windows_need) {
   const Cache large(device_, kSpec, {.max_tokens = 4000, .max_sequences = 3, .rewind_tokens = 2});
-  EXPECT_EQ(device_.made[0], 3 * ((6 + 2 + 8) / kPage + 2));
+  EXPECT_EQ(device_.made[0], 3 * ((6 + 2) / kPage + 2) + 3 * 8 / kPage);
   EXPECT_EQ(device_.made[1], 4000 / kPage + 3);
 }
 

@@ -1,4 +1,5 @@
-"""`tessera plan` against what TTNN's own allocator took for the same models on a mock n150, and against `tessera inspect` on the CPU."""
+"""`tessera plan` against arithmetic from the models' sizes and against `tessera inspect` on the CPU; tests/n150/test_memory.py holds it against TTNN's own
+allocator."""
 import json
 import shutil
 
@@ -27,14 +28,6 @@ def plan(tessera, folder, *flags, fits=True):
     facts = json.loads(tessera.run("plan", "-m", folder, *flags, "--json", "-", expect=0 if fits else 4).stdout)
     assert facts["fits"] == fits
     return facts
-
-
-# GB that the allocator of TTNN 0.81.1 gave for all weights, Gemma's with its four rotary tables of 8,192 positions.
-@pytest.mark.parametrize("name, flags, gigabytes",
-                         [("gemma", BLOCKS, 5.508), ("gemma", (), 9.147), ("phi", (), 7.654), ("phi", BLOCKS, 4.165)])
-def test_weights_take_what_ttnn_s_allocator_gave(tessera, folders, name, flags, gigabytes):
-    taken = plan(tessera, folders[name], *flags, "-c", 8192)["bytes"]
-    assert (taken["weights"] + (taken["rotary"] if name == "gemma" else 0)) / 1e9 == pytest.approx(gigabytes, rel=2e-3)
 
 
 # Bytes of keys and values a token; Gemma's once its 29 windowed layers are full: 5 layers of 34.
@@ -71,12 +64,12 @@ def test_the_longest_context_fits_and_one_page_more_does_not(tessera, folders):
         plan(tessera, folders[name], *flags, "-c", context + 1, fits=False)
 
 
-# Of one sequence and of 32, as computed once from the allocator's room with rings of exactly one window. Our pool also keeps, for each
-# sequence, what may be taken back and a piece of a prompt: with 32 sequences that is a quarter of the room.
-@pytest.mark.parametrize("sequences, context, part", [(8, 74000, 0.95), (32, 14000, 0.75)])
+# As computed once from the allocator's room with rings of exactly one window, and with rotary tables of the whole context, a fortieth of the
+# room, which are not kept here. Our pool also keeps what may be taken back of each sequence.
+@pytest.mark.parametrize("sequences, context, part", [(8, 74000, 0.95), (32, 14000, 0.85)])
 def test_gemma_s_longest_contexts_are_near_those_of_bare_windows(tessera, folders, sequences, context, part):
     rows = {row["sequences"]: row["bfloat8_b"] for row in plan(tessera, folders["gemma"], *BLOCKS)["longest_context"]}
-    assert part * context <= rows[sequences] <= context
+    assert part * context <= rows[sequences] <= 1.03 * context
 
 
 @pytest.mark.parametrize("name, flags", [("phi", ("-c", 16384)), ("phi", ("-c", 30000)), ("phi", ("-c", 4096, "--sequences", 8)),

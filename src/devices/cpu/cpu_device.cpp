@@ -9,6 +9,7 @@
 #include "cpu/linear.h"
 #include "cpu/packed_weight.h"
 #include "cpu/rows.h"
+#include "ops/check_batch.h"
 
 namespace tessera::cpu {
 namespace {
@@ -84,16 +85,12 @@ Limits CpuDevice::limits() const {
           .max_chunk = kMaxRows,
           .max_rows = kMaxRows,
           .max_logit_rows = kMaxLogitRows,
-          .mixes_prompts_and_decodes = true};
+          .free_rows = kMaxRows};
 }
 
 Tensor CpuDevice::run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) {
   check_batch(batch, limits());
-  for (const Batch::Slice& slice : batch.slices) {
-    const auto boundary = static_cast<PagedCache&>(slice.sequence->cache()).recompute_after;
-    check(!boundary || slice.position == 0 || (slice.rope_length > *boundary) == (slice.sequence->rope_length() > *boundary),
-          "run: the first ", slice.position, " tokens were computed with LongRoPE's other factors; take the sequence back to 0 and compute them again");
-  }
+  check_rope_lengths(batch, static_cast<PagedCache&>(batch.slices.front().sequence->cache()).recompute_after);
   const std::lock_guard lock(run_mutex_);
   const CpuStep step(batch);
   Tensor logits = forward(step);

@@ -1,6 +1,5 @@
 #include "cpu/cpu_step.h"
 
-#include "core/error.h"
 #include "cpu/rows.h"
 
 namespace tessera::cpu {
@@ -32,23 +31,6 @@ const CpuStep::RotaryRows& CpuStep::rotary_rows(ThreadPool& pool, const Rotary& 
                      rotary.attention_factor, activations, made->cos.data() + first, made->sin.data() + first);
   }
   return *rotary_rows_.emplace_back(std::move(made));
-}
-
-void check_batch(const Batch& batch, const Limits& limits) {
-  const auto tokens = static_cast<int64_t>(batch.tokens.size());
-  check(tokens >= 1 && tokens <= limits.max_rows, "run: a batch of ", tokens, " tokens is outside 1..", limits.max_rows);
-  int64_t first = 0, logit_rows = 0;
-  for (const Batch::Slice& slice : batch.slices) {
-    check(slice.sequence != nullptr && slice.first == first && slice.count >= 1, "run: the slice at token ", first, " does not follow the one before");
-    check(slice.position >= 0 && slice.position <= slice.sequence->length(), "run: position ", slice.position, " is past the ", slice.sequence->length(),
-          " cached tokens of its sequence");
-    check(&slice.sequence->cache() == &batch.slices.front().sequence->cache(), "run: the sequences of a batch are of two caches");
-    check(slice.logit_rows >= 0 && slice.logit_rows <= slice.count, "run: logits of ", slice.logit_rows, " rows are wanted of ", slice.count);
-    first += slice.count;
-    logit_rows += slice.logit_rows;
-  }
-  check(logit_rows <= limits.max_logit_rows, "run: logits of ", logit_rows, " rows are wanted; a batch gives at most ", limits.max_logit_rows);
-  check(first == tokens, "run: the slices hold ", first, " of ", tokens, " tokens");
 }
 
 }  // namespace tessera::cpu

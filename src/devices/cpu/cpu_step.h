@@ -36,7 +36,4 @@ class CpuStep final : public Step {
   mutable std::vector<std::unique_ptr<RotaryRows>> rotary_rows_;  // only the thread that runs the Step asks
 };
 
-// Throws std::invalid_argument for a Batch that breaks the contract of Batch::Slice or the limits.
-void check_batch(const Batch& batch, const Limits& limits);
-
 }  // namespace tessera::cpu

@@ -20,19 +20,21 @@ size_t in_rows(int64_t rows, int64_t width) { return interleaved(static_cast<siz
 }  // namespace
 
 Limits limits() {
-  return {.page_tokens = 64,
-          .chunk_alignment = kTile,
+  return {.page_tokens = kPageTokens,
+          .chunk_alignment = kChunk,
           .max_chunk = 512,
           .max_rows = 512,
           .max_logit_rows = kMaxUsers,
-          .mixes_prompts_and_decodes = false};
+          .free_rows = kMaxUsers};
 }
+
+int64_t cache_pages(int64_t pages) { return ttnn::round_up(pages + 1, 8); }
 
 size_t weight_bytes(const WeightSpec& spec) {
   const int64_t rows = spec.shape[2], width = spec.shape[3];
   switch (spec.role) {
     case Role::norm:
-      return tiles(DataType::bfloat16, rows, width);
+      return 2 * tiles(DataType::bfloat16, rows, width);  // float32
     case Role::embedding:
       return in_rows(rows, width);
     case Role::tied_embedding:
@@ -48,12 +50,10 @@ size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_
   for (size_t group = 0; group < groups.size(); ++group)
     for (const int64_t number : groups[group].layers) {
       const CacheLayer& layer = spec.layers[static_cast<size_t>(number)];
-      bytes += 2 * tiles(dtype, limits().page_tokens, layer.head_dim, pages[group] * layer.num_kv_heads);  // keys and values
+      bytes += 2 * tiles(dtype, limits().page_tokens, layer.head_dim, cache_pages(pages[group]) * layer.num_kv_heads);  // keys and values
     }
   return bytes;
 }
-
-size_t rotary_bytes(int64_t positions, int64_t dim) { return 2 * tiles(DataType::bfloat16, positions, dim); }
 
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab) {
   return tiles(DataType::bfloat16, rows, widest) + tiles(DataType::bfloat16, kTile, vocab) + in_rows(kTile, vocab);

@@ -10,19 +10,22 @@ namespace tessera::n150 {
 
 inline constexpr size_t kBanks = 12, kBankBytes = 1'072'693'184;  // that tensors may take
 inline constexpr size_t kMemory = kBanks * kBankBytes;            // 12.87 GB
-inline constexpr int64_t kMaxUsers = 32;                          // sequences of one decode
+inline constexpr int64_t kMaxUsers = 32;                          // rows of one decode: a tile's
+inline constexpr int64_t kPageTokens = 64;
+inline constexpr int64_t kChunk = 128;  // queries and keys that attention takes at a time; a prompt's pieces start at multiples of it
 
-// Pages of 64 tokens, prompts in pieces of 512 rows, decodes of 32; the two do not mix.
+// Prompts in pieces of up to 512 rows, each alone; up to 32 rows of any sequences together.
 Limits limits();
+
+// The pages that a cache has for `pages` of them: one takes what padding writes, and TTNN wants no page table, which it reads in pieces of
+// 8 entries, to be wider than the cache.
+int64_t cache_pages(int64_t pages);
 
 // bfloat16, bfloat8_b or bfloat4_b in tiles; a lookup's table in rows of bfloat16, beside the head's tiles when it is tied to it.
 size_t weight_bytes(const WeightSpec& spec);
 
 // Of bfloat16 or bfloat8_b.
 size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages);
-
-// A table of cosines and one of sines in bfloat16, a row a position.
-size_t rotary_bytes(int64_t positions, int64_t dim);
 
 // What is alive at the widest place of a forward of `rows` tokens, `widest` values of each, and one tile of logits, in tiles and in rows.
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab);

@@ -46,12 +46,15 @@ struct Square {
     const int64_t inputs = std::min(kTile, in - first_input);
     for (int64_t o = 0; o < kTile; ++o) {
       float row[kTile] = {};
-      if (first_output + o < static_cast<int64_t>(outputs.size())) load_values(outputs[static_cast<size_t>(first_output + o)], first_input, inputs, row);
+      if (first_output + o < static_cast<int64_t>(outputs.size()))
+        load_values(outputs[static_cast<size_t>(first_output + o)], first_input, inputs, row);
       for (int64_t i = 0; i < kTile; ++i) values[i][o] = row[i];
     }
   }
 
-  std::span<const float, kFace> face_row(int64_t input, int64_t half) const { return std::span<const float, kFace>(values[input] + half * kFace, kFace); }
+  std::span<const float, kFace> face_row(int64_t input, int64_t half) const {
+    return std::span<const float, kFace>(values[input] + half * kFace, kFace);
+  }
 };
 
 // Calls use(input, half, index of this row of a face in the tile).
@@ -87,7 +90,8 @@ int64_t tiled_bytes(DataType dtype, int64_t rows, int64_t columns) {
 
 void pack_tiles(cpu::ThreadPool& pool, DataType dtype, std::span<const StoredRow> outputs, int64_t in, std::span<std::byte> out) {
   const auto count = static_cast<int64_t>(outputs.size());
-  check(static_cast<int64_t>(out.size()) == tiled_bytes(dtype, in, count), "tiles: ", out.size(), " bytes do not hold [", in, ", ", count, "] of ", dtype);
+  check(static_cast<int64_t>(out.size()) == tiled_bytes(dtype, in, count), "tiles: ", out.size(), " bytes do not hold [", in, ", ", count,
+        "] of ", dtype);
   const int64_t columns = round_up(count, kTile) / kTile, bytes = tile_bytes(dtype);
   pool.parallel_for(columns, [&](int64_t column, int) {
     for (int64_t row = 0; row * kTile < in; ++row)

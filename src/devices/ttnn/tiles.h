@@ -1,8 +1,8 @@
 #pragma once
 // Bytes of a weight as a Tenstorrent card keeps them: 32 x 32 tiles, row of tiles after row of tiles. A tile is four faces of 16 x 16
 // (upper left, upper right, lower left, lower right), each row by row. In the block formats a row of a face shares an exponent; a tile's 64
-// exponents come before its codes, and two bfloat4_b codes make a byte, the first in its low half. TTNN's own host packer makes the same bytes
-// (tests/n150/test_tiles.py).
+// exponents come before its codes, and two bfloat4_b codes make a byte, the first in its low half. TTNN's own host packer makes the same
+// bytes (tests/n150/test_tiles.py).
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -16,6 +16,12 @@ namespace tessera::ttnn {
 inline constexpr int64_t kTile = 32;
 
 constexpr int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+// Where the value at (row, column) of a tensor with so many columns, a multiple of 32, stands among its values in tiles.
+constexpr int64_t tiled_index(int64_t row, int64_t column, int64_t columns) {
+  const int64_t tile = row / kTile * (columns / kTile) + column / kTile, face = row % kTile / 16 * 2 + column % kTile / 16;
+  return tile * kTile * kTile + face * 256 + row % 16 * 16 + column % 16;
+}
 
 // Bytes of [rows, columns], padded to whole tiles. Throws std::invalid_argument for a type that the card has no tiles of here: bfloat16,
 // bfloat8_b and bfloat4_b are those that weights and caches take.

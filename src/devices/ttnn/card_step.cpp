@@ -1,0 +1,77 @@
+#include "ttnn/card_step.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "cpu/rows.h"
+#include "ttnn/tiles.h"
+
+namespace tessera::ttnn {
+namespace {
+
+using n150::kChunk;
+using n150::kPageTokens;
+
+constexpr int64_t kFewPages = 128;  // tables are this wide at least (8,192 tokens), then powers of two: a new width is a new program
+
+// Rows of a chunk of `count` tokens at `position`: a power of two times 128, within the cache.
+int64_t padded_rows(int64_t count, int64_t position, int64_t pages) {
+  const int64_t bucket = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(round_up(count, kChunk))));
+  const int64_t room = (pages * kPageTokens - position) / kChunk * kChunk;
+  return std::max(std::min(bucket, room), round_up(count, kChunk));
+}
+
+}  // namespace
+
+CardStep::CardStep(const Batch& batch, int64_t pages) : Step(batch) {
+  const Batch::Slice& first = batch.slices.front();
+  rows_ = decodes() ? tokens() : padded_rows(first.count, first.position, pages);
+  for (const Batch::Slice& slice : batch.slices)
+    for (int64_t i = slice.count - slice.logit_rows; i < slice.count; ++i) wanted_rows_.push_back(slice.first + i);
+}
+
+CardStep::PageNumbers CardStep::page_numbers(size_t group, int64_t pages) const {
+  PageNumbers made;
+  const auto nobodys = static_cast<int32_t>(pages - 1);
+  int64_t needed = 0;
+  std::vector<std::vector<int32_t>> tables;
+  for (const Batch::Slice& slice : batch().slices) {
+    const PageTable& table = slice.sequence->table(group);
+    std::vector<int32_t>& entries = tables.emplace_back(table.pages);
+    int64_t position = slice.position - table.first * kPageTokens;
+    if (!decodes()) {
+      if (position % kChunk != 0) {  // a page before all that a query sees, so that the chunk starts where attention can start
+        entries.insert(entries.begin(), nobodys);
+        position += kPageTokens;
+      }
+      entries.resize(std::max(entries.size(), static_cast<size_t>((position + rows_) / kPageTokens)), nobodys);
+      made.fill.assign(entries.begin() + position / kPageTokens, entries.begin() + (position + rows_) / kPageTokens);
+      made.positions.push_back(static_cast<int32_t>(position));
+    } else {
+      for (int64_t i = 0; i < slice.count; ++i) made.positions.push_back(static_cast<int32_t>(position + i));
+    }
+    needed = std::max(needed, static_cast<int64_t>(entries.size()));
+  }
+  // TTNN takes no table that is wider than the cache has pages.
+  made.width = std::min<int64_t>(pages, std::bit_ceil(static_cast<uint64_t>(std::max(needed, kFewPages))));
+  for (size_t s = 0; s < tables.size(); ++s) {
+    tables[s].resize(static_cast<size_t>(made.width), nobodys);
+    for (int64_t user = 0; user < (decodes() ? batch().slices[s].count : 1); ++user)
+      made.table.insert(made.table.end(), tables[s].begin(), tables[s].end());
+  }
+  return made;
+}
+
+CardStep::Angles CardStep::angles(cpu::ThreadPool& pool, const Rotary& rotary) const {
+  const int64_t half = rotary.dim / 2;
+  Angles made{std::vector<float>(static_cast<size_t>(rows_ * half)), std::vector<float>(static_cast<size_t>(rows_ * half))};
+  for (const Batch::Slice& slice : batch().slices) {
+    std::vector<int64_t> positions(static_cast<size_t>(slice.count));
+    for (int64_t i = 0; i < slice.count; ++i) positions[static_cast<size_t>(i)] = slice.position + i;
+    cpu::make_rotary_rows(pool, positions, rotary.frequencies(slice.rope_length), rotary.attention_factor, DataType::bfloat16,
+                          made.cos.data() + slice.first * half, made.sin.data() + slice.first * half);
+  }
+  return made;
+}
+
+}  // namespace tessera::ttnn

@@ -1,0 +1,149 @@
+// The part of the n150's device that knows heads, positions and pages.
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "ttnn/ttnn_device.h"
+#include "ttnn/ttnn_storage.h"
+
+namespace tessera::ttnn {
+
+using namespace nb::literals;
+
+QkvHeads TtnnDevice::nlp_create_qkv_heads(const Tensor& qkv, int64_t num_heads, int64_t num_kv_heads) {
+  const bool decodes = step_->decodes();
+  const int64_t tokens = qkv.shape()[2], head_dim = qkv.shape()[3] / (num_heads + 2 * num_kv_heads);
+  const nb::object made =
+      decodes ? (*ttnn_)("experimental.nlp_create_qkv_heads_decode", tensor(qkv), "num_heads"_a = num_heads,
+                         "num_kv_heads"_a = num_kv_heads, "memory_config"_a = ttnn_->object("L1_HEIGHT_SHARDED_MEMORY_CONFIG"))
+              : (*ttnn_)("experimental.nlp_create_qkv_heads", tensor(qkv), "num_heads"_a = num_heads, "num_kv_heads"_a = num_kv_heads,
+                         "transpose_k_heads"_a = false, "memory_config"_a = dram_);
+  const auto heads = [&](size_t i, int64_t count) { return make_heads({1, count, tokens, head_dim}, made[i]); };
+  return {heads(0, num_heads), heads(1, num_kv_heads), heads(2, num_kv_heads)};
+}
+
+Tensor TtnnDevice::make_heads(const Shape& shape, nb::object tensor) {
+  return Tensor(*this, shape, DataType::bfloat16, std::make_shared<Heads>(std::move(tensor), step_->decodes()));
+}
+
+// One user a core, row after row of cores: as nlp_create_qkv_heads_decode places its heads.
+nb::object TtnnDevice::height_sharded(int64_t users, int64_t width) {
+  const nb::object cores =
+      (*ttnn_)("num_cores_to_corerangeset", users, ttnn_->card().attr("compute_with_storage_grid_size")(), "row_wise"_a = true);
+  nb::list shard;
+  shard.append(kTile);
+  shard.append(width);
+  const nb::object spec = (*ttnn_)("ShardSpec", cores, shard, ttnn_->object("ShardOrientation.ROW_MAJOR"));
+  return (*ttnn_)("MemoryConfig", ttnn_->object("TensorMemoryLayout.HEIGHT_SHARDED"), ttnn_->object("BufferType.L1"), spec);
+}
+
+nb::object TtnnDevice::upload_angles(const std::vector<float>& values, int64_t half, const CardStep& step) {
+  const int64_t width = 2 * half, rows = step.rows();
+  const bool neighbours = has_neighbouring_pairs(width);
+  // A decode's are a tile's first row for each user, on the user's core.
+  const int64_t decode_shape[] = {1, rows, 1, width}, chunk_shape[] = {1, 1, rows, width};
+  const nb::object memory = step.decodes() ? height_sharded(rows, width) : dram_;
+  return ttnn_->upload(step.decodes() ? decode_shape : chunk_shape, ttnn_->object("bfloat16"), "TILE_LAYOUT", memory,
+                       [&](std::span<std::byte> bytes) {
+                         auto* tiles = reinterpret_cast<bfloat16*>(bytes.data());
+                         std::memset(tiles, 0, bytes.size());
+                         for (int64_t row = 0; row < rows; ++row)
+                           for (int64_t i = 0; i < width; ++i)
+                             tiles[tiled_index(step.decodes() ? row * kTile : row, i, width)] =
+                                 to_bfloat16(values[static_cast<size_t>(row * half + (neighbours ? i / 2 : i % half))]);
+                       });
+}
+
+// x times this matrix has (-b, a) for each neighbouring pair (a, b); once for each user's core.
+nb::object TtnnDevice::upload_rotation(const CardStep& step) {
+  const int64_t squares = step.decodes() ? step.rows() : 1;
+  const int64_t shape[] = {1, 1, squares * kTile, kTile};
+  const nb::object memory = step.decodes() ? height_sharded(squares, kTile) : dram_;
+  return ttnn_->upload(shape, ttnn_->object("bfloat16"), "TILE_LAYOUT", memory, [&](std::span<std::byte> bytes) {
+    auto* tiles = reinterpret_cast<bfloat16*>(bytes.data());
+    std::memset(tiles, 0, bytes.size());
+    for (int64_t square = 0; square < squares; ++square)
+      for (int64_t i = 0; i < kTile; i += 2) {
+        tiles[tiled_index(square * kTile + i, i + 1, kTile)] = to_bfloat16(1.0f);
+        tiles[tiled_index(square * kTile + i + 1, i, kTile)] = to_bfloat16(-1.0f);
+      }
+  });
+}
+
+const RotaryInputs& TtnnDevice::rotary_inputs(const Rotary& rotary, const CardStep& step) {
+  const auto [at, is_new] = step.rotary_inputs.try_emplace(&rotary);
+  if (is_new) {
+    const CardStep::Angles angles = step.angles(pool_, rotary);
+    at->second = {upload_angles(angles.cos, rotary.dim / 2, step), upload_angles(angles.sin, rotary.dim / 2, step), {}};
+    if (has_neighbouring_pairs(rotary.dim)) at->second.rotation = upload_rotation(step);
+  }
+  return at->second;
+}
+
+Tensor TtnnDevice::rotary_embedding(const Tensor& x, const Rotary& rotary, const Step& step) {
+  const int64_t head_dim = x.shape()[3];
+  check(rotary.dim == head_dim, "n150: rotating ", rotary.dim, " of a head's ", head_dim, " values is not supported; all must rotate");
+  const auto& card_step = static_cast<const CardStep&>(step);
+  const RotaryInputs& inputs = rotary_inputs(rotary, card_step);
+  const bool decodes = card_step.decodes();
+  const nb::object memory = decodes ? height_sharded(card_step.rows(), head_dim) : dram_;
+  // A norm leaves a decode's heads in DRAM; the rotation wants each user's on its core, where cos and sin are.
+  const nb::object input = decodes ? (*ttnn_)("to_memory_config", tensor(x), memory) : tensor(x);
+  if (has_neighbouring_pairs(head_dim))
+    return make_heads(x.shape(),
+                      (*ttnn_)("experimental.rotary_embedding_llama", input, inputs.cos, inputs.sin, inputs.rotation,
+                               "is_decode_mode"_a = decodes, "memory_config"_a = memory, "compute_kernel_config"_a = high_fidelity_));
+  return make_heads(x.shape(), (*ttnn_)("experimental.rotary_embedding_hf", input, inputs.cos, inputs.sin, "is_decode_mode"_a = decodes,
+                                        "memory_config"_a = memory, "compute_kernel_config"_a = high_fidelity_));
+}
+
+const PageInputs& TtnnDevice::page_inputs(size_t group, int64_t pages, const CardStep& step) {
+  const auto [at, is_new] = step.page_inputs.try_emplace(group);
+  if (is_new) {
+    const CardStep::PageNumbers numbers = step.page_numbers(group, pages);
+    const int64_t users = static_cast<int64_t>(numbers.positions.size());
+    const int64_t table_shape[] = {users, numbers.width}, fill_shape[] = {1, static_cast<int64_t>(numbers.fill.size())};
+    at->second.table = upload_integers(table_shape, numbers.table, "int32");
+    at->second.positions = upload_integers(std::span(&users, 1), numbers.positions, "int32");
+    if (!numbers.fill.empty()) at->second.fill = upload_integers(fill_shape, numbers.fill, "int32");
+  }
+  return at->second;
+}
+
+Tensor TtnnDevice::attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, const AttentionParams& params) {
+  const auto& card_step = static_cast<const CardStep&>(step);
+  PagedCache& cache = cache_of(step);
+  const size_t group = cache.groups.at(static_cast<size_t>(params.layer));
+  const PageInputs& pages = page_inputs(group, cache.pages[group], card_step);
+  const nb::object& keys = cache.tensors[static_cast<size_t>(2 * params.layer)];
+  const nb::object& values = cache.tensors[static_cast<size_t>(2 * params.layer + 1)];
+  const nb::object window = params.window ? nb::cast(*params.window) : nb::none();
+  if (card_step.decodes()) {
+    (*ttnn_)("experimental.paged_update_cache", keys, tensor(k), "update_idxs_tensor"_a = pages.positions, "page_table"_a = pages.table);
+    (*ttnn_)("experimental.paged_update_cache", values, tensor(v), "update_idxs_tensor"_a = pages.positions, "page_table"_a = pages.table);
+    return make_heads(q.shape(),
+                      (*ttnn_)("transformer.paged_scaled_dot_product_attention_decode", tensor(q), keys, values, pages.table,
+                               "cur_pos_tensor"_a = pages.positions, "scale"_a = params.scale, "sliding_window_size"_a = window,
+                               "program_config"_a = sdpa_decode_, "compute_kernel_config"_a = high_fidelity_, "memory_config"_a = dram_));
+  }
+  // What is written has the cache's type; a decode's update converts by itself.
+  const auto cast = [&](const Tensor& x) {
+    return cache.dtype == DataType::bfloat16 ? tensor(x)
+                                             : (*ttnn_)("typecast", tensor(x), ttnn_->dtype(cache.dtype), "memory_config"_a = dram_);
+  };
+  (*ttnn_)("experimental.paged_fill_cache", keys, cast(k), pages.fill, "batch_idx"_a = 0);
+  (*ttnn_)("experimental.paged_fill_cache", values, cast(v), pages.fill, "batch_idx"_a = 0);
+  return make_heads(q.shape(),
+                    (*ttnn_)("transformer.chunked_scaled_dot_product_attention", tensor(q), keys, values, pages.table,
+                             "chunk_start_idx_tensor"_a = pages.positions, "scale"_a = params.scale, "sliding_window_size"_a = window,
+                             "program_config"_a = sdpa_chunk_, "compute_kernel_config"_a = high_fidelity_, "memory_config"_a = dram_));
+}
+
+Tensor TtnnDevice::nlp_concat_heads(const Tensor& x) {
+  const Shape shape{1, 1, x.shape()[2], x.shape()[1] * x.shape()[3]};
+  // A decode's heads lie side by side already; nlp_concat_heads_decode would want them sharded, and fails for 31 users.
+  if (step_->decodes()) return make(shape, {(*ttnn_)("reshape", tensor(x), sizes(shape))});
+  return make(shape, {(*ttnn_)("experimental.nlp_concat_heads", tensor(x), "memory_config"_a = dram_)});
+}
+
+}  // namespace tessera::ttnn

@@ -1,0 +1,296 @@
+#include "ttnn/ttnn_device.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/error.h"
+#include "ops/check_batch.h"
+#include "ttnn/n150_memory.h"
+#include "ttnn/ttnn_storage.h"
+
+namespace tessera::ttnn {
+namespace {
+
+using namespace nb::literals;
+
+// Each output's row, q and k permuted where their pairs are to be neighbours.
+std::vector<StoredRow> stored_rows(std::span<const WeightPart> parts, const WeightSpec& spec) {
+  std::vector<StoredRow> rows;
+  for (const WeightPart& part : parts)
+    for (int64_t o = 0; o < part.rows; ++o) rows.push_back({part.data + o * spec.shape[3] * bytes_of(part.type), part.type});
+  check(static_cast<int64_t>(rows.size()) == spec.shape[2], "pack: the parts have ", rows.size(), " outputs; the shape is ", spec.shape);
+  if (spec.role != Role::qkv || !has_neighbouring_pairs(spec.head_dim)) return rows;
+  std::vector<StoredRow> permuted = rows;
+  const int64_t half = spec.head_dim / 2;
+  for (int64_t head = 0; head < spec.num_heads + spec.num_kv_heads; ++head)
+    for (int64_t i = 0; i < half; ++i)
+      for (int64_t side = 0; side < 2; ++side)
+        permuted[static_cast<size_t>(head * spec.head_dim + 2 * i + side)] =
+            rows[static_cast<size_t>(head * spec.head_dim + i + side * half)];
+  return permuted;
+}
+
+}  // namespace
+
+TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn) : ttnn_(std::move(ttnn)), pool_(cpu::available_threads()) {
+  dram_ = ttnn_->object("DRAM_MEMORY_CONFIG");
+  tile_ = ttnn_->object("TILE_LAYOUT");
+  row_major_ = ttnn_->object("ROW_MAJOR_LAYOUT");
+  high_fidelity_ = kernel_config("HiFi4");
+  half_fidelity_ = kernel_config("HiFi2");
+  // Without a config TTNN takes 32 keys at a time, slower and less exact. Larger chunks than these do not fit a core beside heads of 256.
+  sdpa_chunk_ = attention_config(n150::kChunk, n150::kChunk);
+  sdpa_decode_ = attention_config(kTile, 256);
+}
+
+TtnnDevice::~TtnnDevice() {
+  const auto objects = {&dram_, &tile_, &row_major_, &high_fidelity_, &half_fidelity_, &sdpa_chunk_, &sdpa_decode_};
+  let_go([&] {
+    for (nb::object* object : objects) object->reset();
+  });
+  for (nb::object* object : objects) object->release();
+}
+
+nb::object TtnnDevice::kernel_config(const char* fidelity) {
+  return (*ttnn_)("WormholeComputeKernelConfig", "math_fidelity"_a = ttnn_->object(std::string("MathFidelity.") + fidelity),
+                  "math_approx_mode"_a = false, "fp32_dest_acc_en"_a = true, "packer_l1_acc"_a = true);
+}
+
+nb::object TtnnDevice::attention_config(int64_t queries, int64_t keys) {
+  return (*ttnn_)("SDPAProgramConfig", "compute_with_storage_grid_size"_a = ttnn_->card().attr("compute_with_storage_grid_size")(),
+                  "q_chunk_size"_a = queries, "k_chunk_size"_a = keys, "exp_approx_mode"_a = false);
+}
+
+Limits TtnnDevice::limits() const { return n150::limits(); }
+
+Tensor TtnnDevice::make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows, DataType dtype) {
+  return Tensor(*this, shape, dtype, std::make_shared<CardStorage>(std::move(tensors), std::move(rows)));
+}
+
+Tensor TtnnDevice::run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) {
+  check_batch(batch, limits());
+  const auto& cache = static_cast<const PagedCache&>(batch.slices.front().sequence->cache());
+  check_rope_lengths(batch, cache.recompute_after);
+  const std::lock_guard lock(run_mutex_);
+  const nb::gil_scoped_acquire gil;
+  const CardStep step(batch, *std::max_element(cache.pages.begin(), cache.pages.end()));
+  struct Running {
+    const CardStep*& step;
+    ~Running() { step = nullptr; }
+  } running{step_ = &step};
+  Tensor logits = forward(step);
+  for (const Batch::Slice& slice : batch.slices) slice.sequence->commit(slice.position + slice.count, slice.rope_length);
+  return logits;
+}
+
+Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec) {
+  const nb::gil_scoped_acquire gil;
+  auto weight = std::make_shared<Weight>();
+  if (spec.role == Role::norm) {
+    const int64_t width = spec.shape[3];
+    const int64_t shape[] = {1, 1, 1, width};
+    // float32: one plus a bfloat16 weight, Gemma's, would lose digits.
+    weight->tensors.push_back(ttnn_->upload(shape, ttnn_->object("float32"), "TILE_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
+      auto* values = reinterpret_cast<float*>(bytes.data());
+      for (int64_t i = 0; i < width; ++i)
+        values[tiled_index(0, i, round_up(width, kTile))] = load_stored(parts.front().type, parts.front().data, i) + spec.offset;
+    }));
+    return Tensor(*this, spec.shape, DataType::float32, std::move(weight));
+  }
+  const DataType dtype = spec.options.weights;
+  check(spec.options.activations == DataType::bfloat16, "n150: activations of ", spec.options.activations,
+        " are not supported; choose bfloat16");
+  check(spec.role != Role::qkv || spec.head_dim % kTile == 0, "n150: heads of ", spec.head_dim, " values are not supported; a multiple of ",
+        kTile, " is");
+  const std::vector<StoredRow> rows = stored_rows(parts, spec);
+  const int64_t in = spec.shape[3];
+  if (spec.role != Role::embedding) {
+    // Gate and up apart: two linears are cheaper than cutting one's output in two.
+    weight->linears = spec.role == Role::gate_up ? 2 : 1;
+    const size_t count = rows.size() / weight->linears;
+    for (size_t i = 0; i < weight->linears; ++i)
+      weight->tensors.push_back(upload_tiles(std::span(rows).subspan(i * count, count), in, dtype));
+  }
+  // A tied table holds the head's rounded values. It is kept row by row in bfloat16, since TTNN would unpack all of a tiled one at each
+  // lookup.
+  if (spec.role == Role::embedding) weight->tensors.push_back(upload_table(rows, in, DataType::bfloat16));
+  if (spec.role == Role::tied_embedding) weight->tensors.push_back(upload_table(rows, in, dtype));
+  if (spec.role == Role::head || spec.role == Role::tied_embedding) weight->output = spec.options.logits;
+  weight->block_format = dtype != DataType::bfloat16;
+  for (const WeightPart& part : parts)
+    if (part.done) part.done(0, part.rows);
+  return Tensor(*this, spec.shape, dtype, std::move(weight));
+}
+
+nb::object TtnnDevice::upload_tiles(std::span<const StoredRow> outputs, int64_t in, DataType dtype) {
+  tiled_bytes(dtype, 1, 1);  // refuses a type that the card has no tiles of
+  const int64_t shape[] = {1, 1, in, static_cast<int64_t>(outputs.size())};
+  return ttnn_->upload(shape, ttnn_->dtype(dtype), "TILE_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
+    const nb::gil_scoped_release release;
+    pack_tiles(pool_, dtype, outputs, in, bytes);
+  });
+}
+
+nb::object TtnnDevice::upload_table(std::span<const StoredRow> outputs, int64_t in, DataType dtype) {
+  const int64_t shape[] = {1, 1, static_cast<int64_t>(outputs.size()), in};
+  return ttnn_->upload(shape, ttnn_->object("bfloat16"), "ROW_MAJOR_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
+    const nb::gil_scoped_release release;
+    pack_table(pool_, dtype, outputs, in, {reinterpret_cast<bfloat16*>(bytes.data()), bytes.size() / sizeof(bfloat16)});
+  });
+}
+
+nb::object TtnnDevice::upload_integers(std::span<const int64_t> shape, std::span<const int32_t> values, const char* dtype) {
+  return ttnn_->upload(shape, ttnn_->object(dtype), "ROW_MAJOR_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
+    check<std::logic_error>(bytes.size() == values.size_bytes(), "n150: ", values.size(), " integers do not fill ", bytes.size(), " bytes");
+    std::memcpy(bytes.data(), values.data(), bytes.size());
+  });
+}
+
+std::shared_ptr<Storage> TtnnDevice::make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) {
+  check(dtype == DataType::bfloat16 || dtype == DataType::bfloat8_b, "n150: a cache of ", dtype,
+        " is not supported; choose bfloat16 or bfloat8_b");
+  const nb::gil_scoped_acquire gil;
+  auto cache = std::make_shared<PagedCache>();
+  cache->dtype = dtype;
+  cache->recompute_after = spec.recompute_after;
+  cache->groups.resize(spec.layers.size());
+  cache->tensors.resize(2 * spec.layers.size());
+  const std::vector<CacheGroup> groups = cache_groups(spec);
+  for (size_t group = 0; group < groups.size(); ++group) {
+    cache->pages.push_back(n150::cache_pages(pages[group]));
+    for (const int64_t layer : groups[group].layers) {
+      const CacheLayer& sizes = spec.layers[static_cast<size_t>(layer)];
+      cache->groups[static_cast<size_t>(layer)] = group;
+      for (size_t i = 0; i < 2; ++i) {
+        const nb::tuple shape = nb::make_tuple(cache->pages.back(), sizes.num_kv_heads, n150::kPageTokens, sizes.head_dim);
+        nb::object empty = (*ttnn_)("empty", shape, ttnn_->dtype(dtype), tile_, ttnn_->card(), dram_);
+        // What a masked key adds is zero times its value, unless that is no number: the memory is cleared.
+        cache->tensors[static_cast<size_t>(2 * layer) + i] = (*ttnn_)("fill", empty, 0.0, "output_tensor"_a = empty);
+      }
+    }
+  }
+  return cache;
+}
+
+void TtnnDevice::copy_page(Storage& storage, size_t group, int32_t from, int32_t to) {
+  const nb::gil_scoped_acquire gil;
+  auto& cache = static_cast<PagedCache&>(storage);
+  const int64_t shape[] = {1, 1};
+  const nb::object target = upload_integers(shape, std::span(&to, 1), "int32");
+  for (size_t layer = 0; layer < cache.groups.size(); ++layer) {
+    if (cache.groups[layer] != group) continue;
+    for (size_t i = 2 * layer; i < 2 * layer + 2; ++i) {
+      const nb::object sizes = cache.tensors[i].attr("shape");
+      const nb::object page =
+          (*ttnn_)("slice", cache.tensors[i], nb::make_tuple(from, 0, 0, 0), nb::make_tuple(from + 1, sizes[1], sizes[2], sizes[3]));
+      (*ttnn_)("experimental.paged_fill_cache", cache.tensors[i], page, target, "batch_idx"_a = 0);
+    }
+  }
+}
+
+// A token's heads, or its gate and up half, side by side.
+void TtnnDevice::read(const Tensor& x, std::span<float> out) {
+  check(static_cast<int64_t>(out.size()) == volume(x.shape()), "read: ", out.size(), " values do not hold a tensor of ", x.shape());
+  if (out.empty()) return;
+  const nb::gil_scoped_acquire gil;
+  const CardStorage& from = storage(x);
+  const auto* heads = dynamic_cast<const Heads*>(&from);
+  const int64_t tokens = x.shape()[2], count = x.shape()[1], parts = static_cast<int64_t>(from.tensors.size()),
+                width = x.shape()[3] / parts;
+  const auto row_of = [&](int64_t token) { return from.rows.empty() ? token : from.rows[static_cast<size_t>(token)]; };
+  int64_t low = row_of(0), high = low;
+  for (int64_t token = 0; token < tokens; ++token) low = std::min(low, row_of(token)), high = std::max(high, row_of(token));
+  const StoredType type = x.dtype() == DataType::float32 ? StoredType::float32 : StoredType::bfloat16;
+  for (int64_t part = 0; part < parts; ++part) {
+    nb::object lines = (*ttnn_)("to_layout", from.tensors[static_cast<size_t>(part)], row_major_, "memory_config"_a = dram_);
+    const bool by_user = heads != nullptr && heads->by_user;
+    if (!by_user) lines = (*ttnn_)("slice", lines, nb::make_tuple(0, 0, low, 0), nb::make_tuple(1, count, high + 1, width));
+    const auto [owner, bytes] = ttnn_->download(lines);
+    for (int64_t token = 0; token < tokens; ++token)
+      for (int64_t head = 0; head < count; ++head) {
+        const int64_t line = by_user ? token * count + head : head * (high + 1 - low) + row_of(token) - low;
+        float* to = out.data() + ((token * count + head) * parts + part) * width;
+        for (int64_t i = 0; i < width; ++i) to[i] = load_stored(type, bytes.data(), line * width + i);
+      }
+  }
+}
+
+Tensor TtnnDevice::embedding(const Step& step, const Tensor& table) {
+  const auto& card_step = static_cast<const CardStep&>(step);
+  std::vector<int32_t> tokens(step.batch().tokens.begin(), step.batch().tokens.end());
+  for (const TokenId token : tokens)
+    check(token >= 0 && token < table.shape()[2], "embedding: token id ", token, " is outside the vocabulary of ", table.shape()[2]);
+  tokens.resize(static_cast<size_t>(card_step.rows()));
+  const int64_t shape[] = {1, card_step.rows()}, hidden = table.shape()[3];
+  const nb::object ids = upload_integers(shape, tokens, "uint32");
+  const nb::object rows = (*ttnn_)("embedding", ids, storage(table).tensors.back(), "layout"_a = tile_, "memory_config"_a = dram_);
+  return make({1, 1, step.tokens(), hidden}, {(*ttnn_)("reshape", rows, sizes({1, 1, card_step.rows(), hidden}))});
+}
+
+Tensor TtnnDevice::linear(const Tensor& x, const Tensor& weight) {
+  const auto& w = static_cast<const Weight&>(weight.storage());
+  const DataType output = w.output.value_or(DataType::bfloat16);
+  std::vector<nb::object> products;
+  // Block formats have as many digits as two passes of the multiplier take.
+  const nb::object& config = w.block_format ? half_fidelity_ : high_fidelity_;
+  for (size_t i = 0; i < w.linears && !is_empty(x); ++i)
+    products.push_back((*ttnn_)("linear", tensor(x), w.tensors[i], "memory_config"_a = dram_, "dtype"_a = ttnn_->dtype(output),
+                                "compute_kernel_config"_a = config));
+  return make({1, 1, x.shape()[2], weight.shape()[2]}, std::move(products), storage(x).rows, output);
+}
+
+Tensor TtnnDevice::rms_norm(const Tensor& x, const Tensor& weight, float epsilon) {
+  if (is_empty(x)) return x;
+  const bool heads = dynamic_cast<Heads*>(&storage(x)) != nullptr;
+  check(!heads || !has_neighbouring_pairs(x.shape()[3]), "n150: a norm of heads of ", x.shape()[3],
+        " values is not supported; 32 or a multiple of 64 is");
+  // rms_norm takes no heads that are sharded over the cores by their users.
+  const nb::object input = heads && step_->decodes() ? (*ttnn_)("to_memory_config", tensor(x), dram_) : tensor(x);
+  nb::object out = (*ttnn_)("rms_norm", input, "epsilon"_a = epsilon, "weight"_a = tensor(weight), "memory_config"_a = dram_,
+                            "compute_kernel_config"_a = high_fidelity_);
+  if (!heads) return make(x.shape(), {std::move(out)}, storage(x).rows);
+  return make_heads(x.shape(), std::move(out));
+}
+
+Tensor TtnnDevice::gated(const Tensor& gate_up, const char* activation) {
+  const std::vector<nb::object>& halves = storage(gate_up).tensors;
+  nb::list activations;
+  activations.append(ttnn_->object(std::string("UnaryOpType.") + activation));
+  return make({1, 1, gate_up.shape()[2], gate_up.shape()[3] / 2},
+              {(*ttnn_)("mul", halves.at(0), halves.at(1), "input_tensor_a_activations"_a = activations, "memory_config"_a = dram_)});
+}
+
+Tensor TtnnDevice::gelu_mul(const Tensor& gate_up) { return gated(gate_up, "GELU_TANH"); }
+
+Tensor TtnnDevice::silu_mul(const Tensor& gate_up) { return gated(gate_up, "SILU"); }
+
+Tensor TtnnDevice::add(const Tensor& a, const Tensor& b) {
+  return make(a.shape(), {(*ttnn_)("add", tensor(a), tensor(b), "memory_config"_a = dram_)});
+}
+
+Tensor TtnnDevice::mul(const Tensor& a, float b) {
+  return make(a.shape(), {(*ttnn_)("multiply", tensor(a), round_to_bfloat16(b), "memory_config"_a = dram_)});
+}
+
+Tensor TtnnDevice::softcap(const Tensor& x, float cap) {
+  if (is_empty(x)) return x;
+  const nb::object small = (*ttnn_)("multiply", tensor(x), 1.0f / cap, "memory_config"_a = dram_);
+  const nb::object capped = (*ttnn_)("tanh", small, "memory_config"_a = dram_);
+  return make(x.shape(), {(*ttnn_)("multiply", capped, cap, "memory_config"_a = dram_)}, storage(x).rows, x.dtype());
+}
+
+Tensor TtnnDevice::select_rows(const Tensor& x, const Step& step) {
+  std::vector<int64_t> rows = static_cast<const CardStep&>(step).wanted_rows();
+  const Shape shape{1, 1, static_cast<int64_t>(rows.size()), x.shape()[3]};
+  if (rows.empty()) return make(shape, {});
+  if (step_->decodes()) return make(shape, {tensor(x)}, std::move(rows));
+  // The tiles of a chunk that have wanted rows; the rows themselves are picked when they are read.
+  const int64_t begin = rows.front() / kTile * kTile, end = round_up(rows.back() + 1, kTile);
+  for (int64_t& row : rows) row -= begin;
+  return make(
+      shape, {(*ttnn_)("slice", tensor(x), nb::make_tuple(0, 0, begin, 0), nb::make_tuple(1, 1, end, shape[3]), "memory_config"_a = dram_)},
+      std::move(rows));
+}
+
+}  // namespace tessera::ttnn

@@ -1,0 +1,121 @@
+#include "ttnn/ttnn_module.h"
+
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace tessera::ttnn {
+namespace {
+
+using namespace nb::literals;
+
+// "TT_FATAL @ file:line: condition\ninfo:\nreason\nbacktrace:..." as "reason (condition)"; other texts' first line.
+std::string reason_of(const nb::python_error& error) {
+  const std::string text = nb::cast<std::string>(nb::str(error.value()));
+  const size_t info = text.find("\ninfo:\n");
+  if (!text.starts_with("TT_") || info == std::string::npos) {
+    const size_t first = text.find_first_not_of('\n');
+    return first == std::string::npos ? "no reason given" : text.substr(first, text.find('\n', first) - first);
+  }
+  const size_t begin = info + 7, end = text.find("\nbacktrace:", begin);
+  std::string reason = text.substr(begin, end - begin);
+  std::replace(reason.begin(), reason.end(), '\n', ' ');
+  const std::string head = text.substr(0, info);
+  return reason + " (" + head.substr(head.rfind(": ") == std::string::npos ? 0 : head.rfind(": ") + 2) + ")";
+}
+
+nb::object import(const std::string& name) {
+  try {
+    return nb::module_::import_(name.c_str());
+  } catch (nb::python_error& error) {
+    fail<std::runtime_error>("n150: Python cannot import ", name, ": ", reason_of(error),
+                             ". scripts/setup n150 makes an environment that has it");
+  }
+}
+
+std::span<std::byte> bytes_of(const nb::object& host_tensor, const nb::object& coordinate) {
+  const auto array = nb::cast<nb::ndarray<nb::ro>>(host_tensor.attr("host_buffer")().attr("get_shard")(coordinate));
+  // TTNN lends the tensor's own memory, though marked as not to be written.
+  return {static_cast<std::byte*>(const_cast<void*>(array.data())), array.nbytes()};
+}
+
+}  // namespace
+
+CardStorage::~CardStorage() {
+  let_go([this] { tensors.clear(); });
+  for (nb::object& tensor : tensors) tensor.release();
+}
+
+Module::Module(const std::string& name, int device_id) : module_(import(name)) {
+  try {
+    card_ = module_.attr("open_device")("device_id"_a = device_id);
+    close_ = module_.attr("close_device");
+  } catch (nb::python_error& error) {
+    fail<std::runtime_error>(
+        "n150: cannot open card ", device_id, ": ", reason_of(error),
+        ". A card belongs to one process at a time: see that it is there (tt-smi -ls) and that no other process has it");
+  }
+}
+
+Module::Module(const std::string& name, nb::object device) : module_(import(name)), card_(std::move(device)) {}
+
+Module::~Module() {
+  let_go([this] {
+    try {
+      if (close_.is_valid()) close_(card_);
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable("n150: closing the card");
+    }
+    objects_.clear();
+    for (nb::object* object : {&close_, &card_, &module_}) object->reset();
+  });
+  for (auto& [path, object] : objects_) object.release();
+  for (nb::object* object : {&close_, &card_, &module_}) object->release();
+}
+
+const nb::object& Module::object(const std::string& path) {
+  const auto known = objects_.find(path);
+  if (known != objects_.end()) return known->second;
+  nb::object found = module_;
+  for (size_t begin = 0; begin < path.size();) {
+    const size_t dot = std::min(path.find('.', begin), path.size());
+    const std::string part = path.substr(begin, dot - begin);
+    check<std::runtime_error>(nb::hasattr(found, part.c_str()), "n150: this TTNN has no ", path, "; version 0.81.1 has");
+    found = found.attr(part.c_str());
+    begin = dot + 1;
+  }
+  return objects_.emplace(path, std::move(found)).first->second;
+}
+
+nb::object Module::upload(std::span<const int64_t> shape, const nb::object& dtype, const char* layout, const nb::object& memory,
+                          const std::function<void(std::span<std::byte>)>& fill) {
+  nb::list sizes;
+  for (const int64_t size : shape) sizes.append(size);
+  const nb::object host = (*this)("allocate_tensor_on_host", object("Shape")(sizes), dtype, object(layout), card_);
+  fill(bytes_of(host, object("MeshCoordinate")(0, 0)));
+  return (*this)("to_device", host, card_, "memory_config"_a = memory);
+}
+
+std::pair<nb::object, std::span<const std::byte>> Module::download(const nb::object& tensor) {
+  nb::object host = (*this)("from_device", tensor);
+  const std::span<const std::byte> bytes = bytes_of(host, object("MeshCoordinate")(0, 0));
+  return {std::move(host), bytes};
+}
+
+void Module::describe_tensor(nb::handle tensor, std::string& shapes) {
+  if (!nb::hasattr(tensor, "shape") || !nb::hasattr(tensor, "dtype")) return;
+  const nb::object shape = tensor.attr("shape"), dtype = tensor.attr("dtype");
+  shapes += (shapes.empty() ? " " : ", ") + nb::cast<std::string>(nb::str(shape)) + " " + nb::cast<std::string>(nb::str(dtype));
+}
+
+void Module::refuse(const char* op, nb::python_error& error, const std::string& shapes) {
+  const std::string reason = reason_of(error);
+  check<ResourceError>(reason.find("Out of Memory") == std::string::npos, op, shapes, ": the card's memory is full: ", reason,
+                       ". Shorten the context, take fewer sequences, or use a smaller weight or cache type");
+  fail<std::runtime_error>(op, shapes, ": TTNN refuses: ", reason);
+}
+
+}  // namespace tessera::ttnn

@@ -1,0 +1,89 @@
+#pragma once
+// TTNN as C++ calls it: a Python module, an open card, tensors made of bytes, and errors that name the op. Every call wants the GIL.
+#include <nanobind/nanobind.h>
+
+#include <functional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "core/data_type.h"
+#include "core/tensor.h"
+
+namespace tessera::ttnn {
+
+namespace nb = nanobind;
+
+// Runs what drops references to Python's objects, on any thread, with or without the GIL; not any more when the interpreter has ended and
+// the objects with it.
+template <class Drop>
+void let_go(const Drop& drop) {
+  if (PyGILState_Check()) {
+    drop();
+  } else if (Py_IsInitialized()) {
+    const nb::gil_scoped_acquire gil;
+    drop();
+  }
+}
+
+// What keeps TTNN tensors behind a Tensor or a cache. It may be let go by any thread, with or without the GIL.
+struct CardStorage : Storage {
+  explicit CardStorage(std::vector<nb::object> objects = {}, std::vector<int64_t> places = {})
+      : tensors(std::move(objects)), rows(std::move(places)) {}
+  ~CardStorage() override;
+  std::vector<nb::object> tensors;
+  std::vector<int64_t> rows;  // where the rows of a Tensor stand in the tensor; empty: from its first row on
+};
+
+class Module {
+ public:
+  // Imports `name` ("ttnn", or what a test puts in its place) and opens the card. Throws std::runtime_error: TTNN is not installed; there
+  // is no such card; another process has it.
+  Module(const std::string& name, int device_id);
+  // A card that is open already stays open.
+  Module(const std::string& name, nb::object device);
+  ~Module();
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  // Calls the op of this path, "transformer.paged_scaled_dot_product_attention_decode". What TTNN refuses is a std::runtime_error with
+  // TTNN's reason, the op and the shapes; ResourceError where memory is short.
+  template <class... Arguments>
+  nb::object operator()(const char* op, const Arguments&... arguments) {
+    try {
+      return object(op)(arguments...);
+    } catch (nb::python_error& error) {
+      std::string shapes;
+      (describe(arguments, shapes), ...);
+      refuse(op, error, shapes);
+    }
+  }
+
+  // An attribute by its path, looked up once.
+  const nb::object& object(const std::string& path);
+  nb::object dtype(DataType dtype) { return object(std::string(name(dtype))); }
+  const nb::object& card() const { return card_; }
+
+  // A tensor on the card of the bytes that `fill` writes: those of its layout, "TILE_LAYOUT" or "ROW_MAJOR_LAYOUT".
+  nb::object upload(std::span<const int64_t> shape, const nb::object& dtype, const char* layout, const nb::object& memory,
+                    const std::function<void(std::span<std::byte>)>& fill);
+  // The bytes of a row-major tensor of the card, and who keeps them.
+  std::pair<nb::object, std::span<const std::byte>> download(const nb::object& tensor);
+
+ private:
+  template <class Argument>
+  static void describe(const Argument& argument, std::string& shapes) {
+    if constexpr (std::is_base_of_v<nb::handle, Argument>) describe_tensor(argument, shapes);
+  }
+  static void describe_tensor(nb::handle tensor, std::string& shapes);
+  [[noreturn]] static void refuse(const char* op, nb::python_error& error, const std::string& shapes);
+
+  nb::object module_, card_;
+  nb::object close_;  // what closes the card; none if it was open before
+  std::unordered_map<std::string, nb::object> objects_;
+};
+
+}  // namespace tessera::ttnn

@@ -1,0 +1,339 @@
+"""TTNN's place-holder: exactly the calls that the n150's device makes, computed in NumPy, rounded as the card's types are, with the layouts, shards
+and types checked that TTNN checks. `open_device("n150", module="numpy_ttnn")`."""
+from types import SimpleNamespace
+
+import numpy as np
+from block_float_model import MAGNITUDE_BITS, decode, encode
+
+USERS, TILE, PAGE = 32, 32, 64
+DRAM_MEMORY_CONFIG, L1_HEIGHT_SHARDED_MEMORY_CONFIG = "DRAM", "HEIGHT_SHARDED"
+TILE_LAYOUT, ROW_MAJOR_LAYOUT = "TILE", "ROW_MAJOR"
+float32, bfloat16, bfloat8_b, bfloat4_b, int32, uint32 = "float32", "bfloat16", "bfloat8_b", "bfloat4_b", "int32", "uint32"
+MathFidelity = SimpleNamespace(HiFi2="HiFi2", HiFi4="HiFi4")
+TensorMemoryLayout = SimpleNamespace(HEIGHT_SHARDED="HEIGHT_SHARDED")
+ShardOrientation = SimpleNamespace(ROW_MAJOR="ROW_MAJOR")
+BufferType = SimpleNamespace(L1="L1")
+UnaryOpType = SimpleNamespace(GELU_TANH="GELU_TANH", SILU="SILU")
+WormholeComputeKernelConfig = SDPAProgramConfig = SimpleNamespace
+
+
+def Shape(sizes):
+    return tuple(sizes)
+
+
+def MeshCoordinate(*at):
+    return at
+
+
+def num_cores_to_corerangeset(cores, grid, row_wise):
+    require(row_wise and cores <= 64, f"{cores} cores")
+    return cores
+
+
+def ShardSpec(cores, shape, orientation):
+    return cores, tuple(shape)
+
+
+def MemoryConfig(layout, buffer, shard):
+    return ("HEIGHT_SHARDED", *shard)
+
+
+def require(ok, reason):
+    if not ok:
+        raise RuntimeError(f"TT_FATAL @ numpy_ttnn.py: refused\ninfo:\n{reason}\nbacktrace:\n")
+
+
+class Card:
+    def compute_with_storage_grid_size(self):
+        return 8, 8
+
+
+def open_device(device_id):
+    return Card()
+
+
+def close_device(card):
+    pass
+
+
+def rounded(values, dtype):
+    """float32 values that the type can hold."""
+    values = np.ascontiguousarray(values, np.float32)
+    if dtype == bfloat16:
+        words = values.view(np.uint32).astype(np.uint64)
+        return ((words + 0x7FFF + (words >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    if dtype in MAGNITUDE_BITS:
+        bits, width = MAGNITUDE_BITS[dtype], values.shape[-1]
+        padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -width % 16)])
+        return decode(*encode(padded.reshape(-1, 16), bits), bits).view(np.float32).reshape(padded.shape)[..., :width]
+    return values
+
+
+class Tensor:
+    """`values` have the logical shape; `memory` is DRAM or ("HEIGHT_SHARDED", cores, shard)."""
+
+    def __init__(self, values, dtype=bfloat16, layout=TILE_LAYOUT, memory=DRAM_MEMORY_CONFIG):
+        self.values = rounded(values, dtype) if dtype not in (int32, uint32) else values
+        self.dtype, self.layout, self.memory = dtype, layout, memory
+
+    @property
+    def shape(self):
+        return self.values.shape
+
+
+class HostTensor:
+    """Bytes as they lie on the card."""
+
+    def __init__(self, shape, dtype, layout):
+        self.shape, self.dtype, self.layout = shape, dtype, layout
+        rows, columns = int(np.prod(shape[:-1], dtype=int)), shape[-1]
+        if layout == TILE_LAYOUT:
+            rows, columns = int(np.prod(shape[:-2], dtype=int)) * up(shape[-2]), up(columns)
+        self.padded = rows, columns
+        sizes = {float32: 1024 * 4, bfloat16: 1024 * 2, bfloat8_b: 1088, bfloat4_b: 576, int32: 1024 * 4, uint32: 1024 * 4}
+        self.bytes = np.zeros(rows * columns * sizes[dtype] // 1024, np.uint8)
+
+    def host_buffer(self):
+        return SimpleNamespace(get_shard=lambda coordinate: self.bytes)
+
+    def values(self):
+        rows, columns = self.padded
+        if self.dtype in MAGNITUDE_BITS:
+            flat = self.block_values()
+        elif self.dtype == bfloat16:
+            flat = (self.bytes.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        else:
+            flat = self.bytes.view({float32: np.float32, int32: np.int32, uint32: np.uint32}[self.dtype])
+        if self.layout == ROW_MAJOR_LAYOUT:
+            return flat.reshape(self.shape).copy()
+        faces = flat.reshape(rows // 32, columns // 32, 2, 2, 16, 16)
+        whole = faces.transpose(0, 2, 4, 1, 3, 5).reshape(*self.shape[:-2], up(self.shape[-2]), columns)
+        return whole[..., : self.shape[-2], : self.shape[-1]].copy()
+
+    def block_values(self):
+        bits = MAGNITUDE_BITS[self.dtype]
+        tiles = self.bytes.reshape(-1, 64 + 1024 * (bits + 1) // 8)
+        codes = tiles[:, 64:]
+        if bits == 3:
+            codes = np.stack([codes & 15, codes >> 4], axis=-1)
+        return decode(tiles[:, :64].reshape(-1), codes.reshape(-1, 16), bits).view(np.float32).reshape(-1)
+
+
+def up(size):
+    return -(-size // TILE) * TILE
+
+
+def allocate_tensor_on_host(shape, dtype, layout, card):
+    return HostTensor(shape, dtype, layout)
+
+
+def to_device(host, card, memory_config):
+    if memory_config != DRAM_MEMORY_CONFIG:
+        users = int(np.prod(host.shape[:-2])) * up(host.shape[-2]) // TILE
+        require(memory_config == ("HEIGHT_SHARDED", users, (TILE, host.shape[-1])), f"{host.shape} does not lie in shards {memory_config}")
+    return Tensor(host.values(), host.dtype, host.layout, memory_config)
+
+
+def from_device(tensor):
+    require(tensor.layout == ROW_MAJOR_LAYOUT and tensor.dtype in (float32, bfloat16), f"reading {tensor.layout} {tensor.dtype}")
+    host = HostTensor(tensor.shape, tensor.dtype, tensor.layout)
+    words = np.ascontiguousarray(tensor.values).view(np.uint32)
+    host.bytes[:] = (words if tensor.dtype == float32 else (words >> 16).astype(np.uint16)).reshape(-1).view(np.uint8)
+    return host
+
+
+def empty(shape, dtype, layout, card, memory):
+    return Tensor(np.full(shape, np.nan, np.float32) if dtype == bfloat16 else np.zeros(shape, np.float32), dtype, layout, memory)
+
+
+def fill(tensor, value, output_tensor):
+    output_tensor.values[:] = value
+    return output_tensor
+
+
+def in_dram(*tensors):
+    for tensor in tensors:
+        require(tensor.memory == DRAM_MEMORY_CONFIG and tensor.layout == TILE_LAYOUT, f"{tensor.shape} is {tensor.memory} {tensor.layout}, not tiles in DRAM")
+
+
+def slice(tensor, begin, end, memory_config=DRAM_MEMORY_CONFIG):
+    require(len(begin) == 4 and all(b < e <= s for b, e, s in zip(begin, end, tensor.shape)), f"slice {begin} {end} of {tensor.shape}")
+    return Tensor(tensor.values[tuple(np.s_[b:e] for b, e in zip(begin, end))].copy(), tensor.dtype, tensor.layout)
+
+
+def to_layout(tensor, layout, memory_config):
+    return Tensor(tensor.values, tensor.dtype, layout)
+
+
+def to_memory_config(tensor, memory):
+    if memory != DRAM_MEMORY_CONFIG:
+        require(tensor.shape[2] <= TILE and memory[1:] == (tensor.shape[1], (TILE, tensor.shape[3])), f"{tensor.shape} does not lie in shards {memory}")
+    return Tensor(tensor.values, tensor.dtype, tensor.layout, memory)
+
+
+def typecast(tensor, dtype, memory_config):
+    return Tensor(tensor.values, dtype)
+
+
+def reshape(tensor, shape):
+    in_dram(tensor)
+    return Tensor(tensor.values.reshape(shape), tensor.dtype)
+
+
+def embedding(ids, table, layout, memory_config):
+    require(ids.layout == table.layout == ROW_MAJOR_LAYOUT and ids.dtype == uint32 and len(ids.shape) == 2, "embedding")
+    return Tensor(table.values[0, 0][ids.values])
+
+
+def linear(x, weight, memory_config, dtype, compute_kernel_config):
+    in_dram(x, weight)
+    require(x.shape[-1] == weight.shape[-2], f"{x.shape} times {weight.shape}")
+    return Tensor(x.values @ weight.values, dtype)
+
+
+def rms_norm(x, epsilon, weight, memory_config, compute_kernel_config):
+    in_dram(x, weight)
+    require(weight.shape == (1, 1, 1, x.shape[-1]), f"norm {weight.shape} of {x.shape}")
+    return Tensor(x.values / np.sqrt(np.mean(x.values**2, axis=-1, keepdims=True) + np.float32(epsilon)) * weight.values)
+
+
+def gelu_tanh(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def mul(a, b, input_tensor_a_activations, memory_config):
+    in_dram(a, b)
+    activation = {"GELU_TANH": gelu_tanh, "SILU": silu}[input_tensor_a_activations[0]]
+    return Tensor(activation(a.values) * b.values)
+
+
+def multiply(a, b, memory_config):
+    in_dram(a)
+    return Tensor(a.values * np.float32(b), a.dtype)
+
+
+def add(a, b, memory_config):
+    in_dram(a, b)
+    require(a.shape == b.shape, f"{a.shape} plus {b.shape}")
+    return Tensor(a.values + b.values)
+
+
+def tanh(x, memory_config):
+    return Tensor(np.tanh(x.values), x.dtype)
+
+
+def sharded(tensor, users):
+    require(tensor.memory == ("HEIGHT_SHARDED", users, (TILE, tensor.shape[3])), f"{tensor.shape} is {tensor.memory}, not one user a core")
+
+
+def split_heads(qkv, num_heads, num_kv_heads):
+    tokens, width = qkv.shape[2:]
+    heads = qkv.values.reshape(tokens, num_heads + 2 * num_kv_heads, width // (num_heads + 2 * num_kv_heads))
+    return np.split(heads, [num_heads, num_heads + num_kv_heads], axis=1)
+
+
+def nlp_create_qkv_heads(qkv, num_heads, num_kv_heads, transpose_k_heads, memory_config):
+    in_dram(qkv)
+    require(not transpose_k_heads, "transposed keys")
+    return tuple(Tensor(part.transpose(1, 0, 2)[None]) for part in split_heads(qkv, num_heads, num_kv_heads))
+
+
+def nlp_create_qkv_heads_decode(qkv, num_heads, num_kv_heads, memory_config):
+    in_dram(qkv)
+    users = qkv.shape[2]
+    require(users <= USERS and num_heads <= TILE, f"{users} users with {num_heads} heads")
+    return tuple(Tensor(part[None], memory=("HEIGHT_SHARDED", users, (TILE, part.shape[2]))) for part in split_heads(qkv, num_heads, num_kv_heads))
+
+
+def nlp_concat_heads(x, memory_config):
+    in_dram(x)
+    return Tensor(x.values[0].transpose(1, 0, 2).reshape(1, 1, x.shape[2], -1))
+
+
+def rotate(x, cos, sin, turned, is_decode_mode, memory_config):
+    if is_decode_mode:
+        for tensor in (x, cos, sin):
+            sharded(tensor, x.shape[1])
+        require(cos.shape == (1, x.shape[1], 1, x.shape[3]), f"cos {cos.shape} for {x.shape}")
+    else:
+        in_dram(x, cos, sin)
+        require(cos.shape == (1, 1, x.shape[2], x.shape[3]), f"cos {cos.shape} for {x.shape}")
+    return Tensor(x.values * cos.values + turned * sin.values, memory=x.memory)
+
+
+def rotary_embedding_hf(x, cos, sin, is_decode_mode, memory_config, compute_kernel_config):
+    require(x.shape[3] == 32 or x.shape[3] % 64 == 0, f"Input X dimension ({x.shape[3]}) must be either 32 or divisible by 64")
+    low, high = np.split(x.values, 2, axis=-1)
+    return rotate(x, cos, sin, np.concatenate([-high, low], axis=-1), is_decode_mode, memory_config)
+
+
+def rotary_embedding_llama(x, cos, sin, matrix, is_decode_mode, memory_config, compute_kernel_config):
+    require(matrix.shape == (1, 1, 32 * (x.shape[1] if is_decode_mode else 1), 32), f"matrix {matrix.shape}")
+    turned = x.values.reshape(*x.shape[:3], -1, 32) @ matrix.values[0, 0, -32:]
+    return rotate(x, cos, sin, turned.reshape(x.shape), is_decode_mode, memory_config)
+
+
+def check_table(table, cache):
+    require(table.dtype == int32 and table.layout == ROW_MAJOR_LAYOUT and len(table.shape) == 2, "page table")
+    require(table.shape[1] <= cache.shape[0], f"max_num_blocks_per_seq must be less than max_num_blocks: {table.shape[1]}, {cache.shape[0]}")
+
+
+def paged_update_cache(cache, x, update_idxs_tensor, page_table):
+    sharded(x, x.shape[1])
+    check_table(page_table, cache)
+    values = rounded(x.values, cache.dtype)
+    for user, position in enumerate(update_idxs_tensor.values):
+        cache.values[page_table.values[user, position // PAGE], :, position % PAGE] = values[0, user]
+
+
+def paged_fill_cache(cache, x, page_table, batch_idx):
+    in_dram(x)
+    require(x.dtype == cache.dtype, "Input and cache tensors must have same dtype!")
+    require(x.shape[2] % PAGE == 0 and x.shape[2] // PAGE <= page_table.shape[1], f"{x.shape} into {page_table.shape} pages")
+    for i in range(x.shape[2] // PAGE):
+        cache.values[page_table.values[batch_idx, i]] = x.values[0, :, i * PAGE:(i + 1) * PAGE]
+
+
+def attend(q, keys, values, first, scale, window):
+    """q [heads, queries, head_dim] at positions from `first` on, keys and values [kv_heads, positions, head_dim]."""
+    keys, values = (np.repeat(x, len(q) // len(x), axis=0) for x in (keys, values))
+    scores = np.einsum("hqd,hkd->hqk", q, keys) * np.float32(scale)
+    distance = first + np.arange(q.shape[1])[:, None] - np.arange(keys.shape[1])
+    scores = np.where((distance >= 0) & (distance < (window or 1 << 30)), scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.einsum("hqk,hkd->hqd", weights / weights.sum(axis=-1, keepdims=True), values)
+
+
+def pages(cache, row, count):
+    return cache.values[row[: -(-count // PAGE)]].transpose(1, 0, 2, 3).reshape(cache.shape[1], -1, cache.shape[3])[:, :count]
+
+
+def paged_scaled_dot_product_attention_decode(q, keys, values, page_table, cur_pos_tensor, scale, sliding_window_size, program_config,
+                                              compute_kernel_config, memory_config):
+    check_table(page_table, keys)
+    require(program_config.k_chunk_size >= 64, "k_chunk_size")
+    out = np.empty_like(q.values)
+    for user, position in enumerate(cur_pos_tensor.values):
+        known = [pages(cache, page_table.values[user], position + 1) for cache in (keys, values)]
+        out[0, user] = attend(q.values[0, user][:, None], *known, position, scale, sliding_window_size)[:, 0]
+    return Tensor(out)
+
+
+def chunked_scaled_dot_product_attention(q, keys, values, page_table, chunk_start_idx_tensor, scale, sliding_window_size, program_config,
+                                         compute_kernel_config, memory_config):
+    in_dram(q)
+    check_table(page_table, keys)
+    require(page_table.shape[1] % 8 == 0, "page table stick size must be a multiple of 32")
+    start = int(chunk_start_idx_tensor.values[0])
+    require(start % program_config.q_chunk_size == 0 and q.shape[2] % program_config.q_chunk_size == 0, f"chunk of {q.shape[2]} at {start}")
+    known = [pages(cache, page_table.values[0], start + q.shape[2]) for cache in (keys, values)]
+    return Tensor(attend(q.values[0], *known, start, scale, sliding_window_size)[None])
+
+
+experimental = SimpleNamespace(**{f.__name__: f for f in (nlp_create_qkv_heads, nlp_create_qkv_heads_decode, nlp_concat_heads, rotary_embedding_hf,
+                                                          rotary_embedding_llama, paged_update_cache, paged_fill_cache)})
+transformer = SimpleNamespace(**{f.__name__: f for f in (paged_scaled_dot_product_attention_decode, chunked_scaled_dot_product_attention)})

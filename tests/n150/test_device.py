@@ -1,0 +1,129 @@
+"""The n150's device on TTNN itself: every call passes TTNN's checks of shapes, layouts, shards and memory. Nothing is computed."""
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from conversations import Talk, whole_conversation
+from tiny_models import gemma3, longrope, phi3
+
+SMALL = {
+    "gemma3": lambda: gemma3(window=128),
+    "gemma3 with one key head of 256 and a soft cap": lambda: gemma3(layers=2, head_dim=256, kv_heads=1, final_logit_softcapping=3.0),
+    "gemma3 of odd widths": lambda: gemma3(layers=2, hidden=72, inner=100, head_dim=32, vocab=301),
+    "phi3 with longrope": lambda: phi3(original_max_position_embeddings=128, rope_scaling=longrope(48)),
+}
+# The real models' widths, with fewer layers and tokens; their vocabularies are a test of their own.
+GEMMA3_4B = {"hidden": 2560, "inner": 10240, "heads": 8, "kv_heads": 4, "head_dim": 256, "window": 1024}
+PHI3_MINI = {"hidden": 3072, "inner": 8192, "heads": 32}
+
+
+@pytest.fixture(scope="module")
+def device(core, card):
+    return core.open_device(card)
+
+
+def prefill_and_decode(talk, prompts, batches):
+    sequences = [talk.cache.create() for _ in range(max(batches))]
+    for sequence, tokens in zip(sequences, prompts):
+        assert talk.say((sequence, tokens, 1)).shape == (1, talk.loaded.model.vocab_size)
+    for users in batches:
+        assert len(talk.say(*[(sequence, 1, 1) for sequence in sequences[:users]])) == users
+
+
+@pytest.mark.parametrize("weights, cache", [("bfloat8_b", "bfloat16"), ("bfloat16", "bfloat8_b")])
+@pytest.mark.parametrize("name", SMALL)
+def test_every_kind_of_batch_passes(core, device, name, weights, cache):
+    assert len(whole_conversation(Talk(core, device, SMALL[name](), weights=weights, cache=cache))) == 36
+
+
+def test_gemma3_4b_s_widths_pass(core, device):
+    talk = Talk(core, device, gemma3(layers=2, vocab=512, **GEMMA3_4B), max_tokens=12288, max_sequences=32, weights="bfloat8_b", cache="bfloat8_b")
+    prefill_and_decode(talk, (20, 128, 1000, 4096), (1, 8, 32))
+
+
+def test_phi3_mini_s_widths_pass(core, device):
+    talk = Talk(core, device, phi3(layers=1, vocab=512, **PHI3_MINI), max_tokens=8192, max_sequences=32, weights="bfloat16", cache="bfloat16")
+    prefill_and_decode(talk, (20, 128, 1000, 4096), (1, 8, 32))
+
+
+def test_all_logits_of_gemma3_s_vocabulary_pass(core, device):
+    talk = Talk(core, device, gemma3(layers=1, hidden=64, inner=64, vocab=262208), weights="bfloat8_b")
+    prefill_and_decode(talk, (20, 200), (1, 2))
+
+
+def test_100_decodes_that_cross_the_window_make_no_new_program_after_the_first(core, card, device):
+    talk = Talk(core, device, gemma3(layers=2, window=1024), max_tokens=12288, weights="bfloat16")
+    sequences = [talk.cache.create() for _ in range(8)]
+    for sequence in sequences:
+        talk.say((sequence, 980, 0))
+    talk.say(*[(sequence, 1, 1) for sequence in sequences])
+    programs = card.num_program_cache_entries()
+    for _ in range(100):
+        talk.say(*[(sequence, 1, 1) for sequence in sequences])
+    assert all(len(sequence) == 1081 for sequence in sequences)
+    assert card.num_program_cache_entries() == programs
+
+
+@pytest.mark.parametrize("precision, words", [({"weights": "float32"}, "no weights of float32; choose bfloat16"),
+                                              ({"activations": "float32"}, "activations of float32 are not supported; choose bfloat16"),
+                                              ({"cache": "float32"}, "cache of float32 is not supported; choose bfloat16 or bfloat8_b")])
+def test_refuses_types_that_the_card_does_not_compute_in(core, device, precision, words):
+    with pytest.raises(ValueError, match=words):
+        Talk(core, device, gemma3(), **{"weights": "bfloat16", "activations": "bfloat16", "cache": "bfloat16", **precision})
+
+
+def test_refuses_heads_that_are_no_whole_tiles(core, device):
+    with pytest.raises(ValueError, match="heads of 48 values are not supported; a multiple of 32 is"):
+        Talk(core, device, gemma3(head_dim=48), weights="bfloat16")
+
+
+def test_refuses_a_cache_beyond_the_card_s_memory(core, device):
+    with pytest.raises(core.ResourceError, match="the card's memory is full: Out of Memory.*Shorten the context"):
+        Talk(core, device, gemma3(layers=2, heads=32, kv_heads=32, head_dim=256, window=1 << 20), max_tokens=1 << 20, weights="bfloat16")
+
+
+def spoiled(ttnn, monkeypatch, name, replace):
+    """A module that is TTNN but for one function."""
+    module = types.ModuleType("spoiled_ttnn")
+    module.__getattr__ = lambda attribute: getattr(ttnn, attribute)
+    setattr(module, name, replace)
+    monkeypatch.setitem(sys.modules, "spoiled_ttnn", module)
+    return "spoiled_ttnn"
+
+
+FAULTS = {
+    "a dropped shard": ("to_memory_config", lambda ttnn: lambda tensor, memory: tensor, "sharded"),
+    "rows where tiles belong": ("to_device", lambda ttnn: lambda host, card, memory_config: ttnn.to_layout(
+        ttnn.to_device(host, card, memory_config=ttnn.DRAM_MEMORY_CONFIG), ttnn.ROW_MAJOR_LAYOUT), "."),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_ttnn_refuses_a_planted_fault_and_the_error_names_the_op_and_its_shapes(ttnn, core, card, monkeypatch, fault):
+    name, make, words = FAULTS[fault]
+    device = core.open_device(card, module=spoiled(ttnn, monkeypatch, name, make(ttnn)))
+    with pytest.raises(RuntimeError, match=rf"^[a-z_.]+ Shape\(\[.*TTNN refuses: .*{words}") as refused:
+        whole_conversation(Talk(core, device, gemma3(), weights="bfloat16"))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_module_that_is_not_there_is_one_clear_line(core):
+    with pytest.raises(RuntimeError, match="^n150: Python cannot import no_such_ttnn: No module named 'no_such_ttnn'. scripts/setup n150 makes"):
+        core.open_device("n150", module="no_such_ttnn")
+
+
+@pytest.mark.skipif(os.path.exists("/dev/tenstorrent"), reason="a card is here, and is not to be opened by a test of the mock")
+def test_a_machine_without_a_card_is_one_clear_line(tessera, card):
+    environment = {name: value for name, value in os.environ.items() if name != "TT_METAL_MOCK_CLUSTER_DESC_PATH"}
+    done = subprocess.run([sys.executable, "-c", "import tessera; tessera.open_device('n150')"], capture_output=True, text=True, env=environment)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert last.startswith("RuntimeError: n150: cannot open card 0: No chips detected in the cluster"), done.stderr
+
+
+def test_a_card_that_was_opened_elsewhere_stays_open(core, ttnn, card):
+    core.open_device(card)
+    assert ttnn.Tensor(np.zeros((32, 32), np.float32), ttnn.bfloat16, card, ttnn.TILE_LAYOUT).shape == (32, 32)

@@ -1,0 +1,84 @@
+"""The device's calls, computed by the NumPy place-holder of TTNN, beside the cpu device: equal up to the rounding of bfloat16."""
+import numpy as np
+import pytest
+from conversations import Talk, whole_conversation
+from tiny_models import gemma3, longrope, phi3, rounded_as_on_the_card
+
+MODELS = {
+    "gemma3": lambda: gemma3(window=16),
+    "gemma3 with a soft cap and one key head": lambda: gemma3(window=16, kv_heads=1, final_logit_softcapping=3.0),
+    "gemma3 with heads of 32": lambda: gemma3(layers=2, head_dim=32, window=16),
+    "phi3 with heads of 96": phi3,
+    "phi3 with longrope": lambda: phi3(original_max_position_embeddings=128, rope_scaling=longrope(48)),
+    "phi3 with heads of 64 and a tied head": lambda: phi3(hidden=256, tie_word_embeddings=True),
+}
+
+
+def model_of(name):
+    architecture, config, tensors = MODELS[name]()
+    if "tied" in name:
+        del tensors["lm_head.weight"]
+    return architecture, config, tensors
+
+
+def spread(values):
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def errors(core, model, weights, cache):
+    """How far the card's and the cpu's logits in bfloat16 are from the cpu's in float32 with the same rounded weights, as shares of their size."""
+    cpu = core.open_device("cpu")
+    held = rounded_as_on_the_card(model, weights)
+    exact = whole_conversation(Talk(core, cpu, held, weights="bfloat16", activations="float32", cache="float32"))
+    twin = whole_conversation(Talk(core, cpu, held, weights="bfloat16", activations="bfloat16", cache=cache))
+    card = whole_conversation(Talk(core, core.open_device("n150", module="numpy_ttnn"), model, weights=weights, activations="bfloat16", cache=cache))
+    return spread(card - exact) / spread(exact), spread(twin - exact) / spread(exact), spread(card - twin) / spread(exact)
+
+
+@pytest.mark.parametrize("weights, cache", [("bfloat8_b", "bfloat16"), ("bfloat16", "bfloat8_b"), ("bfloat4_b", "bfloat16")])
+@pytest.mark.parametrize("name", MODELS)
+def test_is_as_near_to_float32_as_the_cpu(core, measured, name, weights, cache):
+    card, twin, apart = errors(core, model_of(name), weights, cache)
+    measured(f"{name}, {weights} weights, {cache} cache: off float32 by {card:.3%}, the cpu by {twin:.3%}; apart {apart:.3%}")
+    assert card < 1.3 * twin
+    assert apart < 1.7 * twin
+
+
+def off_by_one(original):
+    return lambda q, keys, values, first, scale, window: original(q, keys, values, first, scale, window and window + 1)
+
+
+def swapped(original):
+    return lambda a, b, **options: original(b, a, **options)
+
+
+def turned_the_other_way_in_chunks(original):
+    def rotate(x, cos, sin, matrix, is_decode_mode, **more):
+        sign = 1 if is_decode_mode else -1
+        return original(x, cos, sin, type(matrix)(sign * matrix.values), is_decode_mode, **more)
+
+    return rotate
+
+
+def one_position_early(original):
+    def update(cache, x, update_idxs_tensor, page_table):
+        update_idxs_tensor.values[0] -= update_idxs_tensor.values[0] > 0
+        original(cache, x, update_idxs_tensor, page_table)
+
+    return update
+
+
+FAULTS = {"a window of one key more": ("attend", off_by_one, "gemma3"), "gate and up swapped": ("mul", swapped, "phi3 with heads of 96"),
+          "a sine of the other sign in a chunk and not in a decode": ("rotary_embedding_llama", turned_the_other_way_in_chunks, "phi3 with heads of 96"),
+          "keys written one position early": ("paged_update_cache", one_position_early, "gemma3")}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_shows(core, monkeypatch, fault):
+    import numpy_ttnn
+
+    name, plant, model = FAULTS[fault]
+    place = numpy_ttnn.experimental if hasattr(numpy_ttnn.experimental, name) else numpy_ttnn
+    monkeypatch.setattr(place, name, plant(getattr(place, name)))
+    card, twin, _ = errors(core, model_of(model), "bfloat16", "bfloat16")
+    assert card > 2 * twin
