@@ -19,13 +19,13 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kPrefixes
 // Whether no element has all bits of `exponent` set: those are the infinities and NaNs of an IEEE format.
 template <class Bits>
 bool no_element_has(std::span<const std::byte> bytes, Bits exponent) {
-  bool found = false;
+  Bits found = 0;
   for (size_t i = 0; i + sizeof(Bits) <= bytes.size(); i += sizeof(Bits)) {
     Bits element;
     std::memcpy(&element, bytes.data() + i, sizeof(Bits));
-    found |= (element & exponent) == exponent;
+    found |= static_cast<Bits>((element & exponent) == exponent ? ~Bits{0} : Bits{0});  // as wide as an element, so that vectors do it
   }
-  return !found;
+  return found == 0;
 }
 
 }  // namespace

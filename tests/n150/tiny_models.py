@@ -5,7 +5,7 @@ import numpy as np
 from block_float_model import MAGNITUDE_BITS, decode, encode
 
 
-def gemma3(layers=3, hidden=128, inner=160, heads=4, kv_heads=2, head_dim=64, vocab=320, window=128, pattern=2, **more):
+def gemma3(layers=3, hidden=128, inner=160, heads=4, kv_heads=2, head_dim=64, vocab=320, window=128, pattern=2, values=None, **more):
     config = {"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
               "num_key_value_heads": kv_heads, "head_dim": head_dim, "sliding_window": window, "sliding_window_pattern": pattern,
               "query_pre_attn_scalar": head_dim, "max_position_embeddings": 8192, **more}
@@ -18,10 +18,10 @@ def gemma3(layers=3, hidden=128, inner=160, heads=4, kv_heads=2, head_dim=64, vo
         names.update({f"{layer}mlp.gate_proj": (inner, hidden), f"{layer}mlp.up_proj": (inner, hidden), f"{layer}mlp.down_proj": (hidden, inner)})
         names.update({f"{layer}{norm}": (hidden,) for norm in ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
                                                                "post_feedforward_layernorm")})
-    return "Gemma3ForCausalLM", json.dumps(config), weights(names, norm_mean=0)
+    return "Gemma3ForCausalLM", json.dumps(config), (values or random_values)(names, norm_mean=0)
 
 
-def phi3(layers=2, hidden=384, inner=200, heads=4, vocab=320, **more):
+def phi3(layers=2, hidden=384, inner=200, heads=4, vocab=320, values=None, **more):
     config = {"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
               "num_key_value_heads": heads, "max_position_embeddings": 8192, "original_max_position_embeddings": 8192, **more}
     names = {"model.embed_tokens": (vocab, hidden), "model.norm": (hidden,), "lm_head": (vocab, hidden)}
@@ -30,14 +30,14 @@ def phi3(layers=2, hidden=384, inner=200, heads=4, vocab=320, **more):
         names.update({f"{layer}self_attn.qkv_proj": (3 * hidden, hidden), f"{layer}self_attn.o_proj": (hidden, hidden),
                       f"{layer}mlp.gate_up_proj": (2 * inner, hidden), f"{layer}mlp.down_proj": (hidden, inner),
                       f"{layer}input_layernorm": (hidden,), f"{layer}post_attention_layernorm": (hidden,)})
-    return "Phi3ForCausalLM", json.dumps(config), weights(names, norm_mean=1)
+    return "Phi3ForCausalLM", json.dumps(config), (values or random_values)(names, norm_mean=1)
 
 
 def longrope(pairs):
     return {"type": "longrope", "short_factor": [1 + 0.1 * i / pairs for i in range(pairs)], "long_factor": [1 + 3.0 * i / pairs for i in range(pairs)]}
 
 
-def weights(names, norm_mean):
+def random_values(names, norm_mean):
     """float32 values that are exact in bfloat16, of a size that keeps every part of a model visible in its logits."""
     random = np.random.default_rng(20)
     tensors = {}

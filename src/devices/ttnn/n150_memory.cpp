@@ -56,7 +56,7 @@ size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_
 }
 
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab) {
-  return tiles(DataType::bfloat16, rows, widest) + tiles(DataType::bfloat16, kTile, vocab) + in_rows(kTile, vocab);
+  return tiles(DataType::bfloat16, rows, widest) + tiles(DataType::bfloat16, kTile, vocab) + in_rows(kTile, vocab) + kPrograms;
 }
 
 }  // namespace tessera::n150

@@ -10,6 +10,7 @@ namespace tessera::n150 {
 
 inline constexpr size_t kBanks = 12, kBankBytes = 1'072'693'184;  // that tensors may take
 inline constexpr size_t kMemory = kBanks * kBankBytes;            // 12.87 GB
+inline constexpr size_t kPrograms = size_t{32} << 20;         // which lie in the same memory, and between tensors: an estimate
 inline constexpr int64_t kMaxUsers = 32;                          // rows of one decode: a tile's
 inline constexpr int64_t kPageTokens = 64;
 inline constexpr int64_t kChunk = 128;  // queries and keys that attention takes at a time; a prompt's pieces start at multiples of it
@@ -27,7 +28,8 @@ size_t weight_bytes(const WeightSpec& spec);
 // Of bfloat16 or bfloat8_b.
 size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages);
 
-// What is alive at the widest place of a forward of `rows` tokens, `widest` values of each, and one tile of logits, in tiles and in rows.
+// What is alive at the widest place of a forward of `rows` tokens, `widest` values of each, and one tile of logits, in tiles and in rows,
+// and the programs.
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab);
 
 }  // namespace tessera::n150

@@ -95,7 +95,8 @@ nb::object Module::upload(std::span<const int64_t> shape, const nb::object& dtyp
   nb::list sizes;
   for (const int64_t size : shape) sizes.append(size);
   const nb::object host = (*this)("allocate_tensor_on_host", object("Shape")(sizes), dtype, object(layout), card_);
-  fill(bytes_of(host, object("MeshCoordinate")(0, 0)));
+  const std::span<std::byte> bytes = bytes_of(host, object("MeshCoordinate")(0, 0));
+  if (!bytes.empty()) fill(bytes);
   return (*this)("to_device", host, card_, "memory_config"_a = memory);
 }
 

@@ -67,7 +67,8 @@ class Module {
   nb::object dtype(DataType dtype) { return object(std::string(name(dtype))); }
   const nb::object& card() const { return card_; }
 
-  // A tensor on the card of the bytes that `fill` writes: those of its layout, "TILE_LAYOUT" or "ROW_MAJOR_LAYOUT".
+  // A tensor on the card of the bytes that `fill` writes: those of its layout, "TILE_LAYOUT" or "ROW_MAJOR_LAYOUT". A place-holder for TTNN
+  // that keeps no values lends no bytes, and then none are made.
   nb::object upload(std::span<const int64_t> shape, const nb::object& dtype, const char* layout, const nb::object& memory,
                     const std::function<void(std::span<std::byte>)>& fill);
   // The bytes of a row-major tensor of the card, and who keeps them.
