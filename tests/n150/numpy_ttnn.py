@@ -301,11 +301,11 @@ def paged_fill_cache(cache, x, page_table, batch_idx):
 def attend(q, keys, values, first, scale, window):
     """q [heads, queries, head_dim] at positions from `first` on, keys and values [kv_heads, positions, head_dim]."""
     keys, values = (np.repeat(x, len(q) // len(x), axis=0) for x in (keys, values))
-    scores = np.einsum("hqd,hkd->hqk", q, keys) * np.float32(scale)
+    scores = q @ keys.transpose(0, 2, 1) * np.float32(scale)
     distance = first + np.arange(q.shape[1])[:, None] - np.arange(keys.shape[1])
     scores = np.where((distance >= 0) & (distance < (window or 1 << 30)), scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.einsum("hqk,hkd->hqd", weights / weights.sum(axis=-1, keepdims=True), values)
+    return weights / weights.sum(axis=-1, keepdims=True) @ values
 
 
 def pages(cache, row, count):
