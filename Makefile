@@ -3,6 +3,7 @@ JOBS ?= $(shell nproc)
 STEP = scripts/step
 PYTHON_PACKAGE = -DTESSERA_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python
 PYTEST = .venv/bin/python -m pytest tests/python --basetemp=build/pytest
+N150_PYTEST = .venv-n150/bin/python -m pytest tests/n150 --basetemp=build/pytest-n150
 
 .PHONY: build demo test n150 check bench lint clean
 
@@ -24,13 +25,14 @@ test:
 	$(STEP) build cmake --build --preset release -j $(JOBS)
 	$(STEP) ctest ctest --preset release -j $(JOBS)
 	$(STEP) pytest $(PYTEST) -m "not slow"
+	$(MAKE) n150
 
-# The n150's device against TTNN itself on a mock card: TTNN checks and allocates as on a real one, and runs nothing.
+# The n150's device: against TTNN itself on a mock card, which checks and allocates as a real one and runs nothing, and computed in NumPy.
 n150:
 	$(STEP) setup-n150 scripts/setup n150
 	$(STEP) n150-configure cmake --preset n150
 	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)
-	$(STEP) n150-pytest .venv-n150/bin/python -m pytest tests/n150 --basetemp=build/pytest-n150
+	$(STEP) n150-pytest $(N150_PYTEST) -m "not slow"
 
 # What takes longer: sanitizers, with no suppressions, fuzzers, and the slow part of the Hugging Face parity.
 check:
@@ -42,6 +44,7 @@ check:
 	done
 	$(STEP) fuzz scripts/fuzz 60
 	$(STEP) slow-parity $(PYTEST) -m slow
+	$(STEP) n150-slow $(N150_PYTEST) -m slow
 
 # Speed beside other engines: some minutes, on a machine that does nothing else.
 bench:

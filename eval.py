@@ -106,7 +106,7 @@ def open_device(args, module):
     print("Opening device..." if shape is None else f"Opening mesh device: ({shape[0]}, {shape[1]})...")
     if shape is not None and tuple(shape) != (1, 1):
         raise ValueError(f"MESH_SHAPE: {tuple(shape)}; this version opens a single device, (1, 1)")
-    return bringup.open_device(args.device)
+    return bringup.open_device(args.device, args.device_id)
 
 
 def run(args):

@@ -39,21 +39,20 @@ SpecialTokens class_tokens(const Architecture& architecture) {
   return {.eos = {1}, .bos = 2, .pad = 0};
 }
 
-bool is_tied(const Checkpoint& checkpoint, const Architecture& architecture) {
-  return checkpoint.config().boolean("tie_word_embeddings", architecture.tied);
+bool is_tied(const ConfigReader& config, const Architecture& architecture) {
+  return config.boolean("tie_word_embeddings", architecture.tied);
 }
 
-ModelDescription describe(const Checkpoint& checkpoint, const Architecture& architecture, Weights& weights, DryDevice& device) {
-  const ConfigReader config = checkpoint.config();
+// All but what other files than config.json hold.
+ModelDescription describe(const ConfigReader& config, const Architecture& architecture, Weights& weights, DryDevice& device) {
   const std::unique_ptr<Model> model = architecture.make(config, weights);
   ModelDescription description{.architecture = std::string(architecture.name),
                                .vocab_size = model->vocab_size(),
                                .max_position_embeddings = model->max_position_embeddings(),
-                               .tied = is_tied(checkpoint, architecture),
+                               .tied = is_tied(config, architecture),
                                .cache = model->cache_spec(),
                                .ropes = architecture.ropes(config)};
   description.weights = std::move(device.packed);
-  description.generation = checkpoint.generation_config(class_tokens(architecture), model->vocab_size());
   return description;
 }
 
@@ -82,21 +81,28 @@ std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigR
 
 ModelDescription describe_model(const Checkpoint& checkpoint) {
   const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
-  const std::unique_ptr<WeightSource> source = checkpoint.weights(is_tied(checkpoint, architecture) ? Head::tied : Head::own);
+  const ConfigReader config = checkpoint.config();
+  const std::unique_ptr<WeightSource> source = checkpoint.weights(is_tied(config, architecture) ? Head::tied : Head::own);
   HeadersOnly headers(*source);
   DryDevice device;
   Weights weights(headers, device, {});
-  ModelDescription description = describe(checkpoint, architecture, weights, device);
+  ModelDescription description = describe(config, architecture, weights, device);
+  description.generation = checkpoint.generation_config(class_tokens(architecture), description.vocab_size);
   description.tensors = source->tensors();
   description.notes = source->notes();
   return description;
 }
 
 ModelDescription describe_config(const Checkpoint& checkpoint) {
+  return describe_config(checkpoint.architecture().empty() ? std::string(find("", checkpoint.model_type()).name) : checkpoint.architecture(),
+                         checkpoint.config());
+}
+
+ModelDescription describe_config(const std::string& architecture, const ConfigReader& config) {
   DryDevice device;
   Weights weights(device);
-  ModelDescription description = describe(checkpoint, find(checkpoint.architecture(), checkpoint.model_type()), weights, device);
-  const ConfigReader config = checkpoint.config(), text = config.object("text_config").value_or(config);
+  ModelDescription description = describe(config, find(architecture, ""), weights, device);
+  const ConfigReader text = config.object("text_config").value_or(config);
   bool exact = false;
   for (const ConfigReader& part : {config, text})
     for (const char* field : {"torch_dtype", "dtype"}) exact |= part.is_set(field) && part.text(field) == "bfloat16";
@@ -107,7 +113,7 @@ ModelDescription describe_config(const Checkpoint& checkpoint) {
 LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Precision& precision, const Weights::Progress& progress) {
   const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
   const ConfigReader config = checkpoint.config();
-  const std::unique_ptr<WeightSource> source = checkpoint.weights(is_tied(checkpoint, architecture) ? Head::tied : Head::own);
+  const std::unique_ptr<WeightSource> source = checkpoint.weights(is_tied(config, architecture) ? Head::tied : Head::own);
   LoadedModel loaded;
   loaded.options = resolve(precision, source->tensors());
   Weights weights(*source, device, loaded.options, progress);

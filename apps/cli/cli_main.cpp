@@ -18,6 +18,7 @@
 #include "cli/perplexity.h"
 #include "cli/plan.h"
 #include "cli/run.h"
+#include "cli/session.h"
 #include "cli/signals.h"
 #include "core/error.h"
 #include "cpu/isa.h"
@@ -28,7 +29,7 @@ namespace {
 
 void list_devices() {
   write_out(message("cpu   ", cpu::available_threads(), " threads, ", cpu::name(cpu::default_isa()), " kernels\n",
-                    "n150  in the Python package's tessera command only\n"));
+                    has_n150() ? "n150  through TTNN\n" : "n150  in the Python package's tessera command only\n"));
 }
 
 int fail_with(int code, std::string_view text) {

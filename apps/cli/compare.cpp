@@ -211,7 +211,7 @@ int compare(const CompareOptions& options) {
   if (options.html) page.emplace(*options.html);
   ModelFlags flags = options.model;
   if (flags.batch == 0) flags.batch = kChunk;
-  const std::shared_ptr<Device> device = open_device(flags.device, flags.threads);
+  const std::shared_ptr<Device> device = open_device(flags);
   Side a(flags, device);
   ProgressBar bar("comparing");
   const auto progress = [&](int64_t done, int64_t total) {
@@ -231,7 +231,7 @@ int compare(const CompareOptions& options) {
     return 0;
   }
   const ModelFlags b_flags = other_flags(options, flags);
-  Side b(b_flags, b_flags.device == flags.device ? device : open_device(b_flags.device, b_flags.threads));
+  Side b(b_flags, b_flags.device == flags.device ? device : open_device(b_flags));
   const std::vector<TokenId> tokens = prompt_ids(options.text, a.session);
   check_context(a.session, tokens.size());
   check_context(b.session, tokens.size());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cli/report.h"
 #include "cli/session.h"
 #include "core/error.h"
 #include "generate/cache.h"
@@ -14,14 +15,9 @@ std::vector<int64_t> pages(const ModelDescription& model, const Load& load, cons
   return page_counts(model.cache, cache_options(load.cache, load.context, load.sequences, limits), limits);
 }
 
-// Values of a token that are alive together at most: the stream and the norm of it, and the MLP's or the attention's on their way.
 int64_t widest(const ModelDescription& model) {
   int64_t widest = 0;
-  for (const ModelDescription::Weight& weight : model.weights) {
-    const Shape& shape = weight.spec.shape;
-    if (weight.spec.role == Role::qkv) widest = std::max(widest, 2 * shape[3] + 2 * shape[2]);
-    if (weight.spec.role == Role::gate_up) widest = std::max(widest, 2 * shape[3] + shape[2] + shape[2] / 2);
-  }
+  for (const ModelDescription::Weight& weight : model.weights) widest = std::max(widest, n150::alive_values(weight.spec));
   return widest;
 }
 
@@ -115,6 +111,18 @@ int64_t most_sequences(const Machine& machine, const ModelDescription& model, Lo
     return machine.fits(model, load);
   });
 }
+
+void expect_fits(const Machine& machine, const ModelDescription& model, const Load& load, const std::string& what) {
+  const size_t total = machine.need(model, load).total();
+  if (total <= machine.memory()) return;
+  std::string others;
+  for (const std::string& change : changes(machine, model, load)) others += (others.empty() ? "" : ", or ") + change;
+  fail<ResourceError>(what, ": ", load.weights, " weights and a ", load.cache, " cache of ", load.sequences, " x ", load.context,
+                      " tokens do not fit the ", machine.name(), ": ", gigabytes(total), " of ", gigabytes(machine.memory()), "; ",
+                      others.empty() ? "nothing makes it fit" : "in tessera plan's flags it fits with " + others);
+}
+
+std::string gigabytes(size_t bytes) { return format("%.2f GB", static_cast<double>(bytes) / 1e9); }
 
 std::vector<std::string> changes(const Machine& machine, const ModelDescription& model, const Load& load) {
   std::vector<std::string> all;

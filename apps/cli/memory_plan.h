@@ -41,6 +41,11 @@ int64_t longest_context(const Machine& machine, const ModelDescription& model, L
 // The most sequences with which it does.
 int64_t most_sequences(const Machine& machine, const ModelDescription& model, Load load);
 
+// Throws ResourceError, in plan's words, when it does not fit. `what`: the model's name.
+void expect_fits(const Machine& machine, const ModelDescription& model, const Load& load, const std::string& what);
+
+std::string gigabytes(size_t bytes);  // "12.87 GB"
+
 // What makes a load fit that does not: other types, a shorter context, fewer sequences, each by itself and as flags; empty: nothing does.
 std::vector<std::string> changes(const Machine& machine, const ModelDescription& model, const Load& load);
 

@@ -16,8 +16,6 @@ constexpr int64_t kContext = 4096, kSequences[] = {1, 8, 32};
 constexpr DataType kCaches[] = {DataType::bfloat16, DataType::bfloat8_b};
 constexpr int kDoesNotFit = 4;  // the exit code of exhausted memory
 
-std::string gigabytes(size_t bytes) { return format("%.2f GB", static_cast<double>(bytes) / 1e9); }
-
 Load load_of(const PlanOptions& options, const ModelDescription& model) {
   bool exact = true;
   for (const ModelDescription::Weight& weight : model.weights) exact &= weight.exact;

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <fstream>
 
+#include "cli/memory_plan.h"
 #include "cli/messages.h"
 #include "cli/progress.h"
 #include "cli/signals.h"
@@ -38,6 +39,22 @@ void expect_weights_fit(const Checkpoint& checkpoint, const Precision& precision
                        options.weights, " and ", free >> 20, " MB of memory are free; take a smaller type with --weights");
 }
 
+OpenDevice& n150_opener() {
+  static OpenDevice open;
+  return open;
+}
+
+// The context that was asked for, or else the longest that the card holds. Throws ResourceError in plan's words.
+int64_t context_on_card(const Checkpoint& checkpoint, const ModelFlags& flags, int64_t sequences) {
+  const auto card = machine(flags.device, 0);
+  const ModelDescription model = describe_model(checkpoint);
+  const ModelOptions types = resolve(flags.precision, model.tensors);
+  Load load{types.weights, types.activations, types.cache, flags.context, sequences};
+  if (load.context == 0) load.context = std::max(longest_context(*card, model, load), card->limits().page_tokens);
+  expect_fits(*card, model, load, flags.model);
+  return load.context;
+}
+
 CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::optional<DataType>& target, const std::string& help) {
   return command.add_option_function<std::string>(flag, [&target](const std::string& text) { target = parse_data_type(text); }, help)->type_name("TYPE");
 }
@@ -58,7 +75,8 @@ int64_t available_memory() { return kernel_bytes("/proc/meminfo", "MemAvailable:
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.option_defaults()->group("Model");
   command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")->required()->type_name("MODEL");
-  command.add_option("--device", flags.device, "Where to run: cpu")->type_name("NAME")->capture_default_str();
+  command.add_option("--device", flags.device, "Where to run: cpu, or n150 with the Python package's command")->type_name("NAME")->capture_default_str();
+  command.add_option("--device-id", flags.device_id, "Which of several cards; the first, 0, if not given")->check(CLI::Range(0, 255));
   command.add_option("-t,--threads", flags.threads, "Threads; all processors if not given")->check(CLI::Range(1, 1024));
   add_precision_flags(command, "--", "", flags.precision);
   command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")->check(CLI::Range(int64_t{1}, kLongestContext));
@@ -73,20 +91,32 @@ void add_precision_flags(CLI::App& command, const std::string& prefix, const std
   add_data_type(command, prefix + "cache" + suffix, precision.cache, std::string("float32, bfloat16 or bfloat8_b") + unset("; the activations' type if not given"));
 }
 
-std::unique_ptr<Device> open_device(const std::string& name, int threads) {
-  check(name != "n150", "--device n150: this program has the cpu device only; the tessera command of the Python package has the n150");
-  check(name == "cpu", "--device ", name, ": is not a device; choose cpu");
+void offer_n150(OpenDevice open) { n150_opener() = std::move(open); }
+
+bool has_n150() { return static_cast<bool>(n150_opener()); }
+
+std::unique_ptr<Device> open_device(const ModelFlags& flags) {
+  if (flags.device == "n150") {
+    check(has_n150(), "--device n150: this program has the cpu device only; the tessera command of the Python package has the n150");
+    return n150_opener()(flags);
+  }
+  check(flags.device == "cpu", "--device ", flags.device, ": is not a device; choose cpu or n150");
+  check(flags.device_id == 0, "--device-id ", flags.device_id, ": the cpu is one device, 0");
   cpu::CpuOptions options;
-  if (threads > 0) options.threads = threads;
+  if (flags.threads > 0) options.threads = flags.threads;
   return std::make_unique<cpu::CpuDevice>(options);
 }
 
 Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device)
     : checkpoint_(Checkpoint::open(flags.model)),
-      device_(device ? std::move(device) : open_device(flags.device, flags.threads)),
+      device_(device ? std::move(device) : open_device(flags)),
       threads_(flags.threads > 0 ? flags.threads : cpu::available_threads()) {
   const auto start = std::chrono::steady_clock::now();
-  expect_weights_fit(checkpoint_, flags.precision);
+  const bool on_card = device_->name() == "n150";
+  if (on_card)
+    context_ = context_on_card(checkpoint_, flags, sequences);
+  else
+    expect_weights_fit(checkpoint_, flags.precision);
   {
     ProgressBar bar("loading");
     loaded_ = load_model(checkpoint_, *device_, flags.precision, [&](int64_t done, int64_t total) {
@@ -98,12 +128,14 @@ Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Dev
   const int64_t longest = loaded_.model->max_position_embeddings();
   check(flags.context <= longest, "-c ", flags.context, ": the model's context ends at ", longest, " tokens");
   const int64_t token_bytes = bytes_a_token(loaded_.model->cache_spec(), loaded_.options.cache);
-  const int64_t fitting = token_bytes == 0 ? longest : std::max<int64_t>(available_memory() / 10 * 9 / (token_bytes * sequences), 1);
+  const int64_t fitting = on_card            ? context_
+                          : token_bytes == 0 ? longest
+                                             : std::max<int64_t>(available_memory() / 10 * 9 / (token_bytes * sequences), 1);
   check<ResourceError>(flags.context <= fitting, "-c ", flags.context, ": memory holds a context of ", fitting, " tokens; shorten it or use --cache bfloat8_b");
   context_ = flags.context > 0 ? flags.context : std::min({longest, fitting, kLongestContext});
   if (context_ < longest && flags.context == 0) tell(message("note: the model's context is ", longest, " tokens; memory is for ", context_));
   cache_ = std::make_unique<Cache>(*device_, loaded_.model->cache_spec(),
-                                   CacheOptions{.dtype = loaded_.options.cache, .max_tokens = context_ * sequences, .max_sequences = sequences});
+                                   cache_options(loaded_.options.cache, context_, sequences, device_->limits()));
   generator_ = std::make_unique<Generator>(*loaded_.model, *device_, *cache_, flags.batch);
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@ constexpr int64_t kLongestContext = int64_t{1} << 30;  // that can be asked for,
 // The flags by which every command names a model, its precision and its place.
 struct ModelFlags {
   std::string model, device = "cpu";
+  int device_id = 0;                                 // of cards
   int threads = 0;                                   // 0: all processors
   Precision precision;
   int64_t context = 0;                               // 0: the checkpoint's own, or what memory holds
@@ -66,7 +68,12 @@ std::optional<int64_t> kernel_bytes(const char* path, std::string_view field);
 // Memory that may be taken without swapping, in bytes.
 int64_t available_memory();
 
-// The n150 is reached through the vendor's Python module, so that its device lives in the Python package.
-std::unique_ptr<Device> open_device(const std::string& name, int threads);
+// The device that the flags name: the cpu, or what the program has offered.
+std::unique_ptr<Device> open_device(const ModelFlags& flags);
+
+// The n150 is reached through the vendor's Python module: the Python package offers it.
+using OpenDevice = std::function<std::unique_ptr<Device>(const ModelFlags& flags)>;
+void offer_n150(OpenDevice open);
+bool has_n150();
 
 }  // namespace tessera

@@ -24,6 +24,9 @@ inline std::optional<DataType> data_type(const std::optional<std::string>& text)
   return text ? std::optional(parse_data_type(*text)) : std::nullopt;
 }
 
+// The Python module by which the card is reached: `name`, or what TESSERA_TTNN_MODULE names, or "ttnn".
+std::string ttnn_module(const std::optional<std::string>& name);
+
 // Between two steps of something long: reports them to `progress` unless it is None, and lets Ctrl-C through as KeyboardInterrupt.
 void report(const nb::object& progress, int64_t done, int64_t total);
 

@@ -6,6 +6,8 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/hub.h"
 #include "checkpoint/memory_source.h"
+#include "cli/memory_plan.h"
 #include "core/error.h"
 #include "cpu/cpu_device.h"
 #include "models/registry.h"
@@ -24,17 +27,25 @@ namespace {
 using namespace nb::literals;
 using Stored = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig>;
 
-std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::string& module) {
+std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::optional<std::string>& module) {
   check(threads >= 0, "threads: ", threads, " is negative; 0 takes all processors");
-  if (name == "n150") return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(module, device_id));
+  if (name == "n150") return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), device_id));
   check(name == "cpu", "'", name, "' is not a device; choose cpu or n150");
   cpu::CpuOptions options;
   if (threads > 0) options.threads = threads;
   return std::make_unique<cpu::CpuDevice>(options);
 }
 
-std::unique_ptr<Device> use_card(nb::object card, const std::string& module) {
-  return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(module, std::move(card)));
+std::unique_ptr<Device> use_card(nb::object card, const std::optional<std::string>& module) {
+  return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), std::move(card)));
+}
+
+// Refuses a model that the n150 does not hold, in the words of `tessera plan`.
+void expect_n150_holds(const ModelDescription& model, const std::string& what, const Precision& asked, int64_t context) {
+  const auto exact = [](const ModelDescription::Weight& weight) { return weight.exact; };
+  const bool all_exact = std::all_of(model.weights.begin(), model.weights.end(), exact);
+  const ModelOptions types = resolve(asked, all_exact ? DataType::bfloat16 : DataType::float32);
+  expect_fits(*machine("n150", 0), model, {types.weights, types.activations, types.cache, context, 1}, what);
 }
 
 Precision precision(const std::optional<std::string>& weights, const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
@@ -105,10 +116,12 @@ void bind_devices(nb::module_& m) {
   nb::class_<cpu::CpuDevice, Device>(m, "CpuDevice", "The processor of this machine.")
       .def_prop_ro("threads", &cpu::CpuDevice::threads)
       .def_prop_ro("isa", [](const cpu::CpuDevice& self) { return std::string(cpu::name(self.isa())); }, "The instruction set: plain, avx2 or avx512.");
-  nb::class_<ttnn::TtnnDevice, Device>(m, "TtnnDevice", "A Tenstorrent n150.");
-  m.def("open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = "ttnn",
-        "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. Raises RuntimeError.");
-  m.def("open_device", use_card, "card"_a, nb::kw_only(), "module"_a = "ttnn", "An n150 that is an open device of `module` already, and stays open.");
+  nb::class_<ttnn::TtnnDevice, Device>(m, "TtnnDevice", "A Tenstorrent n150.")
+      .def("free_memory", &ttnn::TtnnDevice::free_memory, "Bytes of the card's memory that caches may take: what is free, less what a forward takes for itself.");
+  m.def("open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = nb::none(),
+        "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. module: \"ttnn\", or what\n"
+        "TESSERA_TTNN_MODULE names in its place. Raises RuntimeError.");
+  m.def("open_device", use_card, "card"_a, nb::kw_only(), "module"_a = nb::none(), "An n150 that is an open device of `module` already, and stays open.");
 }
 
 void bind_models(nb::module_& m) {
@@ -149,6 +162,11 @@ void bind_models(nb::module_& m) {
 
 }  // namespace
 
+std::string ttnn_module(const std::optional<std::string>& name) {
+  const char* named = std::getenv("TESSERA_TTNN_MODULE");
+  return name.value_or(named != nullptr && *named != '\0' ? named : "ttnn");
+}
+
 void bind_loading(nb::module_& m) {
   bind_devices(m);
   nb::class_<Checkpoint>(m, "Checkpoint", "A checkpoint's directory, as Hugging Face writes it.")
@@ -160,6 +178,21 @@ void bind_loading(nb::module_& m) {
       .def("tokenizer", [](const Checkpoint& self) { return self.tokenizer().string(); }, "The path of tokenizer.json. Raises FileError.")
       .def("chat_template", &Checkpoint::chat_template);
   bind_models(m);
+  m.def("expect_n150_holds",
+        [](const Checkpoint& checkpoint, int64_t context, const std::optional<std::string>& weights, const std::optional<std::string>& activations,
+           const std::optional<std::string>& cache) {
+          expect_n150_holds(describe_config(checkpoint), checkpoint.directory().string(), precision(weights, activations, cache), context);
+        },
+        "checkpoint"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
+        "Raises ResourceError, in the words of `tessera plan`, when an n150 does not hold the model with one context of so many tokens.");
+  m.def("expect_n150_holds",
+        [](const std::string& architecture, const std::string& config, int64_t context, const std::optional<std::string>& weights,
+           const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
+          const JsonDocument document = parse_json(config, "config");
+          expect_n150_holds(describe_config(architecture, ConfigReader(document.root(), "config")), architecture,
+                            precision(weights, activations, cache), context);
+        },
+        "architecture"_a, "config"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none());
   m.def("load_model", load_model, "checkpoint"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
         "progress"_a = nb::none(), nb::keep_alive<0, 2>(),
         "A checkpoint's model with its weights packed on `device`. Data types are \"float32\", \"bfloat16\", \"bfloat8_b\" and, for weights, \"bfloat4_b\".\n"

@@ -23,7 +23,7 @@ class Bringup:
         """A TesseraForCausalLM.
 
         hf_model: a loaded Hugging Face model, whose weights are read from its memory, or a checkpoint's directory, or an id.
-        tt_device: "cpu", or a tessera.Device.
+        tt_device: "cpu", "n150", a tessera.Device, or an open ttnn device.
         max_seq_len: the tokens that a row may have, prompt and answer.
         weights, activations, cache: number formats in place of the bring-up's own, as in tessera.load_model. The environment variables
         TESSERA_WEIGHTS and TESSERA_ACTIVATIONS do the same where no argument is given."""
@@ -31,7 +31,7 @@ class Bringup:
         precision = {"weights": weights or from_environment("TESSERA_WEIGHTS") or self.weights,
                      "activations": activations or from_environment("TESSERA_ACTIVATIONS") or self.activations, "cache": cache}
         load = load_directory if isinstance(hf_model, (str, os.PathLike)) else load_module
-        loaded, config, generation_config = load(hf_model, device, precision, self._check)
+        loaded, config, generation_config = load(hf_model, device, precision, self._check, max_seq_len)
         for note in loaded.notes:
             warnings.warn(note, stacklevel=4)
         return TesseraForCausalLM(loaded, device, config, generation_config, max_seq_len)
@@ -41,7 +41,7 @@ class Bringup:
             raise ValueError(f"this bring-up is of {self.model_types[0]}; the model is a {config.model_type}")
 
 
-def load_module(hf_model, device, precision, check):
+def load_module(hf_model, device, precision, check, max_seq_len):
     config = getattr(hf_model, "config", None)
     if not isinstance(hf_model, torch.nn.Module) or config is None:
         raise TypeError(f"hf_model: a {type(hf_model).__name__} is neither a Hugging Face model nor a directory or id")
@@ -49,7 +49,9 @@ def load_module(hf_model, device, precision, check):
     tensors = {name: tensor.contiguous() for name, tensor in hf_model.state_dict().items()}
     if config.get_text_config().tie_word_embeddings:
         drop_tied_head(tensors, hf_model.get_input_embeddings().weight)
-    loaded = _core.make_model(type(hf_model).__name__, config.to_json_string(use_diff=False), tensors, device, **precision)
+    model = type(hf_model).__name__, config.to_json_string(use_diff=False)
+    expect_room(device, precision, max_seq_len, config, *model)
+    loaded = _core.make_model(*model, tensors, device, **precision)
     return loaded, copy.deepcopy(config), copy.deepcopy(hf_model.generation_config)
 
 
@@ -59,14 +61,21 @@ def drop_tied_head(tensors, embedding):
             del tensors[name]
 
 
-def load_directory(name, device, precision, check):
+def load_directory(name, device, precision, check, max_seq_len):
     checkpoint = open_checkpoint(os.fspath(name))
     config = AutoConfig.from_pretrained(checkpoint.directory, local_files_only=True)
     check(config)
+    expect_room(device, precision, max_seq_len, config, checkpoint)
     loaded = _core.load_model(checkpoint, device, **precision)
     if os.path.exists(os.path.join(checkpoint.directory, "generation_config.json")):
         return loaded, config, GenerationConfig.from_pretrained(checkpoint.directory, local_files_only=True)
     return loaded, config, GenerationConfig.from_model_config(config)
+
+
+def expect_room(device, precision, max_seq_len, config, *model):
+    """Refuses what an n150 does not hold before anything is packed for it."""
+    if device.name == "n150":
+        _core.expect_n150_holds(*model, max(1, min(max_seq_len, config.get_text_config().max_position_embeddings)), **precision)
 
 
 def open_checkpoint(name, cache_dir=None):
@@ -95,14 +104,14 @@ def _cpu():
     return _core.open_device("cpu")  # one for all models: they take turns on its threads
 
 
-def open_device(tt_device):
+def open_device(tt_device, device_id=0):
     if isinstance(tt_device, _core.Device):
         return tt_device
     if isinstance(tt_device, str):
-        return _cpu() if tt_device == "cpu" else _core.open_device(tt_device)
+        return _cpu() if tt_device == "cpu" else _core.open_device(tt_device, device_id=device_id)
     if type(tt_device).__module__.partition(".")[0] == "ttnn":
-        raise RuntimeError("tt_device: an open ttnn device, and this version cannot use the card yet; \"cpu\" computes with the card's number formats")
-    raise TypeError(f"tt_device: a {type(tt_device).__name__} is no device; pass \"cpu\" or a tessera.Device")
+        return _core.open_device(tt_device)
+    raise TypeError(f"tt_device: a {type(tt_device).__name__} is no device; pass \"cpu\", \"n150\", a tessera.Device or an open ttnn device")
 
 
 def from_environment(variable):

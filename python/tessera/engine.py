@@ -70,7 +70,7 @@ class Engine:
         self.loaded, self.device = loaded, device
         self.max_seq_len = max_seq_len
         self.context = min(max_seq_len, model.max_position_embeddings)
-        max_tokens, max_sequences = room(model.cache_spec, loaded.options.cache, device.limits, self.context, available_memory())
+        max_tokens, max_sequences = room(model.cache_spec, loaded.options.cache, device.limits, self.context, budget(device))
         self.cache = _core.Cache(device, model.cache_spec, dtype=loaded.options.cache, max_tokens=max_tokens, max_sequences=max_sequences)
         self.generator = _core.Generator(model, device, self.cache)
         self.lock = threading.Lock()
@@ -165,21 +165,31 @@ def available_memory():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def room(spec, dtype, limits, context, memory):
-    """How many tokens and sequences a cache is made for: as many as 80 % of `memory` holds. It takes address space at first, and memory as
-    it fills. Up to half goes to the windows of layers that have one, whose size depends on the sequences and not on their length."""
-    budget = memory * 8 // 10
-    a_token, a_window = 0, 0
+def budget(device):
+    """Bytes that a cache may take: of this machine's memory 80 %, of a card's what its forwards leave."""
+    return device.free_memory() if device.name == "n150" else available_memory() * 8 // 10
+
+
+def room(spec, dtype, limits, context, budget):
+    """How many tokens and sequences a cache is made for: as many as `budget` bytes hold. It takes address space at first, and on the cpu memory
+    as it fills. A sixteenth, or half where layers have windows, may go to what each sequence takes whatever its length: a page that it has
+    not filled, and its windows."""
+    a_token, a_sequence, once, share = 0, 0, 0, budget // 16
     for layer in spec.layers:
         size = int(2 * layer.num_kv_heads * layer.head_dim * BYTES_A_NUMBER[dtype])
+        once += 8 * size * limits.page_tokens  # what a card's page tables are rounded up to
         if layer.window is None or layer.window >= context:
             a_token += size
+            a_sequence += size * limits.page_tokens
         else:
-            a_window += size * (min(context, layer.window + 64 + limits.max_chunk) + 3 * limits.page_tokens)
-    if a_token * context + a_window > budget:
-        raise _core.ResourceError(f"max_seq_len: the cache of {context} tokens takes {(a_token * context + a_window) >> 20} MiB and {budget >> 20} are free; "
+            a_sequence += size * (min(context, layer.window + 64) + 3 * limits.page_tokens)
+            once += size * min(context, limits.max_rows)
+            share = budget // 2
+    needed = a_token * context + a_sequence + once
+    if needed > budget:
+        raise _core.ResourceError(f"max_seq_len: the cache of {context} tokens takes {needed >> 20} MiB and {budget >> 20} are free; "
                                   "choose fewer, or cache=\"bfloat8_b\"")
-    windows = min(budget // 2, budget - a_token * context)
-    sequences = max(1, min(MOST_SEQUENCES, windows // a_window)) if a_window else MOST_SEQUENCES
-    tokens = (budget - sequences * a_window) // a_token if a_token else context * sequences
+    left = min(share, budget - a_token * context - once)
+    sequences = max(1, min(MOST_SEQUENCES, left // a_sequence))
+    tokens = (budget - once - sequences * a_sequence) // a_token if a_token else context * sequences
     return max(context, min(tokens, context * sequences)), sequences

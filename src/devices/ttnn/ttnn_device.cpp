@@ -64,6 +64,13 @@ nb::object TtnnDevice::attention_config(int64_t queries, int64_t keys) {
 
 Limits TtnnDevice::limits() const { return n150::limits(); }
 
+size_t TtnnDevice::free_memory() {
+  const nb::gil_scoped_acquire gil;
+  const nb::object view = (*ttnn_)("get_memory_view", ttnn_->card(), ttnn_->object("BufferType.DRAM"));
+  const size_t free = nb::cast<size_t>(view.attr("num_banks")) * nb::cast<size_t>(view.attr("total_bytes_free_per_bank"));
+  return free - std::min(free, n150::working_bytes(limits().max_rows, widest_, vocab_));
+}
+
 Tensor TtnnDevice::make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows, DataType dtype) {
   return Tensor(*this, shape, dtype, std::make_shared<CardStorage>(std::move(tensors), std::move(rows)));
 }
@@ -103,6 +110,8 @@ Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spe
         " are not supported; choose bfloat16");
   check(spec.role != Role::qkv || spec.head_dim % kTile == 0, "n150: heads of ", spec.head_dim, " values are not supported; a multiple of ",
         kTile, " is");
+  widest_ = std::max(widest_, n150::alive_values(spec));
+  if (spec.role == Role::head || spec.role == Role::tied_embedding) vocab_ = std::max(vocab_, spec.shape[2]);
   const std::vector<StoredRow> rows = stored_rows(parts, spec);
   const int64_t in = spec.shape[3];
   if (spec.role != Role::embedding) {

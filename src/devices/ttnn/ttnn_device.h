@@ -21,6 +21,8 @@ class TtnnDevice final : public Device {
 
   std::string name() const override { return "n150"; }
   Limits limits() const override;
+  // Bytes of the card's memory that caches may take: what is free, less what a forward of the models packed so far takes for itself.
+  size_t free_memory();
 
   Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) override;
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
@@ -60,6 +62,7 @@ class TtnnDevice final : public Device {
   std::unique_ptr<Module> ttnn_;
   cpu::ThreadPool pool_;
   nb::object dram_, tile_, row_major_, high_fidelity_, half_fidelity_, sdpa_chunk_, sdpa_decode_;
+  int64_t widest_ = 0, vocab_ = 0;  // of the models packed so far
   const CardStep* step_ = nullptr;  // the one that runs
   std::mutex run_mutex_;
 };
