@@ -43,7 +43,7 @@ check:
 	$(STEP) fuzz scripts/fuzz 60
 	$(STEP) slow-parity $(PYTEST) -m slow
 
-# Speed beside other engines: some minutes, on a machine that does nothing else.
+# Speed beside other engines: hours, on a machine that does nothing else; scripts/bench_peers.py --rows measures a part.
 bench:
 	scripts/setup bench
 	cmake --preset release
