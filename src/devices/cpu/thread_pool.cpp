@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 #include <utility>
@@ -17,6 +18,7 @@ constexpr uint64_t kOpen = uint64_t{1} << 16;
 constexpr uint64_t kStop = uint64_t{1} << 17;
 constexpr uint64_t kJob = uint64_t{1} << 18;
 constexpr auto kSpin = std::chrono::microseconds(100);
+constexpr int kMaxStretches = 8;  // each worker looks into all of them before it rests
 
 void pause() {
 #if defined(__x86_64__)
@@ -28,7 +30,7 @@ void pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : stretches_(static_cast<size_t>(std::clamp(threads, 1, kMaxStretches))) {
   check(threads >= 1 && threads <= 1024, "threads: ", threads, " is outside 1..1024");
   try {
     for (int worker = 1; worker < threads; ++worker) workers_.emplace_back([this, worker] { work(worker); });
@@ -56,9 +58,12 @@ void ThreadPool::parallel_for(int64_t pieces, const std::function<void(int64_t, 
     return;
   }
   run_ = &run;
-  pieces_ = pieces;
   failed_ = false;
-  next_.store(0, std::memory_order_relaxed);
+  const auto count = static_cast<int64_t>(stretches_.size());
+  for (int64_t i = 0; i < count; ++i) {
+    stretches_[static_cast<size_t>(i)].next.store(pieces * i / count, std::memory_order_relaxed);
+    stretches_[static_cast<size_t>(i)].end = pieces * (i + 1) / count;
+  }
   const uint64_t job = (state_.load(std::memory_order_relaxed) & ~(kInside | kOpen)) + kJob;
   state_.store(job | kOpen, std::memory_order_release);
   state_.notify_all();
@@ -71,10 +76,15 @@ void ThreadPool::parallel_for(int64_t pieces, const std::function<void(int64_t, 
 
 void ThreadPool::take_pieces(int worker) {
   try {
-    for (int64_t piece; (piece = next_.fetch_add(1, std::memory_order_relaxed)) < pieces_;) (*run_)(piece, worker);
+    for (size_t i = 0; i < stretches_.size(); ++i) {
+      Stretch& stretch = stretches_[(static_cast<size_t>(worker) + i) % stretches_.size()];
+      while (stretch.next.load(std::memory_order_relaxed) < stretch.end && !failed_.load(std::memory_order_relaxed)) {
+        const int64_t piece = stretch.next.fetch_add(1, std::memory_order_relaxed);
+        if (piece < stretch.end) (*run_)(piece, worker);
+      }
+    }
   } catch (...) {
     if (!failed_.exchange(true)) error_ = std::current_exception();
-    next_.store(pieces_, std::memory_order_relaxed);
   }
 }
 

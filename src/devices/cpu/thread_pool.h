@@ -1,6 +1,7 @@
 #pragma once
 // The cpu device's threads: workers spin shortly between jobs, then sleep. Work is taken dynamically in fixed pieces, so that the
 // pieces, and with them every sum, never depend on the number of threads; a worker that the system holds up delays only its own piece.
+// Each worker begins at a place of its own and goes on from there, so that its memory is one long stream; then it helps the others.
 #include <atomic>
 #include <cstdint>
 #include <exception>
@@ -30,11 +31,15 @@ class ThreadPool {
   void stop();
   void take_pieces(int worker);
 
+  struct alignas(64) Stretch {  // of neighbouring pieces
+    std::atomic<int64_t> next = 0;
+    int64_t end = 0;
+  };
+
   const std::function<void(int64_t, int)>* run_ = nullptr;
-  int64_t pieces_ = 0;
   std::exception_ptr error_;
   std::atomic<bool> failed_ = false;
-  alignas(64) std::atomic<int64_t> next_ = 0;
+  std::vector<Stretch> stretches_;
   alignas(64) std::atomic<uint64_t> state_ = 0;  // job number, open and stop flags, workers inside: see thread_pool.cpp
   std::vector<std::thread> workers_;
 };
