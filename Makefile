@@ -46,7 +46,7 @@ check:
 	$(STEP) slow-parity $(PYTEST) -m slow
 	$(STEP) n150-slow $(N150_PYTEST) -m slow
 
-# Speed beside other engines: some minutes, on a machine that does nothing else.
+# Speed beside other engines: hours, on a machine that does nothing else; scripts/bench_peers.py --rows measures a part.
 bench:
 	scripts/setup bench
 	cmake --preset release
