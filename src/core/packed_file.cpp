@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr uint64_t kAlignment = 4096, kVersion = 1, kMagic = 0x44454B4341505354;
+constexpr size_t kChunk = size_t{4} << 20;
 constexpr size_t kMostDirectoryBytes = size_t{16} << 20;
 
 struct Trailer {
@@ -66,24 +67,42 @@ std::optional<fs::path> packed_folder() {
   return std::nullopt;
 }
 
-PackedFileWriter::PackedFileWriter(const fs::path& path, std::string identity) : file_(prepared(path).string()), identity_(std::move(identity)) {}
+PackedFileWriter::PackedFileWriter(const fs::path& path, std::string identity) : file_(prepared(path).string()), identity_(std::move(identity)) {
+  chunk_.reserve(kChunk);
+}
+
+// In whole chunks: the system then keeps the file in memory in huge pages, and a mapping of it is read as fast as memory of our own.
+void PackedFileWriter::write(std::span<const std::byte> bytes) {
+  size_ += bytes.size();
+  while (!bytes.empty()) {
+    const size_t whole = chunk_.empty() ? bytes.size() / kChunk * kChunk : 0;
+    const auto piece = bytes.first(whole > 0 ? whole : std::min(kChunk - chunk_.size(), bytes.size()));
+    bytes = bytes.subspan(piece.size());
+    if (whole > 0) {
+      file_.write(piece.data(), piece.size());
+      continue;
+    }
+    chunk_.insert(chunk_.end(), piece.begin(), piece.end());
+    if (chunk_.size() < kChunk) continue;
+    file_.write(chunk_.data(), chunk_.size());
+    chunk_.clear();
+  }
+}
 
 void PackedFileWriter::add(const std::string& name, std::span<const std::byte> bytes) {
   check(places_.try_emplace(name, size_, bytes.size()).second, "packed file: ", printable(name), " is added twice");
-  file_.write(bytes.data(), bytes.size());
-  size_ += bytes.size();
-  const std::string padding((kAlignment - size_ % kAlignment) % kAlignment, '\0');
-  file_.write(padding);
-  size_ += padding.size();
+  write(bytes);
+  write(std::vector<std::byte>((kAlignment - size_ % kAlignment) % kAlignment));
 }
 
 void PackedFileWriter::finish() {
   Json pieces = Json::object();
   for (const auto& [name, place] : places_) pieces[name] = {place.first, place.second};
   const std::string directory = Json{{"identity", identity_}, {"pieces", pieces}}.dump();
-  file_.write(directory);
   const Trailer trailer{directory.size(), checksum_of(directory), kVersion, kMagic};
-  file_.write(&trailer, sizeof trailer);
+  write(std::as_bytes(std::span(directory)));
+  write(std::as_bytes(std::span(&trailer, 1)));
+  file_.write(chunk_.data(), chunk_.size());
   file_.finish();
 }
 

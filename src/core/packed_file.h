@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/output_file.h"
 
@@ -29,7 +30,10 @@ class PackedFileWriter {
   void finish();
 
  private:
+  void write(std::span<const std::byte> bytes);
+
   OutputFile file_;
+  std::vector<std::byte> chunk_;  // begun and not written
   std::string identity_;
   std::map<std::string, std::pair<uint64_t, uint64_t>> places_;
   uint64_t size_ = 0;
