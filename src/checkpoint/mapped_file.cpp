@@ -49,14 +49,14 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::expect_unchanged() const {
-  check<FileError>(!guard_->faulted(), path_, ": was cut short or could not be read from its disk while it was being loaded");
+  check<FileError>(!guard_->faulted(), path_, ": was cut short or could not be read from its disk while it was in use");
   struct stat status{};
   const bool told = ::fstat(fd_, &status) == 0;
   check<FileError>(told, path_, ": cannot be read any more: ", std::strerror(errno));
   check<FileError>(static_cast<size_t>(status.st_size) == size_, path_, ": had ", size_, " bytes when it was opened and now has ",
                    status.st_size, ": load it again when nothing writes to it");
   check<FileError>(equal(status.st_mtim, status_.st_mtim), path_,
-                   ": was written to while it was being loaded: load it again when nothing writes to it");
+                   ": was written to while it was in use: load it again when nothing writes to it");
 }
 
 // (The change time too: it is moved by a rewriting that sets the modification time back.)

@@ -1,6 +1,5 @@
 #include "checkpoint/packed_weights.h"
 
-#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -24,8 +23,6 @@ bool has_room(fs::path folder, uint64_t bytes) {
     if (!folder.has_relative_path()) return false;
     folder = folder.parent_path();
   }
-  rlimit most{};
-  if (::getrlimit(RLIMIT_FSIZE, &most) == 0 && most.rlim_cur < bytes) return false;  // reaching it would end the process
   return disk.f_bavail * disk.f_frsize >= bytes + kLeftFree;
 }
 
