@@ -1,6 +1,5 @@
 #include "checkpoint/packed_weights.h"
 
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <sstream>
@@ -13,34 +12,11 @@ namespace tessera {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr uint64_t kLeftFree = uint64_t{1} << 30;  // of the disk, in bytes
 constexpr const char* kNotes = "notes";
-
-// Whether a file of so many bytes may be made in the folder, or in the one that it will be made in.
-bool has_room(fs::path folder, uint64_t bytes) {
-  struct statvfs disk{};
-  while (::statvfs(folder.c_str(), &disk) != 0) {
-    if (!folder.has_relative_path()) return false;
-    folder = folder.parent_path();
-  }
-  return disk.f_bavail * disk.f_frsize >= bytes + kLeftFree;
-}
 
 // What a device may pack by, so that a model that asks for something else does not find it.
 std::string key(const WeightSpec& spec) {
   return message(spec.name, ' ', static_cast<int>(spec.role), ' ', spec.shape, ' ', spec.num_heads, ' ', spec.num_kv_heads, ' ', spec.head_dim, ' ');
-}
-
-// What the file cannot be had for: a cache that fails is no error.
-template <class Action>
-bool succeeds(const Action& action) {
-  try {
-    action();
-    return true;
-  } catch (const FileError&) {
-  } catch (const ResourceError&) {
-  }
-  return false;
 }
 
 }  // namespace
@@ -58,7 +34,7 @@ PackedWeights::PackedWeights(fs::path path, const WeightSource& source, const De
   file_.reset();
   uint64_t bytes = 0;
   for (const StoredTensor& tensor : source.tensors()) bytes += tensor.bytes;
-  if (has_room(path_.parent_path(), bytes)) succeeds([&] { writer_ = std::make_unique<PackedFileWriter>(path_, identity_); });
+  succeeds([&] { writer_ = std::make_unique<PackedFileWriter>(path_, identity_, bytes); });
 }
 
 Tensor PackedWeights::take(Device& device, WeightSpec& spec) {
@@ -76,7 +52,7 @@ Tensor PackedWeights::take(Device& device, WeightSpec& spec) {
 }
 
 void PackedWeights::add(const std::string& name, std::span<const std::byte> bytes) {
-  if (writer_ && !succeeds([&] { writer_->add(name, bytes); })) writer_.reset();
+  if (writer_ && !succeeds([&] { writer_->add(name, bytes, PackedFileWriter::Piece::unchecked); })) writer_.reset();
 }
 
 std::vector<std::string> PackedWeights::finish(const std::vector<std::string>& notes) {

@@ -1,6 +1,7 @@
 #include "core/packed_file.h"
 
 #include <dirent.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,14 +11,13 @@
 #include <utility>
 
 #include "core/digest.h"
-#include "core/error.h"
-#include "core/json.h"
 
 namespace tessera {
 namespace fs = std::filesystem;
 namespace {
 
 constexpr uint64_t kAlignment = 4096, kVersion = 1, kMagic = 0x44454B4341505354;
+constexpr uint64_t kLeftFree = uint64_t{1} << 30;
 constexpr size_t kChunk = size_t{4} << 20;
 constexpr size_t kMostDirectoryBytes = size_t{16} << 20;
 
@@ -45,14 +45,6 @@ const fs::path& prepared(const fs::path& path) {
   return path;
 }
 
-// The piece at [begin, size] of the file, which ends where the directory begins.
-std::optional<std::span<const std::byte>> piece_at(std::span<const std::byte> file, const Json& place) {
-  if (!place.is_array() || place.size() != 2 || !place[0].is_number_unsigned() || !place[1].is_number_unsigned()) return std::nullopt;
-  const uint64_t begin = place[0], size = place[1];
-  if (begin % kAlignment != 0 || begin > file.size() || size > file.size() - begin) return std::nullopt;
-  return file.subspan(begin, size);
-}
-
 }  // namespace
 
 std::optional<fs::path> packed_folder() {
@@ -67,7 +59,11 @@ std::optional<fs::path> packed_folder() {
   return std::nullopt;
 }
 
-PackedFileWriter::PackedFileWriter(const fs::path& path, std::string identity) : file_(prepared(path).string()), identity_(std::move(identity)) {
+PackedFileWriter::PackedFileWriter(const fs::path& path, std::string identity, uint64_t bytes)
+    : file_(prepared(path).string()), identity_(std::move(identity)) {
+  struct statvfs disk{};
+  const bool known = ::statvfs(path.parent_path().c_str(), &disk) == 0;
+  check<ResourceError>(known && disk.f_bavail * disk.f_frsize >= bytes + kLeftFree, path.string(), ": the disk has too little room for ", bytes, " bytes");
   chunk_.reserve(kChunk);
 }
 
@@ -89,21 +85,30 @@ void PackedFileWriter::write(std::span<const std::byte> bytes) {
   }
 }
 
-void PackedFileWriter::add(const std::string& name, std::span<const std::byte> bytes) {
-  check(places_.try_emplace(name, size_, bytes.size()).second, "packed file: ", printable(name), " is added twice");
+void PackedFileWriter::add(const std::string& name, std::span<const std::byte> bytes, Piece kind) {
+  const bool added = places_.try_emplace(name, size_, bytes.size(), kind == Piece::checked ? digest(bytes) : "").second;
+  check(added, "packed file: ", printable(name), " is added twice");
   write(bytes);
   write(std::vector<std::byte>((kAlignment - size_ % kAlignment) % kAlignment));
 }
 
 void PackedFileWriter::finish() {
   Json pieces = Json::object();
-  for (const auto& [name, place] : places_) pieces[name] = {place.first, place.second};
+  for (const auto& [name, place] : places_) pieces[name] = {place.begin, place.size, place.digest};
   const std::string directory = Json{{"identity", identity_}, {"pieces", pieces}}.dump();
   const Trailer trailer{directory.size(), checksum_of(directory), kVersion, kMagic};
   write(std::as_bytes(std::span(directory)));
   write(std::as_bytes(std::span(&trailer, 1)));
   file_.write(chunk_.data(), chunk_.size());
   file_.finish();
+}
+
+// The piece at `place` of a file that ends where its directory begins.
+std::optional<PackedFile::Piece> PackedFile::piece_at(std::span<const std::byte> file, const Json& place) {
+  if (!place.is_array() || place.size() != 3 || !place[0].is_number_unsigned() || !place[1].is_number_unsigned() || !place[2].is_string()) return std::nullopt;
+  const uint64_t begin = place[0], size = place[1];
+  if (begin % kAlignment != 0 || begin > file.size() || size > file.size() - begin) return std::nullopt;
+  return Piece{file.subspan(begin, size), place[2]};
 }
 
 std::optional<PackedFile> PackedFile::read(std::span<const std::byte> file, std::string_view identity) {
@@ -122,9 +127,9 @@ std::optional<PackedFile> PackedFile::read(std::span<const std::byte> file, std:
     if (!root.is_object() || root.value("identity", Json()) != identity || !root.contains("pieces") || !root["pieces"].is_object()) return std::nullopt;
     PackedFile packed;
     for (const auto& [name, place] : root["pieces"].items()) {
-      const auto piece = piece_at(before_trailer.first(before_trailer.size() - directory.size()), place);
+      auto piece = piece_at(before_trailer.first(before_trailer.size() - directory.size()), place);
       if (!piece) return std::nullopt;
-      packed.pieces_.emplace(name, *piece);
+      packed.pieces_.emplace(name, std::move(*piece));
     }
     return packed;
   } catch (const FileError&) {  // no JSON
@@ -134,7 +139,9 @@ std::optional<PackedFile> PackedFile::read(std::span<const std::byte> file, std:
 
 std::optional<std::span<const std::byte>> PackedFile::find(const std::string& name) const {
   const auto found = pieces_.find(name);
-  return found == pieces_.end() ? std::nullopt : std::optional(found->second);
+  if (found == pieces_.end()) return std::nullopt;
+  const Piece& piece = found->second;
+  return piece.digest.empty() || digest(piece.bytes) == piece.digest ? std::optional(piece.bytes) : std::nullopt;
 }
 
 }  // namespace tessera

@@ -22,10 +22,10 @@ class PackedFileTest : public testing::Test {
   ~PackedFileTest() override { std::filesystem::remove_all(folder_); }
 
   void write() const {
-    PackedFileWriter writer(path_, "identity");
-    writer.add("a", bytes_of("one"));
-    writer.add("empty", {});
-    writer.add("b", bytes_of(std::string(5000, 'x')));
+    PackedFileWriter writer(path_, "identity", 0);
+    writer.add("a", bytes_of("one"), PackedFileWriter::Piece::checked);
+    writer.add("empty", {}, PackedFileWriter::Piece::checked);
+    writer.add("b", bytes_of(std::string(5000, 'x')), PackedFileWriter::Piece::unchecked);
     writer.finish();
   }
   std::string file() const { return read_file(path_.string(), 1 << 20); }
@@ -39,12 +39,11 @@ TEST_F(PackedFileTest, gives_back_what_was_put_in_each_piece_on_a_page_of_its_ow
   const std::string file = this->file();
   const auto packed = PackedFile::read(bytes_of(file), "identity");
   ASSERT_TRUE(packed);
-  EXPECT_EQ(packed->pieces().size(), 3u);
   EXPECT_EQ(text_of(packed->find("a").value()), "one");
   EXPECT_EQ(text_of(packed->find("b").value()), std::string(5000, 'x'));
   EXPECT_EQ(packed->find("empty").value().size(), 0u);
   EXPECT_FALSE(packed->find("c"));
-  for (const auto& [name, piece] : packed->pieces()) EXPECT_EQ((piece.data() - bytes_of(file).data()) % 4096, 0) << name;
+  for (const char* name : {"a", "b", "empty"}) EXPECT_EQ((packed->find(name)->data() - bytes_of(file).data()) % 4096, 0) << name;
 }
 
 TEST_F(PackedFileTest, of_another_identity_is_refused) {
@@ -69,6 +68,17 @@ TEST_F(PackedFileTest, with_a_damaged_directory_is_refused) {
   }
 }
 
+TEST_F(PackedFileTest, does_not_give_a_checked_piece_that_is_damaged) {
+  write();
+  std::string file = this->file();
+  file[2] ^= 1;
+  file[4096] ^= 1;
+  const auto packed = PackedFile::read(bytes_of(file), "identity");
+  ASSERT_TRUE(packed);
+  EXPECT_FALSE(packed->find("a"));
+  EXPECT_TRUE(packed->find("b"));
+}
+
 // A file with this directory, its checksum right.
 std::string with_directory(const std::string& directory) {
   std::string file(8192, 'p');
@@ -80,9 +90,10 @@ TEST_F(PackedFileTest, whose_directory_lies_is_refused) {
   const auto read = [](const std::string& pieces) {
     return PackedFile::read(bytes_of(with_directory(R"({"identity":"i","pieces":)" + pieces + "}")), "i").has_value();
   };
-  EXPECT_TRUE(read(R"({"a":[4096,4096]})"));
-  for (const char* pieces : {R"({"a":[4096,4097]})", R"({"a":[8192,1]})", R"({"a":[12288,0]})", R"({"a":[1,1]})", R"({"a":[-4096,1]})", R"({"a":[0]})",
-                             R"({"a":[4096,18446744073709551615]})", R"({"a":[18446744073709547520,4096]})", R"({"a":"0"})", R"({"a":[0,1.5]})", "[]", "0", "{"})
+  EXPECT_TRUE(read(R"({"a":[4096,4096,""]})"));
+  for (const char* pieces :
+       {R"({"a":[4096,4097,""]})", R"({"a":[8192,1,""]})", R"({"a":[12288,0,""]})", R"({"a":[1,1,""]})", R"({"a":[-4096,1,""]})", R"({"a":[0]})", R"({"a":[0,1]})",
+        R"({"a":[0,1,2]})", R"({"a":[4096,18446744073709551615,""]})", R"({"a":[18446744073709547520,4096,""]})", R"({"a":"0"})", R"({"a":[0,1.5,""]})", "[]", "0", "{"})
     EXPECT_FALSE(read(pieces)) << pieces;
   for (const char* directory : {"", "0", "[]", R"({"identity":"i"})", R"({"identity":0,"pieces":{}})", R"({"pieces":{}})"})
     EXPECT_FALSE(PackedFile::read(bytes_of(with_directory(directory)), "i")) << directory;
@@ -90,15 +101,17 @@ TEST_F(PackedFileTest, whose_directory_lies_is_refused) {
 
 TEST_F(PackedFileTest, is_whole_or_not_there_and_ended_writers_leave_nothing) {
   std::filesystem::create_directories(path_.parent_path());
-  PackedFileWriter(path_.parent_path() / "file.packed.77.tmp", "left").finish();
-  { PackedFileWriter(path_, "identity").add("a", bytes_of("one")); }
+  PackedFileWriter(path_.parent_path() / "file.packed.77.tmp", "left", 0).finish();
+  { PackedFileWriter(path_, "identity", 0).add("a", bytes_of("one"), PackedFileWriter::Piece::unchecked); }
   EXPECT_TRUE(std::filesystem::is_empty(path_.parent_path()));
   write();
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path_.parent_path()), {}), 1);
 }
 
 TEST_F(PackedFileTest, that_cannot_be_written_is_an_error_to_catch) {
-  EXPECT_THROW(PackedFileWriter("/proc/nothing/file", ""), FileError);
+  EXPECT_THROW(PackedFileWriter("/proc/nothing/file", "", 0), FileError);
+  EXPECT_THROW(PackedFileWriter(path_, "", uint64_t{1} << 60), ResourceError);
+  EXPECT_TRUE(std::filesystem::is_empty(path_.parent_path()));
 }
 
 TEST(packed_folder, is_where_the_environment_says) {
