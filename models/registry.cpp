@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "checkpoint/packed_weights.h"
+#include "core/digest.h"
 #include "core/error.h"
 #include "models/description.h"
 #include "models/dry_run.h"
@@ -41,6 +43,18 @@ SpecialTokens class_tokens(const Architecture& architecture) {
 
 bool is_tied(const ConfigReader& config, const Architecture& architecture) {
   return config.boolean("tie_word_embeddings", architecture.tied);
+}
+
+constexpr uint64_t kLeastKeptBytes = uint64_t{64} << 20;  // of a checkpoint: less is packed in no time
+
+// One file for each checkpoint's directory, device and type of weights, replaced when it is outdated.
+std::optional<PackedWeights> kept_weights(const Checkpoint& checkpoint, const WeightSource& source, const Device& device, DataType weights) {
+  uint64_t bytes = 0;
+  for (const StoredTensor& tensor : source.tensors()) bytes += tensor.bytes;
+  const std::optional<std::filesystem::path> folder = packed_folder();
+  if (!folder || bytes < kLeastKeptBytes) return std::nullopt;
+  const std::string place = std::filesystem::absolute(checkpoint.directory()).string();
+  return PackedWeights(*folder / (digest(message(place, '\n', device.packed_layout(), '\n', weights)) + ".weights"), source, device, weights);
 }
 
 // All but what other files than config.json hold.
@@ -116,11 +130,13 @@ LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Preci
   const std::unique_ptr<WeightSource> source = checkpoint.weights(is_tied(config, architecture) ? Head::tied : Head::own);
   LoadedModel loaded;
   loaded.options = resolve(precision, source->tensors());
-  Weights weights(*source, device, loaded.options, progress);
+  std::optional<PackedWeights> kept = kept_weights(checkpoint, *source, device, loaded.options.weights);
+  Weights weights(*source, device, loaded.options, progress, kept ? &*kept : nullptr);
   loaded.model = architecture.make(config, weights);
   loaded.generation = checkpoint.generation_config(class_tokens(architecture), loaded.model->vocab_size());
   loaded.notes = source->notes();
-  loaded.notes.insert(loaded.notes.end(), weights.notes().begin(), weights.notes().end());
+  const std::vector<std::string> notes = kept ? kept->finish(weights.notes()) : weights.notes();
+  loaded.notes.insert(loaded.notes.end(), notes.begin(), notes.end());
   return loaded;
 }
 

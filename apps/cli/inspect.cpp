@@ -11,6 +11,7 @@
 #include "cli/report.h"
 #include "cli/session.h"
 #include "core/error.h"
+#include "core/packed_file.h"
 #include "core/json.h"
 #include "cpu/cpu_device.h"
 #include "generate/cache.h"
@@ -103,7 +104,7 @@ class TokenNames {
  public:
   TokenNames(const Checkpoint& checkpoint, std::vector<std::string>& notes) {
     try {
-      tokenizer_.emplace(Tokenizer::load(checkpoint.tokenizer().string()));
+      tokenizer_.emplace(Tokenizer::load(checkpoint.tokenizer().string(), packed_folder()));
     } catch (const FileError& error) {
       notes.push_back(error.what());
     }

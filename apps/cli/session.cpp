@@ -12,6 +12,7 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "core/error.h"
+#include "core/packed_file.h"
 #include "models/description.h"
 
 namespace tessera {
@@ -141,7 +142,7 @@ Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Dev
 }
 
 const Tokenizer& Session::tokenizer() {
-  if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer().string()));
+  if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer().string(), packed_folder()));
   return *tokenizer_;
 }
 

@@ -1,12 +1,14 @@
 #pragma once
+#include <sys/stat.h>
+
 #include <cstddef>
 #include <cstdint>
-#include <ctime>
 #include <optional>
 #include <span>
 #include <string>
 
 #include "checkpoint/bus_guard.h"
+#include "ops/device.h"
 
 namespace tessera {
 
@@ -16,12 +18,12 @@ namespace tessera {
 // file's content if expect_unchanged() returns afterwards. A file cut short, rewritten in place or unreadable makes it throw FileError
 // (told by the size, the modification time and the reads themselves). One replaced by rename or deleted does no harm: the opened one
 // stays. So: validate or copy from bytes() first, then call expect_unchanged(), and only then trust the result.
-class MappedFile {
+class MappedFile final : public KeptFile {
  public:
   // Throws FileError when it is absent, unreadable, empty or not a regular file (a FIFO or device doesn't block), ResourceError when
   // there are no file descriptors or address space left.
   explicit MappedFile(std::string path);
-  ~MappedFile();
+  ~MappedFile() override;
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
@@ -29,7 +31,10 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {begin_, size_}; }
 
   // Throws FileError if the file isn't any more what was opened.
-  void expect_unchanged() const;
+  void expect_unchanged() const override;
+
+  // Tells its inode and its content of this moment apart from others, as far as the file system does.
+  std::string identity() const;
 
   // Gives the pages of this part of bytes() back to the system; they are read again if touched. Any thread may be reading.
   void release(std::span<const std::byte> part) const;
@@ -39,7 +44,7 @@ class MappedFile {
   int fd_ = -1;
   std::byte* begin_ = nullptr;
   size_t size_ = 0;
-  timespec modified_{};
+  struct stat status_{};
   std::optional<BusGuard> guard_;
 };
 

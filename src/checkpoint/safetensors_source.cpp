@@ -9,6 +9,7 @@
 
 #include "checkpoint/safetensors.h"
 #include "checkpoint/shard_index.h"
+#include "core/digest.h"
 #include "core/error.h"
 #include "core/json.h"
 
@@ -72,7 +73,12 @@ std::vector<SafetensorsSource::Found> SafetensorsSource::open_file(const std::st
   files_.push_back(std::make_unique<MappedFile>(path));
   const MappedFile& file = *files_.back();
   std::vector<Found> found;
-  for (SafetensorsTensor& tensor : parse_safetensors(file.bytes(), path)) found.push_back({std::move(tensor), files_.size() - 1});
+  uint64_t header_bytes = file.bytes().size();
+  for (SafetensorsTensor& tensor : parse_safetensors(file.bytes(), path)) {
+    header_bytes = std::min(header_bytes, tensor.begin);
+    found.push_back({std::move(tensor), files_.size() - 1});
+  }
+  identity_ += message(file.identity(), ' ', digest(file.bytes().first(header_bytes)), ' ');
   file.expect_unchanged();
   return found;
 }

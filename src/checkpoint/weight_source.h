@@ -40,6 +40,9 @@ class WeightSource {
   // was opened: nothing made of it may be used then.
   virtual void release(std::string_view name) = 0;
 
+  // Changes with the tensors and their bytes, as far as that can be told without reading them; empty: it cannot.
+  virtual std::string identity() const { return {}; }
+
   // What is odd but harmless ("... is not listed in the index and was ignored"): for the user to see.
   const std::vector<std::string>& notes() const { return notes_; }
 

@@ -27,8 +27,8 @@ Shape as_shape(const std::vector<int64_t>& stored) {
 
 }  // namespace
 
-Weights::Weights(WeightSource& source, Device& device, const ModelOptions& options, Progress progress)
-    : source_(&source), device_(device), options_(options), progress_(std::move(progress)) {
+Weights::Weights(WeightSource& source, Device& device, const ModelOptions& options, Progress progress, PackedWeights* kept)
+    : source_(&source), device_(device), options_(options), progress_(std::move(progress)), kept_(kept) {
   for (const StoredTensor& tensor : source.tensors()) {
     left_.insert(tensor.name);
     total_bytes_ += static_cast<int64_t>(tensor.bytes);
@@ -90,6 +90,14 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
     check<FileError>(tensor->type.has_value(), "tensor ", printable(names[i]), " is stored as ", tensor->dtype, "; weights are read from F32, F16 and BF16");
     parts.push_back({nullptr, *tensor->type, shapes[i][2]});
   }
+  Tensor packed = kept_ && spec.role != Role::norm ? kept_->take(device_, spec) : Tensor();
+  if (!packed) packed = pack_anew(names, parts, spec);
+  for (const std::string& name : names) done_bytes_ += static_cast<int64_t>(source_->find(name)->bytes);
+  if (progress_) progress_(done_bytes_, total_bytes_);
+  return packed;
+}
+
+Tensor Weights::pack_anew(std::span<const std::string> names, std::vector<WeightPart>& parts, const WeightSpec& spec) {
   for (size_t i = 0; i < names.size(); ++i) {
     const std::span<const std::byte> bytes = source_->lend(names[i]);
     const auto row_bytes = bytes.size() / static_cast<size_t>(parts[i].rows);
@@ -106,11 +114,7 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
     if (!finite) notes_.push_back(message("tensor ", printable(names[i]), " holds values that are not finite"));
   }
   Tensor packed = device_.pack(parts, spec);
-  for (const std::string& name : names) {
-    source_->release(name);
-    done_bytes_ += static_cast<int64_t>(source_->find(name)->bytes);
-  }
-  if (progress_) progress_(done_bytes_, total_bytes_);
+  for (const std::string& name : names) source_->release(name);
   return packed;
 }
 

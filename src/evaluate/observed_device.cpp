@@ -80,6 +80,11 @@ Tensor ObservedDevice::pack(std::span<const WeightPart> parts, const WeightSpec&
   return wrap(*this, inner_->pack(parts, spec), short_name(spec));
 }
 
+Tensor ObservedDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
+  const Tensor restored = inner_->restore(kept, spec);
+  return restored ? wrap(*this, restored, short_name(spec)) : restored;
+}
+
 void ObservedDevice::read(const Tensor& x, std::span<float> out) { inner_->read(bare(x), out); }
 
 Tensor ObservedDevice::embedding(const Step& step, const Tensor& table) {

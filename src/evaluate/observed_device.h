@@ -34,6 +34,8 @@ class ObservedDevice final : public Device {
   Limits limits() const override { return inner_->limits(); }
   Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) override;
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
+  std::string packed_layout() const override { return inner_->packed_layout(); }
+  Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;
   std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override {
     return inner_->make_cache(spec, dtype, pages);
   }

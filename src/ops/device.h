@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/batch.h"
 #include "core/cache_spec.h"
@@ -43,6 +44,22 @@ struct WeightSpec {
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  // of a qkv
   float offset = 0.0f;                                    // added to a norm
   std::string name = {};                                  // of its first part in the checkpoint; for people
+  // If set, pack() gives it what restore() makes the same weight of, piece by piece; a piece is borrowed for the call.
+  std::function<void(std::span<const std::byte> piece)> keep = {};
+};
+
+// A file that may change under its readers.
+class KeptFile {
+ public:
+  virtual ~KeptFile() = default;
+  // Throws FileError if what was read from it may not be what it held when it was opened.
+  virtual void expect_unchanged() const = 0;
+};
+
+// The pieces of a packed weight as a file holds them, at addresses divisible by 4096.
+struct KeptPieces {
+  std::vector<std::span<const std::byte>> pieces;
+  std::shared_ptr<const KeptFile> file;  // they can be read for as long as it lives
 };
 
 // What Batches a device takes; one outside is refused by name.
@@ -69,6 +86,12 @@ class Device {
 
   // A weight of its own, packed for its role. Refuses parts that do not make up `spec.shape`; ResourceError when memory is short.
   virtual Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) = 0;
+
+  // What the bytes that pack() keeps mean: a name that changes with them. Empty: this device keeps nothing.
+  virtual std::string packed_layout() const { return {}; }
+  // A weight from the pieces that pack() kept for the same spec; an empty Tensor if they cannot be that. Pieces that are used in place are
+  // checked by run() to be what was kept.
+  virtual Tensor restore(const KeptPieces& /*kept*/, const WeightSpec& /*spec*/) { return {}; }
 
   // Room for `pages` pages of each group of `spec` (cache_groups), contents undefined.
   virtual std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) = 0;

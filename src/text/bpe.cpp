@@ -29,7 +29,7 @@ bool comes_later(const Bpe::Workspace::Candidate& a, const Bpe::Workspace::Candi
 void MergeTable::reserve(size_t merges) { slots_.assign(std::bit_ceil(2 * merges + 1), Slot{kFree, {}}); }
 
 size_t MergeTable::slot_of(uint64_t pair) const {
-  size_t slot = hash_word(pair) & (slots_.size() - 1);
+  size_t slot = hash_word(keys_, pair) & (slots_.size() - 1);
   while (slots_[slot].pair != pair && slots_[slot].pair != kFree) slot = (slot + 1) & (slots_.size() - 1);
   return slot;
 }
@@ -44,7 +44,52 @@ const MergeTable::Merge* MergeTable::find(TokenId left, TokenId right) const {
   return slot.pair == kFree ? nullptr : &slot.merge;
 }
 
+void MergeTable::keep(PackedFileWriter& file) const {
+  keep_values(file, "merge keys", std::span(&keys_, 1));
+  keep_values(file, "merges", std::span<const Slot>(slots_));
+}
+
+std::optional<MergeTable> MergeTable::restore(const PackedFile& file, const Vocabulary& vocabulary) {
+  const auto keys = kept_values<HashKeys>(file, "merge keys");
+  auto slots = kept_values<Slot>(file, "merges");
+  if (!keys || keys->size() != 1 || !slots || !std::has_single_bit(slots->size())) return std::nullopt;
+  size_t used = 0;
+  for (const Slot& slot : *slots) {
+    used += slot.pair != kFree;
+    if (slot.pair != kFree && !vocabulary.has(slot.merge.joined)) return std::nullopt;
+  }
+  if (2 * used > slots->size()) return std::nullopt;
+  MergeTable table;
+  table.keys_ = keys->front();
+  table.slots_ = std::move(*slots);
+  return table;
+}
+
 Bpe::Bpe(const Fields& model) {
+  read_options(model);
+  read_vocabulary(model);
+  read_merges(model);
+  read_tokens(model);
+}
+
+std::optional<Bpe> Bpe::restore(const Fields& model, const PackedFile& file) {
+  auto vocabulary = Vocabulary::restore(file);
+  auto merges = vocabulary ? MergeTable::restore(file, *vocabulary) : std::nullopt;
+  if (!merges) return std::nullopt;
+  Bpe bpe;
+  bpe.read_options(model);
+  bpe.vocabulary_ = std::move(*vocabulary);
+  bpe.merges_ = std::move(*merges);
+  bpe.read_tokens(model);
+  return bpe;
+}
+
+void Bpe::keep(PackedFileWriter& file) const {
+  vocabulary_.keep(file);
+  merges_.keep(file);
+}
+
+void Bpe::read_options(const Fields& model) {
   const std::string_view type = model.find("type") ? model.text("type") : "BPE";  // old files leave it out
   if (type != "BPE") model.refuse("type", "the model ", quoted(type), " is not supported; BPE is");
   model.allow({"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges",
@@ -55,8 +100,11 @@ Bpe::Bpe(const Fields& model) {
     if (model.find(key) && !model.text(key).empty()) model.refuse(key, quoted(model.text(key)), " is not supported: must be null or empty");
   fuse_unknown_ = model.flag("fuse_unk", false);
   ignore_merges_ = model.flag("ignore_merges", false);
-  read_vocabulary(model);
-  read_merges(model);
+}
+
+void Bpe::read_tokens(const Fields& model) {
+  short_characters_.resize(kShortCharacters);
+  for (char32_t c = 0; c < kShortCharacters; ++c) short_characters_[c] = vocabulary_.find(to_utf8(c));
   if (model.flag("byte_fallback", false)) read_bytes(model);
   if (model.find("unk_token")) {
     unknown_ = vocabulary_.find(model.text("unk_token"));
@@ -83,8 +131,6 @@ void Bpe::read_vocabulary(const Fields& model) {
     if (added == Vocabulary::Added::id_taken)
       refuse_token(" has the id ", id, ", as has ", quoted(vocabulary_.token(static_cast<TokenId>(id))));
   }
-  short_characters_.resize(kShortCharacters);
-  for (char32_t c = 0; c < kShortCharacters; ++c) short_characters_[c] = vocabulary_.find(to_utf8(c));
 }
 
 void Bpe::read_merges(const Fields& model) {

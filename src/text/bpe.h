@@ -26,6 +26,10 @@ class MergeTable {
   void set(TokenId left, TokenId right, Merge merge);
   const Merge* find(TokenId left, TokenId right) const;  // null when the pair isn't merged
 
+  // In a file that is kept for the next run; nothing if it does not hold merges of this vocabulary's tokens.
+  void keep(PackedFileWriter& file) const;
+  static std::optional<MergeTable> restore(const PackedFile& file, const Vocabulary& vocabulary);
+
  private:
   static constexpr uint64_t kFree = UINT64_MAX;
   struct Slot {
@@ -34,6 +38,7 @@ class MergeTable {
   };
   size_t slot_of(uint64_t pair) const;
 
+  HashKeys keys_ = HashKeys::draw();
   std::vector<Slot> slots_;  // a power of two, at least half of them free
 };
 
@@ -43,6 +48,9 @@ class Bpe {
 
   // Refuses a model of another type, random dropout, subword prefixes and suffixes, merges of unknown tokens and malformed byte tokens.
   explicit Bpe(const Fields& model);
+  // The same, its vocabulary and merges from a file that keep() wrote; `model` has all else. nullopt if the file does not hold them.
+  static std::optional<Bpe> restore(const Fields& model, const PackedFile& file);
+  void keep(PackedFileWriter& file) const;
 
   // Memory that one call of encode leaves to the next.
   struct Workspace {
@@ -66,6 +74,9 @@ class Bpe {
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
  private:
+  Bpe() = default;
+  void read_options(const Fields& model);
+  void read_tokens(const Fields& model);
   void read_vocabulary(const Fields& model);
   void read_merges(const Fields& model);
   void read_bytes(const Fields& model);
@@ -78,8 +89,8 @@ class Bpe {
   std::vector<TokenId> short_characters_;                // by code point, of those of one or two bytes
   std::optional<std::array<TokenId, 256>> byte_tokens_;  // <0x00> to <0xFF>, kNoToken where absent; with byte fallback only
   TokenId unknown_ = kNoToken;
-  bool fuse_unknown_;
-  bool ignore_merges_;
+  bool fuse_unknown_ = false;
+  bool ignore_merges_ = false;
 };
 
 }  // namespace tessera::text

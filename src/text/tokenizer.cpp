@@ -5,14 +5,11 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "core/json.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
 
 namespace tessera {
 namespace {
-
-constexpr size_t kDeepestJson = 64;
 
 template <class Part, class... Rest>
 Part part_of(const text::Fields& root, std::string_view key, const Rest&... rest) {
@@ -51,10 +48,10 @@ Input join(std::span<const TextSpan> spans) {
 
 }  // namespace
 
-Tokenizer::Parts::Parts(const text::Fields& root)
+Tokenizer::Parts::Parts(const text::Fields& root, text::Bpe bpe)
     : normalizer(part_of<text::Normalizer>(allowed(root), "normalizer")),
       pre_tokenizer(part_of<text::PreTokenizer>(root, "pre_tokenizer")),
-      model(root.object("model")),
+      model(std::move(bpe)),
       added(root, model.vocabulary(), normalizer),
       end_id(std::max(model.vocabulary().end_id(), added.end_id())) {
   check<FileError>(end_id > 0, root.path_of("model.vocab"), ": there is no token");
@@ -79,20 +76,6 @@ Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts) : parts_(std::move(part
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
-
-Tokenizer Tokenizer::load(const std::string& path) { return parse(read_file(path, kLargestFile), path); }
-
-Tokenizer Tokenizer::parse(std::string_view json, const std::string& source) {
-  check<FileError>(json.size() <= kLargestFile, source, ": has ", json.size(), " bytes; at most ", kLargestFile, " are read");
-  simdjson::dom::parser parser(kLargestFile);
-  auto error = parser.allocate(std::max<size_t>(json.size(), 64), kDeepestJson);
-  check<ResourceError>(error == simdjson::SUCCESS, source, ": not enough memory to read ", json.size(), " bytes of JSON");
-  text::JsonValue root;
-  error = parser.parse(json.data(), json.size()).get(root);
-  check<ResourceError>(error != simdjson::MEMALLOC, source, ": not enough memory to read ", json.size(), " bytes of JSON");
-  check<FileError>(error == simdjson::SUCCESS, source, ": not valid JSON: ", simdjson::error_message(error));
-  return Tokenizer(std::make_unique<const Parts>(text::Fields(root, source, ": ")));
-}
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   const TextSpan span{text, options.parse_special};

@@ -4,6 +4,7 @@
 //
 // A part of a tokenizer.json that isn't known is refused by name. "truncation" and "padding" are not used: as in transformers, they belong
 // to a call. A Tokenizer is constant; threads may share it.
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
@@ -36,8 +37,9 @@ class Tokenizer {
  public:
   static constexpr size_t kLargestFile = size_t{128} << 20;  // bytes; Gemma's has 33 MB
 
-  // Throws FileError when the file is absent, larger than kLargestFile, malformed, or needs what isn't supported.
-  static Tokenizer load(const std::string& path);
+  // Throws FileError when the file is absent, larger than kLargestFile, malformed, or needs what isn't supported. In `folder` the tables
+  // of a large one are kept for the next time that it is loaded, as long as its bytes are the same; nullopt: nothing is kept.
+  static Tokenizer load(const std::string& path, const std::optional<std::filesystem::path>& folder = std::nullopt);
   // The same from JSON in memory; `source` begins every message.
   static Tokenizer parse(std::string_view json, const std::string& source);
 

@@ -11,7 +11,13 @@
 namespace tessera {
 
 struct Tokenizer::Parts {
-  explicit Parts(const text::Fields& root);
+  explicit Parts(const text::Fields& root) : Parts(root, text::Bpe(root.object("model"))) {}
+  Parts(const text::Fields& root, text::Bpe bpe);  // of root's "model"
+
+  // A file that is kept for the next run. restore gives null if it is not there, of another identity or damaged; both throw FileError and
+  // ResourceError. `rest` is the tokenizer.json without the model's vocabulary and merges.
+  static std::unique_ptr<const Parts> restore(const std::string& path, const std::string& identity);
+  void keep(const std::string& path, const std::string& identity, const std::string& rest) const;
 
   text::Normalizer normalizer;
   text::PreTokenizer pre_tokenizer;

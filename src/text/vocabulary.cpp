@@ -13,19 +13,6 @@ uint64_t fold(uint64_t a, uint64_t b) {
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
 
-struct Keys {
-  uint64_t first, second;
-};
-
-const Keys& keys() {
-  static const Keys keys = [] {
-    std::random_device device;
-    const auto draw = [&] { return (static_cast<uint64_t>(device()) << 32 | device()) | 1; };
-    return Keys{draw(), draw()};
-  }();
-  return keys;
-}
-
 uint64_t load(const char* bytes, size_t count) {
   uint64_t word = 0;
   std::memcpy(&word, bytes, count);
@@ -34,17 +21,22 @@ uint64_t load(const char* bytes, size_t count) {
 
 }  // namespace
 
-uint64_t hash_bytes(std::string_view bytes) {
-  const Keys& key = keys();
-  uint64_t hash = key.first ^ bytes.size();
-  while (bytes.size() > 8) {
-    hash = fold(hash ^ load(bytes.data(), 8), key.second);
-    bytes.remove_prefix(8);
-  }
-  return fold(hash ^ load(bytes.data(), bytes.size()), key.second);
+HashKeys HashKeys::draw() {
+  std::random_device device;
+  const auto draw = [&] { return (static_cast<uint64_t>(device()) << 32 | device()) | 1; };
+  return {draw(), draw()};
 }
 
-uint64_t hash_word(uint64_t word) { return fold(word ^ keys().first, keys().second); }
+uint64_t hash_bytes(const HashKeys& keys, std::string_view bytes) {
+  uint64_t hash = keys.first ^ bytes.size();
+  while (bytes.size() > 8) {
+    hash = fold(hash ^ load(bytes.data(), 8), keys.second);
+    bytes.remove_prefix(8);
+  }
+  return fold(hash ^ load(bytes.data(), bytes.size()), keys.second);
+}
+
+uint64_t hash_word(const HashKeys& keys, uint64_t word) { return fold(word ^ keys.first, keys.second); }
 
 void Vocabulary::reserve(size_t tokens) {
   places_.reserve(tokens);
@@ -72,7 +64,7 @@ void Vocabulary::grow(size_t slots) {
 Vocabulary::Added Vocabulary::add(std::string_view token, TokenId id) {
   if (has(id)) return Added::id_taken;
   if (slots_.size() < 2 * (size_ + 1)) grow(std::max<size_t>(16, 2 * slots_.size()));
-  const auto tag = static_cast<uint32_t>(hash_bytes(token));
+  const auto tag = static_cast<uint32_t>(hash_bytes(keys_, token));
   Slot& slot = slots_[slot_of(token, tag)];
   if (slot.id != kNoToken) return Added::text_taken;
   if (id >= end_id()) places_.resize(static_cast<size_t>(id) + 1, Place{kGap, 0});
@@ -85,7 +77,39 @@ Vocabulary::Added Vocabulary::add(std::string_view token, TokenId id) {
 
 TokenId Vocabulary::find(std::string_view token) const {
   if (slots_.empty()) return kNoToken;
-  return slots_[slot_of(token, static_cast<uint32_t>(hash_bytes(token)))].id;
+  return slots_[slot_of(token, static_cast<uint32_t>(hash_bytes(keys_, token)))].id;
+}
+
+void Vocabulary::keep(PackedFileWriter& file) const {
+  keep_values(file, "vocabulary keys", std::span(&keys_, 1));
+  keep_values(file, "vocabulary bytes", std::span<const char>(bytes_));
+  keep_values(file, "vocabulary places", std::span<const Place>(places_));
+  keep_values(file, "vocabulary slots", std::span<const Slot>(slots_));
+}
+
+std::optional<Vocabulary> Vocabulary::restore(const PackedFile& file) {
+  const auto keys = kept_values<HashKeys>(file, "vocabulary keys");
+  const auto bytes = file.find("vocabulary bytes");
+  auto places = kept_values<Place>(file, "vocabulary places");
+  auto slots = kept_values<Slot>(file, "vocabulary slots");
+  if (!keys || keys->size() != 1 || !bytes || !places || !slots) return std::nullopt;
+  Vocabulary vocabulary;
+  vocabulary.keys_ = keys->front();
+  vocabulary.bytes_.assign(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+  vocabulary.places_ = std::move(*places);
+  vocabulary.slots_ = std::move(*slots);
+  for (const Place& place : vocabulary.places_) vocabulary.size_ += place.begin != kGap;
+  return vocabulary.is_whole() ? std::optional(std::move(vocabulary)) : std::nullopt;
+}
+
+// Whether every place and slot leads to where it may: then no text can do harm.
+bool Vocabulary::is_whole() const {
+  if (places_.size() > static_cast<size_t>(kLargestId) + 1 || !std::has_single_bit(slots_.size()) || slots_.size() < 2 * size_) return false;
+  const bool in_bytes = std::all_of(places_.begin(), places_.end(), [&](const Place& place) {
+    return place.begin == kGap || (place.begin <= bytes_.size() && place.size <= bytes_.size() - place.begin);
+  });
+  const auto used = static_cast<size_t>(std::count_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.id != kNoToken; }));
+  return in_bytes && used == size_ && std::all_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.id == kNoToken || has(slot.id); });
 }
 
 }  // namespace tessera::text

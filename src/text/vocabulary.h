@@ -1,15 +1,24 @@
 #pragma once
 // The tokens of a tokenizer: text to id and id to text. Ids may leave gaps, as some families' do.
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/packed_file.h"
 #include "core/types.h"
 
 namespace tessera::text {
 
 inline constexpr TokenId kNoToken = -1;
+
+// Of the hashes of one table: drawn at random, so that no file can be made to collide.
+struct HashKeys {
+  uint64_t first, second;
+  static HashKeys draw();
+};
 
 class Vocabulary {
  public:
@@ -33,6 +42,10 @@ class Vocabulary {
   TokenId end_id() const { return static_cast<TokenId>(places_.size()); }  // one more than the largest id
   size_t size() const { return size_; }
 
+  // In a file that is kept for the next run; nothing if it does not hold a vocabulary.
+  void keep(PackedFileWriter& file) const;
+  static std::optional<Vocabulary> restore(const PackedFile& file);
+
  private:
   static constexpr uint32_t kGap = UINT32_MAX;
   struct Place {
@@ -46,15 +59,30 @@ class Vocabulary {
 
   size_t slot_of(std::string_view token, uint32_t tag) const;  // where the token is, or the free slot where it would be
   void grow(size_t slots);
+  bool is_whole() const;
 
+  HashKeys keys_ = HashKeys::draw();
   std::string bytes_;  // the texts of all tokens, one after the other
   std::vector<Place> places_;
   std::vector<Slot> slots_;  // a power of two, at least half of them free
   size_t size_ = 0;
 };
 
-// A fast hash, keyed by a random number of the process so that no file can be made to collide.
-uint64_t hash_bytes(std::string_view bytes);
-uint64_t hash_word(uint64_t word);
+uint64_t hash_bytes(const HashKeys& keys, std::string_view bytes);
+uint64_t hash_word(const HashKeys& keys, uint64_t word);
+
+template <class Value>
+void keep_values(PackedFileWriter& file, const std::string& name, std::span<const Value> values) {
+  file.add(name, std::as_bytes(values), PackedFileWriter::Piece::checked);
+}
+
+// The values of a piece; nothing if there is none, or it has a part of one.
+template <class Value>
+std::optional<std::vector<Value>> kept_values(const PackedFile& file, const std::string& name) {
+  const auto piece = file.find(name);
+  if (!piece || piece->size() % sizeof(Value) != 0) return std::nullopt;
+  const auto* const first = reinterpret_cast<const Value*>(piece->data());  // a piece is aligned if its file is
+  return std::vector<Value>(first, first + piece->size() / sizeof(Value));
+}
 
 }  // namespace tessera::text

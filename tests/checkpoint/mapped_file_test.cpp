@@ -103,7 +103,7 @@ TEST(mapped_file, a_file_rewritten_or_grown_in_place_ends_in_an_error) {
   const int fd = ::open(f.path.c_str(), O_WRONLY);
   ASSERT_EQ(::pwrite(fd, "x", 1, 100), 1);
   ::close(fd);
-  EXPECT_TRUE(holds(error_of([&] { file.expect_unchanged(); }), "was written to while it was being loaded"));
+  EXPECT_TRUE(holds(error_of([&] { file.expect_unchanged(); }), "was written to while it was in use"));
   ASSERT_EQ(::truncate(f.path.c_str(), kBytes + 1), 0);
   EXPECT_TRUE(holds(error_of([&] { file.expect_unchanged(); }), "had 1048576 bytes when it was opened and now has 1048577"));
 }

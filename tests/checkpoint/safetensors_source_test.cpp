@@ -61,6 +61,25 @@ std::string map_c_to(const std::string& shard) {
   return R"({"weight_map":{"a":"1.safetensors","b":"1.safetensors","c":")" + shard + "\"}}";
 }
 
+TEST(safetensors_source, has_an_identity_that_changes_with_the_file_even_if_its_size_and_time_do_not) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.write("model.safetensors", tensors({"x"}));
+  const auto identity = [&] { return SafetensorsSource(directory.path(), Head::own).identity(); };
+  const std::string first = identity();
+  EXPECT_EQ(identity(), first);
+  const auto written = std::filesystem::last_write_time(path);
+  std::string bytes = tensors({"x"});
+  bytes.back() ^= 1;
+  ::usleep(20'000);  // past the file system's clock tick
+  directory.write("model.safetensors", bytes);
+  std::filesystem::last_write_time(path, written);
+  EXPECT_NE(identity(), first);
+  const std::string second = identity();
+  std::filesystem::copy_file(path, directory / "copy");
+  std::filesystem::rename(directory / "copy", path);
+  EXPECT_NE(identity(), second);
+}
+
 TEST(safetensors_source, lends_the_bytes_of_a_single_file) {
   const TemporaryDirectory directory;
   directory.write(

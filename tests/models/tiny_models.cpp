@@ -33,8 +33,10 @@ std::unique_ptr<MemorySource> TinyCheckpoint::source() const {
 std::unique_ptr<Model> TinyCheckpoint::load(Device& device, const ModelOptions& options) const {
   const auto weights_source = source();
   Weights weights(*weights_source, device, options);
-  return make_model(architecture_, ConfigReader(config_, "config.json"), weights);
+  return load(weights);
 }
+
+std::unique_ptr<Model> TinyCheckpoint::load(Weights& weights) const { return make_model(architecture_, ConfigReader(config_, "config.json"), weights); }
 
 TinyCheckpoint tiny_gemma3() {
   constexpr int64_t kVocab = 300, kHidden = 96, kInner = 160, kHeads = 4, kHeadDim = 64, kLayers = 3;

@@ -20,6 +20,7 @@ class TinyCheckpoint {
   void scale(const std::string& name, float factor);  // a power of two or minus one: exactly
   std::unique_ptr<MemorySource> source() const;
   std::unique_ptr<Model> load(Device& device, const ModelOptions& options) const;
+  std::unique_ptr<Model> load(Weights& weights) const;  // made of a source of its own
 
  private:
   std::string architecture_;

@@ -7,6 +7,7 @@ import pytest
 from nothing_skips import measured, pytest_configure, pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
+os.environ["TESSERA_PACKED_CACHE"] = "0"  # nothing of an earlier build's is tested; test_packed_cache.py sets it otherwise
 
 
 @pytest.fixture(scope="session")

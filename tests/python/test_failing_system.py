@@ -86,7 +86,7 @@ def stop_while_loading(child):
 @pytest.mark.parametrize("change, exit, words", [
     (lambda path: os.truncate(path, os.path.getsize(path) // 2), 3, ["model.safetensors: "]),
     (lambda path: os.truncate(path, 0), 3, ["model.safetensors: "]),
-    (lambda path: path.open("r+b").write(b"x"), 3, ["model.safetensors: was written to while it was being loaded"]),
+    (lambda path: path.open("r+b").write(b"x"), 3, ["model.safetensors: was written to while it was in use"]),
     (lambda path: path.open("ab").write(b"x"), 3, ["model.safetensors: had", "bytes when it was opened and now has"]),
     (lambda path: path.unlink(), 0, []),
     (lambda path: os.replace(path.with_name("config.json"), path), 0, []),

@@ -1,5 +1,5 @@
 // The C++ tokenizer for tests in other languages: one JSON request a line on stdin, one JSON answer a line on stdout.
-//   tokenize_tool TOKENIZER_JSON
+//   tokenize_tool TOKENIZER_JSON [FOLDER]   FOLDER: where its tables are kept
 //   {"text": T, "add_special": B, "parse_special": B}      -> {"ids": [...]}
 //   {"spans": [[T, PARSE_SPECIAL], ...], "add_special": B} -> {"ids": [...]}
 //   {"ids": [...], "skip_special": B}                      -> {"text": T, "pieces": [...]}   pieces: from the detokenizer, the flush last
@@ -10,6 +10,7 @@
 //   {}                                                     -> {"vocab_size": N, "load_seconds": S}
 // An exception is answered by {"error": TEXT}; a tokenizer that can't be loaded by {"error": TEXT} and exit code 3.
 #include <chrono>
+#include <filesystem>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -71,10 +72,10 @@ Json answer(const tessera::Tokenizer& tokenizer, const Json& request) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
+  if (argc != 2 && argc != 3) return 2;
   try {
     const auto begin = std::chrono::steady_clock::now();
-    const tessera::Tokenizer tokenizer = tessera::Tokenizer::load(argv[1]);
+    const tessera::Tokenizer tokenizer = tessera::Tokenizer::load(argv[1], argc == 3 ? std::optional<std::filesystem::path>(argv[2]) : std::nullopt);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     for (std::string line; std::getline(std::cin, line);) {
       Json reply;

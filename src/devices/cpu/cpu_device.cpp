@@ -7,7 +7,6 @@
 #include "cpu/cpu_step.h"
 #include "cpu/kv_cache.h"
 #include "cpu/linear.h"
-#include "cpu/packed_weight.h"
 #include "cpu/rows.h"
 #include "ops/check_batch.h"
 
@@ -94,6 +93,8 @@ Tensor CpuDevice::run(const Batch& batch, const std::function<Tensor(const Step&
   const std::lock_guard lock(run_mutex_);
   const CpuStep step(batch);
   Tensor logits = forward(step);
+  for (const auto& kept : kept_files_)
+    if (const auto file = kept.lock()) file->expect_unchanged();
   for (const Batch::Slice& slice : batch.slices) slice.sequence->commit(slice.position + slice.count, slice.rope_length);
   return logits;
 }
@@ -105,13 +106,31 @@ Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec
     for (size_t i = 0; i < vector->values.size(); ++i) vector->values[i] = load_stored(parts.front().type, parts.front().data, static_cast<int64_t>(i)) + spec.offset;
     return Tensor(*this, spec.shape, DataType::float32, std::move(vector));
   }
-  const bool head = spec.role == Role::head || spec.role == Role::tied_embedding;
   const std::lock_guard lock(run_mutex_);
-  auto weight = std::make_shared<Weight>(PackedWeight::pack(pool_, isa_, packed_type(spec), parts, spec.shape[3]), spec.options.activations,
-                                         head ? std::optional(spec.options.logits) : std::nullopt);
-  check(weight->packed.out() == spec.shape[2], "pack: the parts have ", weight->packed.out(), " outputs; the shape is ", spec.shape);
-  const DataType stored = weight->packed.dtype();
-  return Tensor(*this, spec.shape, stored, std::move(weight));
+  PackedWeight packed = PackedWeight::pack(pool_, isa_, packed_type(spec), parts, spec.shape[3]);
+  check(packed.out() == spec.shape[2], "pack: the parts have ", packed.out(), " outputs; the shape is ", spec.shape);
+  if (spec.keep) spec.keep(packed.data());
+  return make_weight(std::move(packed), spec);
+}
+
+std::string CpuDevice::packed_layout() const { return message("cpu ", PackedWeight::kLayout); }
+
+Tensor CpuDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
+  if (kept.pieces.size() != 1) return {};
+  const std::span<const std::byte> piece = kept.pieces.front();
+  auto packed = PackedWeight::restore(packed_type(spec), spec.shape[2], spec.shape[3], {kept.file, piece.data()}, piece.size());
+  if (!packed) return {};
+  const std::lock_guard lock(run_mutex_);
+  std::erase_if(kept_files_, [](const auto& file) { return file.expired(); });
+  if (std::none_of(kept_files_.begin(), kept_files_.end(), [&](const auto& file) { return file.lock() == kept.file; })) kept_files_.push_back(kept.file);
+  return make_weight(std::move(*packed), spec);
+}
+
+Tensor CpuDevice::make_weight(PackedWeight packed, const WeightSpec& spec) {
+  const bool head = spec.role == Role::head || spec.role == Role::tied_embedding;
+  const DataType stored = packed.dtype();
+  return Tensor(*this, spec.shape, stored,
+                std::make_shared<Weight>(std::move(packed), spec.options.activations, head ? std::optional(spec.options.logits) : std::nullopt));
 }
 
 std::shared_ptr<Storage> CpuDevice::make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) {

@@ -2,10 +2,12 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "cpu/attention.h"
 #include "cpu/buffer_pool.h"
 #include "cpu/isa.h"
+#include "cpu/packed_weight.h"
 #include "cpu/thread_pool.h"
 #include "ops/device.h"
 
@@ -34,6 +36,8 @@ class CpuDevice final : public Device {
 
   Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) override;
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
+  std::string packed_layout() const override;
+  Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;
   std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override;
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override;
   void read(const Tensor& x, std::span<float> out) override;
@@ -54,11 +58,13 @@ class CpuDevice final : public Device {
 
  private:
   Tensor make(const Shape& shape, DataType dtype);
+  Tensor make_weight(PackedWeight packed, const WeightSpec& spec);
 
   Isa isa_;
   ThreadPool pool_;
   Attention attention_;
   std::shared_ptr<BufferPool> buffers_ = std::make_shared<BufferPool>();
+  std::vector<std::weak_ptr<const KeptFile>> kept_files_;  // that weights lie in
   std::mutex run_mutex_;
 };
 

@@ -110,8 +110,6 @@ static_assert(static_cast<int>(StoredType::float32) == PackRow::float32 && stati
 
 }  // namespace
 
-void PackedWeight::Unmap::operator()(std::byte* data) const { ::munmap(data, bytes); }
-
 int64_t PackedWeight::panels() const { return (out_ + kPanel - 1) / kPanel; }
 int64_t PackedWeight::blocks() const { return (in_ + kBlock - 1) / kBlock; }
 size_t PackedWeight::panel_bytes() const { return static_cast<size_t>(blocks()) * block_bytes(dtype_); }
@@ -138,7 +136,8 @@ PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std:
   block_bytes(target);  // refuses other types
   if (target == DataType::float32 && exact_in_bfloat16(pool, sources, in)) weight.dtype_ = DataType::bfloat16;
   weight.bytes_ = bytes_of(weight.dtype_, weight.out_, in);
-  weight.data_ = {map_memory(weight.bytes_), Unmap{weight.bytes_}};
+  std::byte* const data = map_memory(weight.bytes_);
+  weight.data_ = {data, [bytes = weight.bytes_](std::byte* mapped) { ::munmap(mapped, bytes); }};
   const PackKernel kernel = pack_kernel(linear_kernels(isa), weight.dtype_);
   const int64_t step = std::max<int64_t>(kSlabValues / (kPanel * in), 1);
   for (int64_t first = 0; first < weight.panels(); first += step) {
@@ -146,10 +145,22 @@ PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std:
     pool.parallel_for(last - first, [&](int64_t i, int) {
       PackRow rows[kPanel];
       panel_rows(sources, in, first + i, rows);
-      kernel(rows, in, weight.data_.get() + static_cast<size_t>(first + i) * weight.panel_bytes());
+      kernel(rows, in, data + static_cast<size_t>(first + i) * weight.panel_bytes());
     });
     report_done(sources, first * kPanel, last * kPanel);
   }
+  return weight;
+}
+
+std::optional<PackedWeight> PackedWeight::restore(DataType target, int64_t out, int64_t in, std::shared_ptr<const std::byte> data, size_t bytes) {
+  PackedWeight weight;
+  weight.dtype_ = target;
+  if (target == DataType::float32 && bytes == bytes_of(DataType::bfloat16, out, in)) weight.dtype_ = DataType::bfloat16;
+  if (bytes != bytes_of(weight.dtype_, out, in)) return std::nullopt;
+  weight.out_ = out;
+  weight.in_ = in;
+  weight.bytes_ = bytes;
+  weight.data_ = std::move(data);
   return weight;
 }
 

@@ -3,7 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string_view>
 
 #include "core/data_type.h"
 #include "core/stored_type.h"
@@ -24,6 +26,10 @@ class PackedWeight {
   // Throws std::invalid_argument for an empty or impossible size, ResourceError if there is no memory for it.
   static PackedWeight pack(ThreadPool& pool, Isa isa, DataType target, std::span<const WeightPart> sources, int64_t in);
 
+  // What pack() made, from its bytes, which are used in place; nothing if they cannot be those of such a weight.
+  static std::optional<PackedWeight> restore(DataType target, int64_t out, int64_t in, std::shared_ptr<const std::byte> data, size_t bytes);
+  static constexpr std::string_view kLayout = "panels of 64 by 64, 1";  // changes with the bytes that pack() makes
+
   // All the memory that a weight stored as `dtype` takes. Throws as pack does for an impossible type or size.
   static size_t bytes_of(DataType dtype, int64_t out, int64_t in);
 
@@ -39,18 +45,14 @@ class PackedWeight {
   int64_t panels() const;
   int64_t blocks() const;  // of 64 inputs in a panel
   size_t panel_bytes() const;
+  std::span<const std::byte> data() const { return {data_.get(), bytes_}; }
   const std::byte* panel(int64_t index) const { return data_.get() + static_cast<size_t>(index) * panel_bytes(); }
 
  private:
-  struct Unmap {
-    size_t bytes;
-    void operator()(std::byte* data) const;
-  };
-
   DataType dtype_ = DataType::float32;
   int64_t out_ = 0, in_ = 0;
   size_t bytes_ = 0;
-  std::unique_ptr<std::byte[], Unmap> data_;
+  std::shared_ptr<const std::byte> data_;  // its own memory, or a piece of a file
 };
 
 }  // namespace tessera::cpu

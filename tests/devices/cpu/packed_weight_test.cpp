@@ -53,6 +53,30 @@ TEST_P(PackedOnEveryIsa, packs_the_bytes_of_plain_cpp) {
   }
 }
 
+TEST_P(PackedOnEveryIsa, is_restored_from_its_bytes_and_from_no_others) {
+  ThreadPool pool(1);
+  const std::vector<float> values = unusual_values(333 * 210);
+  const WeightPart source = block_of(values, 333);
+  for (DataType format : kFormats) {
+    const PackedWeight weight = PackedWeight::pack(pool, GetParam(), format, std::span(&source, 1), 210);
+    const auto file = std::make_shared<std::vector<std::byte>>(weight.data().begin(), weight.data().end());
+    const auto restore = [&](DataType type, int64_t out, int64_t in, size_t bytes) {
+      return PackedWeight::restore(type, out, in, {file, file->data()}, bytes);
+    };
+    const auto restored = restore(format, 333, 210, file->size());
+    ASSERT_TRUE(restored) << format;
+    std::vector<float> row(210), expected(210);
+    for (int64_t o = 0; o < 333; ++o) {
+      weight.lookup(o, expected.data());
+      restored->lookup(o, row.data());
+      ASSERT_EQ(0, std::memcmp(row.data(), expected.data(), row.size() * sizeof(float))) << format << ", row " << o;
+    }
+    EXPECT_FALSE(restore(format, 333, 210, file->size() - 1)) << format;
+    EXPECT_FALSE(restore(format, 333, 300, file->size())) << format;
+    EXPECT_FALSE(restore(format, 400, 210, file->size())) << format;
+  }
+}
+
 TEST_P(PackedOnEveryIsa, a_rows_values_can_be_looked_up) {
   ThreadPool pool(1);
   const int64_t out = 333, in = 210;
