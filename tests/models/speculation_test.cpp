@@ -109,13 +109,14 @@ TEST_F(SpeculationTest, any_drafts_give_the_tokens_of_the_plain_loop) {
 
 TEST_F(SpeculationTest, drafts_that_fail_go_back_over_pages_of_a_window_of_4) {
   Loaded gemma(tiny_gemma3(4), device_, {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = 40});
-  const std::vector<TokenId> prompt = random_tokens(70, 1), expected = gemma.plain(prompt, 140, kGreedy);
+  const std::vector<TokenId> prompt = random_tokens(75, 1), expected = gemma.plain(prompt, 140, kGreedy);
   Oracle once_a_page(expected, [](size_t i) { return i % 33 == 0; });  // drafts of up to 40 tokens, pages of 32
   const Loaded::Run run = gemma.speculative(prompt, 140, kGreedy, &once_a_page, 40);
   EXPECT_EQ(run.tokens, expected);
   EXPECT_LT(run.accepted, run.drafted);
   Loaded forgetful(tiny_gemma3(4), device_, {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = 5});
-  EXPECT_EQ(forgetful.speculative(prompt, 140, kGreedy, &once_a_page, 40).tokens, expected);
+  Oracle before_a_page_ends(expected, [](size_t i) { return i == 121; });
+  EXPECT_EQ(forgetful.speculative(prompt, 140, kGreedy, &before_a_page_ends, 40).tokens, expected);
   expect_same_tokens(gemma, 3, 100, kGreedy);
 }
 
