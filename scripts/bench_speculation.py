@@ -47,11 +47,12 @@ def measure(name, plain_command, drafts, rounds):
 
 
 def table(results):
-    lines = ["| text | tokens | drafted, right | plain best / median | with drafts best / median | median of ratios | least ratio |", "|---|---|---|---|---|---|---|"]
+    lines = ["| text | tokens | drafted, right | plain best / median | with drafts best / median | median of ratios | least ratio |",
+             "|---|---|---|---|---|---|---|"]
     for r in results:
         best = {side: f"{max(r[side]):.1f} / {statistics.median(r[side]):.1f}" for side in ("plain", "drafts")}
-        lines.append(f"| {r['row']} | {r['tokens']} | {r['drafted']}, {r['right']} | {best['plain']} | {best['drafts']} | {statistics.median(r['ratios']):.2f} | "
-                     f"{min(r['ratios']):.2f} |")
+        lines.append(f"| {r['row']} | {r['tokens']} | {r['drafted']}, {r['right']} | {best['plain']} | {best['drafts']} | "
+                     f"{statistics.median(r['ratios']):.2f} | {min(r['ratios']):.2f} |")
     return "\n".join(lines)
 
 
@@ -77,7 +78,8 @@ def main():
     results = []
     for name, file in PROMPTS.items():
         if re.search(options.texts, name):
-            results.append(measure(name, [PROGRAM, "run", "-m", options.model, "-f", ROOT / "prompts" / file, *flags], drafts, options.rounds))
+            plain = [PROGRAM, "run", "-m", options.model, "-f", ROOT / "prompts" / file, *flags]
+            results.append(measure(name, plain, drafts, options.rounds))
             one = results[-1]
             print(name, *(f"{side}: " + " ".join(f"{x:.1f}" for x in one[side]) for side in ("plain", "drafts")), sep="\n  ", flush=True)
             if options.json:

@@ -12,8 +12,8 @@ constexpr int64_t kLongestDraft = 64;
 
 void expect_same_tokens(const Tokenizer& draft, const std::string& draft_name, const Tokenizer& own, const std::string& own_name) {
   for (TokenId id = 0; id < std::max(draft.vocab_size(), own.vocab_size()); ++id)
-    check(draft.id_to_token(id) == own.id_to_token(id), "--draft ", draft_name, ": token ", id, " is \"", draft.id_to_token(id), "\" there and \"",
-          own.id_to_token(id), "\" in ", own_name, "; a draft model must have the same tokenizer");
+    check(draft.id_to_token(id) == own.id_to_token(id), "--draft ", draft_name, ": token ", id, " is \"", draft.id_to_token(id),
+          "\" there and \"", own.id_to_token(id), "\" in ", own_name, "; a draft model must have the same tokenizer");
 }
 
 }  // namespace
@@ -21,12 +21,19 @@ void expect_same_tokens(const Tokenizer& draft, const std::string& draft_name, c
 void add_speculation_flags(CLI::App& command, SpeculationFlags& flags) {
   command.option_defaults()->group("Speculation (several tokens a forward; the output stays the same)");
   const auto range = CLI::Range(int64_t{1}, kLongestDraft);
-  CLI::Option* lookup = command.add_option("--prompt-lookup,--prompt-lookup-num-tokens", flags.prompt_lookup,
-                                           "Guess up to so many tokens from where the last ones stood before, as when a text is edited or summarised");
-  CLI::Option* draft = command.add_option("--draft,--model-draft", flags.draft, "A smaller model with the same tokenizer guesses: a directory or an id");
-  lookup->check(range);
-  draft->excludes(lookup)->type_name("MODEL");
-  command.add_option("--draft-max", flags.draft_max, "The draft model guesses so many tokens at most")->check(range)->needs(draft)->capture_default_str();
+  CLI::Option* lookup =
+      command
+          .add_option("--prompt-lookup,--prompt-lookup-num-tokens", flags.prompt_lookup,
+                      "Guess up to so many tokens from where the last ones stood before, as when a text is edited or summarised")
+          ->check(range);
+  CLI::Option* draft =
+      command.add_option("--draft,--model-draft", flags.draft, "A smaller model with the same tokenizer guesses: a directory or an id")
+          ->excludes(lookup)
+          ->type_name("MODEL");
+  command.add_option("--draft-max", flags.draft_max, "The draft model guesses so many tokens at most")
+      ->check(range)
+      ->needs(draft)
+      ->capture_default_str();
   add_precision_flags(command, "--draft-", "", flags.draft_precision);
   for (const char* flag : {"--draft-weights", "--draft-activations", "--draft-cache"}) command.get_option(flag)->needs(draft);
   command.option_defaults()->group("Options");

@@ -13,10 +13,10 @@
 namespace tessera {
 
 struct StreamOptions {
-  std::optional<int64_t> new_tokens;        // at most; nullopt: to the context's end
+  std::optional<int64_t> new_tokens;  // at most; nullopt: to the context's end
   std::vector<std::string> stop;
-  bool print_ids = false;                   // ids instead of text
-  std::optional<std::string> logits_file;   // the logits of all rows of the prompt, .npy
+  bool print_ids = false;                  // ids instead of text
+  std::optional<std::string> logits_file;  // the logits of all rows of the prompt, .npy
 };
 
 // What one answer took, and its text as shown.

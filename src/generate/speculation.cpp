@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace tessera {
 namespace {
@@ -38,7 +39,10 @@ std::vector<TokenId> PromptLookup::draft(std::span<const TokenId> tokens, size_t
 }
 
 DraftModel::DraftModel(Generator& generator, Sampler sampler, int64_t vocab_size)
-    : generator_(generator), sampler_(std::move(sampler)), vocab_size_(static_cast<size_t>(vocab_size)), sequence_(generator.cache().create()) {}
+    : generator_(generator),
+      sampler_(std::move(sampler)),
+      vocab_size_(static_cast<size_t>(vocab_size)),
+      sequence_(generator.cache().create()) {}
 
 std::vector<TokenId> DraftModel::draft(std::span<const TokenId> tokens, size_t prompt, int64_t count) {
   const auto unknown = [&](TokenId token) { return token >= generator_.model().vocab_size(); };

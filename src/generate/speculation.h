@@ -70,10 +70,10 @@ class Speculation {
   Sampler& sampler_;
   size_t prompt_;
   Drafter* drafter_;
-  int64_t most_, length_;                         // of a draft: at most, and now
-  int64_t misses_ = 0, rest_ = 0;                 // drafts in a row of which nothing came true; forwards to go without one
-  size_t known_ = 0, right_ = 0;                  // tokens of the sequence before its drafts, and with those that came true
-  std::optional<TokenId> next_;                   // chosen behind the last of these
+  int64_t most_, length_;          // of a draft: at most, and now
+  int64_t misses_ = 0, rest_ = 0;  // drafts in a row of which nothing came true; forwards to go without one
+  size_t known_ = 0, right_ = 0;   // tokens of the sequence before its drafts, and with those that came true
+  std::optional<TokenId> next_;    // chosen behind the last of these
   int64_t drafted_ = 0, accepted_ = 0;
 };
 

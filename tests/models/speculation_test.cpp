@@ -40,7 +40,8 @@ bool sometimes(size_t i) { return uniform(5, 0, i) < 0.15; }
 
 // A model with a cache that keeps few tokens behind a window: fewer than the longest draft.
 struct Loaded {
-  Loaded(const TinyCheckpoint& tiny, cpu::CpuDevice& device, CacheOptions options = {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = kMost})
+  Loaded(const TinyCheckpoint& tiny, cpu::CpuDevice& device,
+         CacheOptions options = {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = kMost})
       : model(tiny.load(device, {})), cache(device, model->cache_spec(), options), generator(*model, device, cache) {}
 
   std::unique_ptr<Sequence> sequence(std::vector<TokenId> tokens) {
@@ -127,11 +128,13 @@ TEST_F(SpeculationTest, drafts_stop_where_longrope_changes_its_factors) {
 
 TEST_F(SpeculationTest, penalties_biases_and_end_tokens_count_as_in_the_plain_loop) {
   Loaded phi(tiny_phi3(false), device_);
-  for (const SamplingParams& params : {SamplingParams{.temperature = 0, .repetition_penalty = 1.5},
-                                       SamplingParams{.temperature = 0, .presence_penalty = 1.0, .frequency_penalty = 0.7},
-                                       SamplingParams{.temperature = 0, .repetition_penalty = 0.8, .logit_bias = {{7, 30.0}}, .min_new_tokens = 20},
-                                       SamplingParams{.temperature = 0, .logit_bias = {{8, 30.0}}, .ignore_eos = true}})
-    expect_same_tokens(phi, 20, 40, params);
+  const std::vector<SamplingParams> all{
+      {.temperature = 0, .repetition_penalty = 1.5},
+      {.temperature = 0, .presence_penalty = 1.0, .frequency_penalty = 0.7},
+      {.temperature = 0, .repetition_penalty = 0.8, .logit_bias = {{7, 30.0}}, .min_new_tokens = 20},
+      {.temperature = 0, .logit_bias = {{8, 30.0}}, .ignore_eos = true},
+  };
+  for (const SamplingParams& params : all) expect_same_tokens(phi, 20, 40, params);
 }
 
 TEST_F(SpeculationTest, sampled_tokens_are_those_of_the_plain_loop_with_the_same_seed) {
@@ -236,7 +239,7 @@ TEST(PromptLookupTest, gives_what_followed_the_longest_match_that_stands_last) {
   const auto draft = [&](const std::vector<TokenId>& tokens, int64_t count) { return lookup.draft(tokens, tokens.size(), count); };
   using Tokens = std::vector<TokenId>;
   EXPECT_EQ(draft({1, 2, 3, 4, 5, 2, 3}, 2), (Tokens{4, 5}));
-  EXPECT_EQ(draft({1, 2, 3, 9, 2, 8, 1, 2}, 1), (Tokens{3}));   // two tokens match there, one where 8 followed
+  EXPECT_EQ(draft({1, 2, 3, 9, 2, 8, 1, 2}, 1), (Tokens{3}));  // two tokens match there, one where 8 followed
   EXPECT_EQ(draft({1, 2, 7, 1, 2, 8, 1, 2}, 1), (Tokens{8}));
   EXPECT_EQ(draft({5, 6, 5, 6, 5}, 6), (Tokens{6, 5, 6, 5, 6, 5}));  // goes on in what it has drafted
   EXPECT_TRUE(draft({1, 2, 3}, 4).empty());
@@ -272,7 +275,8 @@ TEST_F(SpeculationTest, sampled_tokens_are_distributed_as_the_model_says_whateve
       Oracle fixed(guess, never);
       const auto s = target.cache.fork(*sequence);
       Speculation speculation(*s, sampler, prompt.size(), model ? static_cast<Drafter*>(&draft) : &fixed, 2);
-      while (s->tokens.size() < prompt.size() + 2) speculation.advance(target.generator, static_cast<int64_t>(prompt.size() + 2 - s->tokens.size()));
+      for (size_t end = prompt.size() + 2; s->tokens.size() < end;)
+        speculation.advance(target.generator, static_cast<int64_t>(end - s->tokens.size()));
       ++seen[{s->tokens.end() - 2, s->tokens.end()}];
     }
     double chi_square = 0;
