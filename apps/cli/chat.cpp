@@ -30,7 +30,8 @@ class Conversation {
       : options_(options),
         session_(session),
         template_(ChatTemplate::choose(session.checkpoint().chat_template(), session.tokenizer(), options.chat_template)),
-        params_(sampling_params(options.sampling, session.generation(), session.model().vocab_size())) {
+        sampler_(sampling_params(options.sampling, session.generation(), session.model().vocab_size()), session.generation().tokens.eos),
+        drafting_(open_drafting(options.speculation, options.model, session, sampler_)) {
     reset();
   }
 
@@ -48,8 +49,7 @@ class Conversation {
     try {
       const std::vector<TokenId> ids = first ? template_.encode(session_.tokenizer(), messages_, true) : template_.encode_reply(session_.tokenizer(), user);
       sequence_->tokens.insert(sequence_->tokens.end(), ids.begin(), ids.end());
-      Sampler sampler(params_, session_.generation().tokens.eos);
-      const StreamResult result = stream(session_, *sequence_, sampler, sequence_->tokens.size(), options_.stream);
+      const StreamResult result = stream(session_, *sequence_, sampler_, drafting_, options_.stream);
       messages_.push_back({ChatRole::assistant, result.text});
       if (result.interrupted) SignalWatch::forget_interrupt();
     } catch (...) {  // the turn did not happen
@@ -72,7 +72,8 @@ class Conversation {
   const ChatOptions& options_;
   Session& session_;
   ChatTemplate template_;
-  SamplingParams params_;
+  Sampler sampler_;
+  Drafting drafting_;
   std::unique_ptr<Sequence> sequence_;
   std::vector<ChatMessage> messages_;
 };
@@ -108,6 +109,7 @@ void add_chat(CLI::App& app, ChatOptions& options) {
   command.add_option("-n,--predict", options.stream.new_tokens, "New tokens of an answer at most")->check(CLI::PositiveNumber);
   command.add_option("--stop", options.stream.stop, "End an answer before this text; may be given several times")->type_name("TEXT")->take_all();
   add_sampling_flags(command, options.sampling);
+  add_speculation_flags(command, options.speculation);
 }
 
 int chat(const ChatOptions& options) {

@@ -3,7 +3,6 @@
 #include <string>
 
 #include "cli/sampling_flags.h"
-#include "cli/session.h"
 #include "cli/stream.h"
 
 namespace tessera {
@@ -12,6 +11,7 @@ namespace tessera {
 struct ChatOptions {
   ModelFlags model;
   SamplingFlags sampling;
+  SpeculationFlags speculation;
   StreamOptions stream;
   std::optional<std::string> system, chat_template;
 };

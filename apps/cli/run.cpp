@@ -32,6 +32,7 @@ void add_run(CLI::App& app, RunOptions& options) {
   command.add_flag("--print-ids", options.stream.print_ids, "Print the new tokens' ids instead of text");
   command.add_option("--logits", options.stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")->type_name("FILE");
   add_sampling_flags(command, options.sampling);
+  add_speculation_flags(command, options.speculation);
 }
 
 int run(const RunOptions& options) {
@@ -41,7 +42,8 @@ int run(const RunOptions& options) {
   const auto sequence = session.cache().create();
   sequence->tokens = options.chat ? chat_ids(options, session) : prompt_ids(options.prompt, session);
   Sampler sampler(params, session.generation().tokens.eos);
-  const StreamResult result = stream(session, *sequence, sampler, sequence->tokens.size(), options.stream);
+  const Drafting drafting = open_drafting(options.speculation, options.model, session, sampler);
+  const StreamResult result = stream(session, *sequence, sampler, drafting, options.stream);
   print_timing(session, result, params);
   SignalWatch::expect_none();
   return 0;

@@ -4,7 +4,6 @@
 
 #include "cli/prompt.h"
 #include "cli/sampling_flags.h"
-#include "cli/session.h"
 #include "cli/stream.h"
 
 namespace tessera {
@@ -13,6 +12,7 @@ namespace tessera {
 struct RunOptions {
   ModelFlags model;
   SamplingFlags sampling;
+  SpeculationFlags speculation;
   StreamOptions stream;
   PromptFlags prompt;
   std::optional<std::string> system, chat_template;

@@ -74,7 +74,7 @@ class Printer {
 
 }  // namespace
 
-StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, size_t prompt, const StreamOptions& options) {
+StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, const Drafting& drafting, const StreamOptions& options) {
   const auto known = static_cast<int64_t>(sequence.tokens.size());
   check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(), ". Shorten it or raise -c");
   const std::vector<TokenId>& ends = session.generation().tokens.eos;
@@ -82,22 +82,33 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, size
   Printer printer(session, options);
   StreamResult result{.prompt_tokens = static_cast<size_t>(known - sequence.length())};
   const auto start = Clock::now();
-  std::vector<float> logits = prefill(session, sequence, options);
-  result.prefill_seconds = result.first_token_seconds = seconds_since(start);
-  try {
-    while (result.new_tokens < most) {
-      const TokenId token = sampler.sample(logits, sequence.tokens, prompt);
+  const std::vector<float> logits = prefill(session, sequence, options);
+  result.prefill_seconds = seconds_since(start);
+  Speculation speculation(sequence, sampler, static_cast<size_t>(known), drafting.drafter.get(), drafting.most);
+  const auto show = [&](size_t from) {  // false: the answer ends among these tokens, and the sequence with it
+    for (size_t i = from; i < sequence.tokens.size(); ++i) {
+      const TokenId token = sequence.tokens[i];
       const bool end = !sampler.params().ignore_eos && std::find(ends.begin(), ends.end(), token) != ends.end();
-      if (result.new_tokens++ == 0) result.first_token_seconds = seconds_since(start);
-      const bool more = printer.show(token, end);
-      if (!end) sequence.tokens.push_back(token);
-      if (!more || result.new_tokens == most) break;
+      ++result.new_tokens;
+      if (printer.show(token, end)) continue;
+      session.cache().truncate(sequence, static_cast<int64_t>(i) + !end);
+      return false;
+    }
+    return true;
+  };
+  try {
+    if (most > 0) sequence.tokens.push_back(sampler.sample(logits, sequence.tokens, sequence.tokens.size()));
+    result.first_token_seconds = seconds_since(start);
+    for (auto from = static_cast<size_t>(known); show(from) && result.new_tokens < most;) {
       SignalWatch::expect_none();
-      logits = session.generator().forward(sequence);
+      from = sequence.tokens.size();
+      speculation.advance(session.generator(), most - result.new_tokens);
     }
   } catch (const Interrupted&) {
     result.interrupted = true;
   }
+  result.drafted = speculation.drafted();
+  result.accepted = speculation.accepted();
   result.decode_seconds = seconds_since(start) - result.first_token_seconds;
   if (most > 0) result.text = printer.finish();
   return result;
@@ -110,6 +121,7 @@ void print_timing(const Session& session, const StreamResult& result, const Samp
        << " tokens " << static_cast<double>(result.prompt_tokens) / result.prefill_seconds << " tokens/s";
   if (const int64_t decoded = result.new_tokens - 1; decoded > 0)
     line << ", decode " << decoded << " tokens " << static_cast<double>(decoded) / result.decode_seconds << " tokens/s";
+  if (result.drafted > 0) line << ", drafted " << result.drafted << " tokens, right " << result.accepted;
   if (params.temperature > 0) line << ", seed " << params.seed;
   std::cerr << line.str() << '\n';
 }

@@ -6,18 +6,17 @@
 #include <string>
 #include <vector>
 
-#include "cli/session.h"
-#include "generate/sampler.h"
+#include "cli/speculation_flags.h"
 #include "text/detokenizer.h"
 #include "text/stop_strings.h"
 
 namespace tessera {
 
 struct StreamOptions {
-  std::optional<int64_t> new_tokens;        // at most; nullopt: to the context's end
+  std::optional<int64_t> new_tokens;  // at most; nullopt: to the context's end
   std::vector<std::string> stop;
-  bool print_ids = false;                   // ids instead of text
-  std::optional<std::string> logits_file;   // the logits of all rows of the prompt, .npy
+  bool print_ids = false;                  // ids instead of text
+  std::optional<std::string> logits_file;  // the logits of all rows of the prompt, .npy
 };
 
 // What one answer took, and its text as shown.
@@ -25,16 +24,17 @@ struct StreamResult {
   std::string text;
   size_t prompt_tokens = 0;  // computed, not found in the cache
   int64_t new_tokens = 0;
+  int64_t drafted = 0, accepted = 0;  // tokens of drafts, and of these in the answer
   double prefill_seconds = 0, first_token_seconds = 0, decode_seconds = 0;
   bool interrupted = false;
 };
 
 // Computes the tokens of `sequence` that are not cached yet and shows the tokens that follow on standard output as they come, to an end
 // token, a stop string or a limit. End tokens are not shown (their ids are) and not kept. The new tokens are appended to `sequence`.
-// `prompt`: how many of its tokens count as the prompt's for penalties. When SIGINT or SIGTERM arrives, the answer ends: `interrupted`.
-StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, size_t prompt, const StreamOptions& options);
+// All its tokens so far count as the prompt's for penalties. When SIGINT or SIGTERM arrives, the answer ends: `interrupted`.
+StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, const Drafting& drafting, const StreamOptions& options);
 
-// One line on standard error: load, time to first token, prefill and decode tokens/s, the seed.
+// One line on standard error: load, time to first token, prefill and decode tokens/s, drafts, the seed.
 void print_timing(const Session& session, const StreamResult& result, const SamplingParams& params);
 
 }  // namespace tessera

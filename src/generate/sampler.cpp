@@ -1,8 +1,10 @@
 #include "generate/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 #include "core/error.h"
 #include "generate/random.h"
@@ -10,7 +12,28 @@
 namespace tessera {
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNever = -kInfinity;
+
+// The largest of the scores, a number that is not NaN. In lanes, which the compiler makes vectors of.
+float top_of(const std::vector<float>& scores) {
+  constexpr size_t kLanes = 16;
+  std::array<float, kLanes> best;
+  best.fill(kNever);
+  const size_t whole = scores.size() - scores.size() % kLanes;
+  for (size_t i = 0; i < whole; i += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane) best[lane] = scores[i + lane] > best[lane] ? scores[i + lane] : best[lane];
+  float top = kNever;
+  for (const float score : best) top = std::max(top, score);
+  for (size_t i = whole; i < scores.size(); ++i) top = std::max(top, scores[i]);
+  return top;
+}
+
+// Whether all are numbers below infinity.
+bool all_below_infinity(std::span<const float> logits) {
+  uint32_t others = 0;
+  for (const float logit : logits) others |= logit < kInfinity ? 0u : 1u;
+  return others == 0;
+}
 
 void check_range(const char* field, double value, double low, double high) {
   check(value >= low && value <= high, field, ": ", value, " is outside ", low, "..", high);
@@ -61,9 +84,11 @@ void check_sampling(const SamplingParams& params, int64_t vocab_size) {
 
 void Sampler::penalize(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
   scores_.assign(logits.begin(), logits.end());
-  for (size_t i = 0; i < scores_.size(); ++i)
-    check<std::runtime_error>(scores_[i] < std::numeric_limits<float>::infinity(), "non-finite logits: ", scores_[i], " for token ", i, " after ", tokens.size(),
-                              " tokens; check the checkpoint or use --activations float32");
+  if (!all_below_infinity(logits)) {
+    const auto odd = std::find_if(logits.begin(), logits.end(), [](float logit) { return !(logit < kInfinity); });
+    throw std::runtime_error(message("non-finite logits: ", *odd, " for token ", odd - logits.begin(), " after ", tokens.size(),
+                                     " tokens; check the checkpoint or use --activations float32"));
+  }
   const auto score = [&](TokenId token) -> float& { return scores_[static_cast<size_t>(token)]; };
   for (const auto& [token, bias] : params_.logit_bias) score(token) += static_cast<float>(bias);
   if (params_.repetition_penalty != 1.0 || params_.presence_penalty != 0.0 || params_.frequency_penalty != 0.0) {
@@ -83,7 +108,7 @@ void Sampler::penalize(std::span<const float> logits, std::span<const TokenId> t
 
 std::vector<TokenProbability> Sampler::candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
   penalize(logits, tokens, prompt);
-  const float top = *std::max_element(scores_.begin(), scores_.end());
+  const float top = top_of(scores_);
   check<std::runtime_error>(top > kNever, "no token can be chosen: every logit is -infinity");
   std::vector<TokenProbability> kept = largest(scores_, params_.top_k);
   for (TokenProbability& c : kept) c.probability = std::exp((c.probability - static_cast<double>(top)) / params_.temperature);
@@ -106,9 +131,9 @@ std::vector<TokenProbability> Sampler::candidates(std::span<const float> logits,
 TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample) {
   if (params_.temperature == 0.0) {
     penalize(logits, tokens, prompt);
-    const auto top = std::max_element(scores_.begin(), scores_.end());
-    check<std::runtime_error>(*top > kNever, "no token can be chosen: every logit is -infinity");
-    return static_cast<TokenId>(top - scores_.begin());
+    const float top = top_of(scores_);
+    check<std::runtime_error>(top > kNever, "no token can be chosen: every logit is -infinity");
+    return static_cast<TokenId>(std::find(scores_.begin(), scores_.end(), top) - scores_.begin());
   }
   const std::vector<TokenProbability> kept = candidates(logits, tokens, prompt);
   double left = uniform(params_.seed, sample, tokens.size());

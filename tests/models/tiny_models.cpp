@@ -38,10 +38,10 @@ std::unique_ptr<Model> TinyCheckpoint::load(Device& device, const ModelOptions& 
 
 std::unique_ptr<Model> TinyCheckpoint::load(Weights& weights) const { return make_model(architecture_, ConfigReader(config_, "config.json"), weights); }
 
-TinyCheckpoint tiny_gemma3() {
+TinyCheckpoint tiny_gemma3(int64_t window) {
   constexpr int64_t kVocab = 300, kHidden = 96, kInner = 160, kHeads = 4, kHeadDim = 64, kLayers = 3;
   TinyCheckpoint tiny("Gemma3ForCausalLM", {{"vocab_size", kVocab}, {"hidden_size", kHidden}, {"intermediate_size", kInner}, {"num_hidden_layers", kLayers},
-                                            {"num_attention_heads", kHeads}, {"num_key_value_heads", 1}, {"head_dim", kHeadDim}, {"sliding_window", 512},
+                                            {"num_attention_heads", kHeads}, {"num_key_value_heads", 1}, {"head_dim", kHeadDim}, {"sliding_window", window},
                                             {"sliding_window_pattern", 3}, {"query_pre_attn_scalar", 48}, {"max_position_embeddings", 4096}});
   tiny.add("model.embed_tokens.weight", {kVocab, kHidden}, 0.5f);
   tiny.add("model.norm.weight", {kHidden}, 0.5f);

@@ -30,8 +30,8 @@ class TinyCheckpoint {
   std::vector<std::vector<uint16_t>> values_;
 };
 
-// 3 layers, two of them with a window of 512; 4 heads on 1 key head, head_dim 64; 300 tokens.
-TinyCheckpoint tiny_gemma3();
+// 3 layers, two of them with a window; 4 heads on 1 key head, head_dim 64; 300 tokens.
+TinyCheckpoint tiny_gemma3(int64_t window = 512);
 
 // 2 layers; 4 heads on 4 key heads, head_dim 96; 300 tokens; LongRoPE that changes after 64 tokens when asked for.
 TinyCheckpoint tiny_phi3(bool longrope);
