@@ -21,7 +21,7 @@ struct Observation {
 
 // Another device whose ops' outputs are kept until the next run, in the order in which the model asked for them. Nothing of a model or of
 // the device changes, and models loaded without it pay nothing. A model must be loaded through it to be run through it. Not for two
-// runs at a time; a device that replays a recording instead of calling the model shows nothing.
+// runs at a time. A device that replays recordings of a model does not do so here.
 class ObservedDevice final : public Device {
  public:
   explicit ObservedDevice(std::shared_ptr<Device> observed) : inner_(std::move(observed)) {}

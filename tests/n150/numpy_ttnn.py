@@ -48,7 +48,7 @@ class Card:
         return 8, 8
 
 
-def open_device(device_id):
+def open_device(device_id, trace_region_size):
     return Card()
 
 
@@ -128,10 +128,13 @@ def allocate_tensor_on_host(shape, dtype, layout, card):
 
 
 def to_device(host, card, memory_config):
-    if memory_config != DRAM_MEMORY_CONFIG:
-        users = int(np.prod(host.shape[:-2])) * up(host.shape[-2]) // TILE
-        require(memory_config == ("HEIGHT_SHARDED", users, (TILE, host.shape[-1])), f"{host.shape} does not lie in shards {memory_config}")
+    require(memory_config == DRAM_MEMORY_CONFIG, f"{host.shape} goes to {memory_config}")
     return Tensor(host.values(), host.dtype, host.layout, memory_config)
+
+
+def copy_host_to_device_tensor(host, tensor):
+    require((host.shape, host.dtype, host.layout) == (tensor.shape, tensor.dtype, tensor.layout), f"{host.shape} {host.dtype} into {tensor.shape}")
+    np.copyto(tensor.values, host.values())
 
 
 def from_device(tensor):
@@ -167,7 +170,8 @@ def to_layout(tensor, layout, memory_config):
 
 def to_memory_config(tensor, memory):
     if memory != DRAM_MEMORY_CONFIG:
-        require(tensor.shape[2] <= TILE and memory[1:] == (tensor.shape[1], (TILE, tensor.shape[3])), f"{tensor.shape} does not lie in shards {memory}")
+        shards = int(np.prod(tensor.shape[:-2])) * up(tensor.shape[-2]) // TILE
+        require(memory == ("HEIGHT_SHARDED", shards, (TILE, tensor.shape[-1])), f"{tensor.shape} does not lie in shards {memory}")
     return Tensor(tensor.values, tensor.dtype, tensor.layout, memory)
 
 

@@ -42,7 +42,8 @@ class Module {
  public:
   // Imports `name` ("ttnn", or what a test puts in its place) and opens the card. Throws std::runtime_error: TTNN is not installed; there
   // is no such card; another process has it.
-  Module(const std::string& name, int device_id);
+  // `trace_bytes` of its memory are kept for recordings.
+  Module(const std::string& name, int device_id, size_t trace_bytes);
   // A card that is open already stays open.
   Module(const std::string& name, nb::object device);
   ~Module();
@@ -67,8 +68,10 @@ class Module {
   nb::object dtype(DataType dtype) { return object(std::string(name(dtype))); }
   const nb::object& card() const { return card_; }
 
-  // A tensor on the card of the bytes that `fill` writes: those of its layout, "TILE_LAYOUT" or "ROW_MAJOR_LAYOUT". A place-holder for TTNN
-  // that keeps no values lends no bytes, and then none are made.
+  // A tensor of the bytes that `fill` writes: those of its layout, "TILE_LAYOUT" or "ROW_MAJOR_LAYOUT"; here, or on the card. A
+  // place-holder for TTNN that keeps no values lends no bytes, and then none are made.
+  nb::object on_host(std::span<const int64_t> shape, const nb::object& dtype, const char* layout,
+                     const std::function<void(std::span<std::byte>)>& fill);
   nb::object upload(std::span<const int64_t> shape, const nb::object& dtype, const char* layout, const nb::object& memory,
                     const std::function<void(std::span<std::byte>)>& fill);
   // The bytes of a row-major tensor of the card, and who keeps them.
