@@ -82,18 +82,18 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, size
   Printer printer(session, options);
   StreamResult result{.prompt_tokens = static_cast<size_t>(known - sequence.length())};
   const auto start = Clock::now();
-  std::vector<float> logits = prefill(session, sequence, options);
+  const std::vector<float> logits = prefill(session, sequence, options);
   result.prefill_seconds = result.first_token_seconds = seconds_since(start);
   try {
     while (result.new_tokens < most) {
-      const TokenId token = sampler.sample(logits, sequence.tokens, prompt);
+      const bool first = result.new_tokens == 0;
+      const TokenId token = first ? sampler.sample(logits, sequence.tokens, prompt) : session.generator().sample(sequence, sampler, prompt);
       const bool end = !sampler.params().ignore_eos && std::find(ends.begin(), ends.end(), token) != ends.end();
-      if (result.new_tokens++ == 0) result.first_token_seconds = seconds_since(start);
+      if (++result.new_tokens == 1) result.first_token_seconds = seconds_since(start);
       const bool more = printer.show(token, end);
       if (!end) sequence.tokens.push_back(token);
       if (!more || result.new_tokens == most) break;
       SignalWatch::expect_none();
-      logits = session.generator().forward(sequence);
     }
   } catch (const Interrupted&) {
     result.interrupted = true;

@@ -39,6 +39,8 @@ class ObservedDevice final : public Device {
   }
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override { inner_->copy_page(cache, group, from, to); }
   void read(const Tensor& x, std::span<float> out) override;
+  std::vector<TokenId> argmax(const Tensor& logits) override { return inner_->argmax(bare(logits)); }
+  TopK topk(const Tensor& logits, int64_t k) override { return inner_->topk(bare(logits), k); }
 
   Tensor embedding(const Step& step, const Tensor& table) override;
   Tensor linear(const Tensor& x, const Tensor& weight) override;

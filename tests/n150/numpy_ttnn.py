@@ -138,10 +138,10 @@ def copy_host_to_device_tensor(host, tensor):
 
 
 def from_device(tensor):
-    require(tensor.layout == ROW_MAJOR_LAYOUT and tensor.dtype in (float32, bfloat16), f"reading {tensor.layout} {tensor.dtype}")
+    require(tensor.layout == ROW_MAJOR_LAYOUT and tensor.dtype in (float32, bfloat16, uint32), f"reading {tensor.layout} {tensor.dtype}")
     host = HostTensor(tensor.shape, tensor.dtype, tensor.layout)
     words = np.ascontiguousarray(tensor.values).view(np.uint32)
-    host.bytes[:] = (words if tensor.dtype == float32 else (words >> 16).astype(np.uint16)).reshape(-1).view(np.uint8)
+    host.bytes[:] = (words if tensor.dtype != bfloat16 else (words >> 16).astype(np.uint16)).reshape(-1).view(np.uint8)
     return host
 
 
@@ -228,6 +228,19 @@ def add(a, b, memory_config):
 
 def tanh(x, memory_config):
     return Tensor(np.tanh(x.values), x.dtype)
+
+
+def argmax(x, dim):
+    require(dim == -1 and x.layout == ROW_MAJOR_LAYOUT, f"argmax of {x.layout} over {dim}")
+    return Tensor(x.values.argmax(axis=-1).astype(np.uint32), uint32, ROW_MAJOR_LAYOUT)
+
+
+def topk(x, k, dim):
+    """Of equal values the last come first: TTNN promises nothing of them."""
+    in_dram(x)
+    require(dim == -1 and k <= 64, f"topk of {k} over {dim}")
+    ids = np.argsort(x.values, axis=-1, kind="stable")[..., ::-1][..., :k]
+    return Tensor(np.take_along_axis(x.values, ids, axis=-1), x.dtype), Tensor(ids.astype(np.uint32), uint32)
 
 
 def sharded(tensor, users):

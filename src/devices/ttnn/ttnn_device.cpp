@@ -247,9 +247,8 @@ void TtnnDevice::read(const Tensor& x, std::span<float> out) {
   const auto* heads = dynamic_cast<const Heads*>(&from);
   const int64_t tokens = x.shape()[2], count = x.shape()[1], parts = static_cast<int64_t>(from.tensors.size()),
                 width = x.shape()[3] / parts;
-  const auto row_of = [&](int64_t token) { return from.rows.empty() ? token : from.rows[static_cast<size_t>(token)]; };
-  int64_t low = row_of(0), high = low;
-  for (int64_t token = 0; token < tokens; ++token) low = std::min(low, row_of(token)), high = std::max(high, row_of(token));
+  int64_t low = from.row(0), high = low;
+  for (int64_t token = 0; token < tokens; ++token) low = std::min(low, from.row(token)), high = std::max(high, from.row(token));
   const StoredType type = x.dtype() == DataType::float32 ? StoredType::float32 : StoredType::bfloat16;
   for (int64_t part = 0; part < parts; ++part) {
     nb::object lines = (*ttnn_)("to_layout", from.tensors[static_cast<size_t>(part)], row_major_, "memory_config"_a = dram_);
@@ -258,7 +257,7 @@ void TtnnDevice::read(const Tensor& x, std::span<float> out) {
     const auto [owner, bytes] = ttnn_->download(lines);
     for (int64_t token = 0; token < tokens; ++token)
       for (int64_t head = 0; head < count; ++head) {
-        const int64_t line = by_user ? token * count + head : head * (high + 1 - low) + row_of(token) - low;
+        const int64_t line = by_user ? token * count + head : head * (high + 1 - low) + from.row(token) - low;
         float* to = out.data() + ((token * count + head) * parts + part) * width;
         for (int64_t i = 0; i < width; ++i) to[i] = load_stored(type, bytes.data(), line * width + i);
       }

@@ -34,6 +34,7 @@ struct CardStorage : Storage {
   explicit CardStorage(std::vector<nb::object> objects = {}, std::vector<int64_t> places = {})
       : tensors(std::move(objects)), rows(std::move(places)) {}
   ~CardStorage() override;
+  int64_t row(int64_t token) const { return rows.empty() ? token : rows[static_cast<size_t>(token)]; }
   std::vector<nb::object> tensors;
   std::vector<int64_t> rows;  // where the rows of a Tensor stand in the tensor; empty: from its first row on
 };
