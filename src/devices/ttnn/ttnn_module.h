@@ -44,7 +44,7 @@ class Module {
   // Imports `name` ("ttnn", or what a test puts in its place) and opens the card. Throws std::runtime_error: TTNN is not installed; there
   // is no such card; another process has it.
   // `trace_bytes` of its memory are kept for recordings.
-  Module(const std::string& name, int device_id, size_t trace_bytes);
+  Module(const std::string& name, int device_id, size_t trace_bytes = 0);
   // A card that is open already stays open.
   Module(const std::string& name, nb::object device);
   ~Module();
