@@ -2,10 +2,12 @@
 // The Python module tessera._core: one to one with the C++ names, and thin. What computes or reads files lets other Python threads run.
 #include <nanobind/nanobind.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "core/data_type.h"
+#include "ops/device.h"
 
 namespace nb = nanobind;
 
@@ -24,8 +26,9 @@ inline std::optional<DataType> data_type(const std::optional<std::string>& text)
   return text ? std::optional(parse_data_type(*text)) : std::nullopt;
 }
 
-// The Python module by which the card is reached: `name`, or what TESSERA_TTNN_MODULE names, or "ttnn".
-std::string ttnn_module(const std::optional<std::string>& name);
+// The n150 through the Python module `module`, or what TESSERA_TTNN_MODULE names, or "ttnn"; with `trace` its decodes are recorded and
+// replayed. Wants the GIL.
+std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace);
 
 // Between two steps of something long: reports them to `progress` unless it is None, and lets Ctrl-C through as KeyboardInterrupt.
 void report(const nb::object& progress, int64_t done, int64_t total);

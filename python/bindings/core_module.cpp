@@ -4,7 +4,6 @@
 #include "bindings.h"
 #include "cli/cli_main.h"
 #include "cli/session.h"
-#include "ttnn/ttnn_device.h"
 
 namespace tessera::python {
 namespace {
@@ -17,7 +16,7 @@ int run_command(const std::vector<nb::bytes>& arguments) {
   argv.push_back(nullptr);
   offer_n150([](const ModelFlags& flags) -> std::unique_ptr<Device> {
     const nb::gil_scoped_acquire gil;
-    return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(std::nullopt), flags.device_id));
+    return open_n150(std::nullopt, flags.device_id, false);
   });
   const nb::gil_scoped_release release;
   return cli_main(static_cast<int>(texts.size()), argv.data());

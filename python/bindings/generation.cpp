@@ -34,6 +34,38 @@ nb::ndarray<nb::numpy, T, nb::ndim<1>> as_array(const std::vector<T>& values) {
   return {data, {copy.release()->size()}, owner};
 }
 
+// A Sampler whose arguments are checked: in C++ they come from code that has done so.
+class CheckedSampler {
+ public:
+  CheckedSampler(const SamplingParams& params, const TokenIds& end_tokens) : end_tokens_(end_tokens.ids()), sampler_(params, end_tokens_) {}
+
+  TokenId sample(const LogitsRow& logits, const TokenIds& tokens, size_t prompt, uint64_t sample) {
+    expect(static_cast<int64_t>(logits.size()), tokens.values.size(), prompt);
+    return sampler_.sample({logits.data(), logits.size()}, tokens.ids(), prompt, sample);
+  }
+
+  std::vector<std::pair<TokenId, double>> candidates(const LogitsRow& logits, const TokenIds& tokens, size_t prompt) {
+    expect(static_cast<int64_t>(logits.size()), tokens.values.size(), prompt);
+    std::vector<std::pair<TokenId, double>> found;
+    for (const TokenProbability& c : sampler_.candidates({logits.data(), logits.size()}, tokens.ids(), prompt)) found.emplace_back(c.token, c.probability);
+    return found;
+  }
+
+  void expect(int64_t vocab, size_t tokens, size_t prompt) const {
+    check(vocab >= 1, "sampler: no logits");
+    check(prompt <= tokens, "sampler: a prompt of ", prompt, " tokens is longer than the ", tokens, " in all");
+    for (TokenId token : end_tokens_) check(token < vocab, "sampler: end token ", token, " is outside the vocabulary of ", vocab);
+    check_sampling(sampler_.params(), vocab);
+  }
+
+  Sampler& sampler() { return sampler_; }
+
+ private:
+
+  std::vector<TokenId> end_tokens_;
+  Sampler sampler_;
+};
+
 // A Generator for threads: they take turns.
 class TurnTakingGenerator {
  public:
@@ -79,6 +111,14 @@ class TurnTakingGenerator {
     const nb::gil_scoped_release release;
     const std::lock_guard turn(mutex_);
     return tessera::score_reference(generator_, reference, threads, [&](int64_t done, int64_t total) { report(progress, done, total); });
+  }
+
+  TokenId sample(Sequence& sequence, CheckedSampler& sampler, size_t prompt, uint64_t sample) {
+    sampler.expect(generator_.model().vocab_size(), sequence.tokens.size(), prompt);
+    check(!sequence.tokens.empty(), "sample: the sequence has no tokens");
+    const nb::gil_scoped_release release;
+    const std::lock_guard turn(mutex_);
+    return generator_.sample(sequence, sampler.sampler(), prompt, sample);
   }
 
   int64_t chunk() const { return generator_.chunk(); }
@@ -135,36 +175,6 @@ void bind_cache(nb::module_& m) {
       .def("total_pages", &Cache::total_pages, "group"_a);
 }
 
-// A Sampler whose arguments are checked: in C++ they come from code that has done so.
-class CheckedSampler {
- public:
-  CheckedSampler(const SamplingParams& params, const TokenIds& end_tokens) : end_tokens_(end_tokens.ids()), sampler_(params, end_tokens_) {}
-
-  TokenId sample(const LogitsRow& logits, const TokenIds& tokens, size_t prompt, uint64_t sample) {
-    expect(logits, tokens, prompt);
-    return sampler_.sample({logits.data(), logits.size()}, tokens.ids(), prompt, sample);
-  }
-
-  std::vector<std::pair<TokenId, double>> candidates(const LogitsRow& logits, const TokenIds& tokens, size_t prompt) {
-    expect(logits, tokens, prompt);
-    std::vector<std::pair<TokenId, double>> found;
-    for (const TokenProbability& c : sampler_.candidates({logits.data(), logits.size()}, tokens.ids(), prompt)) found.emplace_back(c.token, c.probability);
-    return found;
-  }
-
- private:
-  void expect(const LogitsRow& logits, const TokenIds& tokens, size_t prompt) const {
-    const auto vocab = static_cast<int64_t>(logits.size());
-    check(vocab >= 1, "sampler: no logits");
-    check(prompt <= tokens.values.size(), "sampler: a prompt of ", prompt, " tokens is longer than the ", tokens.values.size(), " in all");
-    for (TokenId token : end_tokens_) check(token < vocab, "sampler: end token ", token, " is outside the vocabulary of ", vocab);
-    check_sampling(sampler_.params(), vocab);
-  }
-
-  std::vector<TokenId> end_tokens_;
-  Sampler sampler_;
-};
-
 void bind_sampler(nb::module_& m) {
   nb::class_<SamplingParams>(m, "SamplingParams", "How the next token is chosen, in the order of transformers' generate().")
       .def(nb::init<>())
@@ -193,6 +203,7 @@ void bind_sampler(nb::module_& m) {
 void bind_generation(nb::module_& m) {
   bind_sequence(m);
   bind_cache(m);
+  bind_sampler(m);
   nb::class_<TurnTakingGenerator>(m, "Generator", "Feeds sequences through a model. Threads take turns.")
       .def(nb::init<const Model&, Device&, Cache&, int64_t>(), "model"_a, "device"_a, "cache"_a, "chunk"_a = 0, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(),
            nb::keep_alive<1, 4>(), "chunk: the longest piece of a prompt in one Batch; 0: what the device takes.")
@@ -204,8 +215,10 @@ void bind_generation(nb::module_& m) {
            "Raises what stopped the first sequence that could not go on; the others have gone on.")
       .def("score_reference", &TurnTakingGenerator::score_reference, "reference"_a, "threads"_a = 1, "progress"_a = nb::none(),
            "Feeds what the reference was fed, in as few forwards as it was made with, and judges the choice at each place; `threads` judge.")
+      .def("sample", &TurnTakingGenerator::sample, "sequence"_a, "sampler"_a, "prompt"_a, "sample"_a = 0,
+           "Forwards what is not cached yet, and gives the token that `sampler` takes then, as it would from all logits: of these the device gives\n"
+           "only as many as it needs.")
       .def_prop_ro("chunk", &TurnTakingGenerator::chunk);
-  bind_sampler(m);
 }
 
 }  // namespace tessera::python

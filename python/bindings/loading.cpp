@@ -27,17 +27,26 @@ namespace {
 using namespace nb::literals;
 using Stored = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig>;
 
-std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::optional<std::string>& module) {
+std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::optional<std::string>& module, bool trace) {
   check(threads >= 0, "threads: ", threads, " is negative; 0 takes all processors");
-  if (name == "n150") return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), device_id));
+  if (name == "n150") return open_n150(module, device_id, trace);
+  check(!trace, "trace: only the n150 records and replays its decodes");
   check(name == "cpu", "'", name, "' is not a device; choose cpu or n150");
   cpu::CpuOptions options;
   if (threads > 0) options.threads = threads;
   return std::make_unique<cpu::CpuDevice>(options);
 }
 
-std::unique_ptr<Device> use_card(nb::object card, const std::optional<std::string>& module) {
-  return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), std::move(card)));
+// `name`, or what TESSERA_TTNN_MODULE names, or "ttnn".
+std::string ttnn_module(const std::optional<std::string>& name) {
+  const char* named = std::getenv("TESSERA_TTNN_MODULE");
+  return name.value_or(named != nullptr && *named != '\0' ? named : "ttnn");
+}
+
+ttnn::Tracing tracing(bool trace) { return trace ? ttnn::Tracing::on : ttnn::Tracing::off; }
+
+std::unique_ptr<Device> use_card(nb::object card, const std::optional<std::string>& module, bool trace) {
+  return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), std::move(card)), tracing(trace));
 }
 
 // Refuses a model that the n150 does not hold, in the words of `tessera plan`.
@@ -118,10 +127,11 @@ void bind_devices(nb::module_& m) {
       .def_prop_ro("isa", [](const cpu::CpuDevice& self) { return std::string(cpu::name(self.isa())); }, "The instruction set: plain, avx2 or avx512.");
   nb::class_<ttnn::TtnnDevice, Device>(m, "TtnnDevice", "A Tenstorrent n150.")
       .def("free_memory", &ttnn::TtnnDevice::free_memory, "Bytes of the card's memory that caches may take: what is free, less what a forward takes for itself.");
-  m.def("open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = nb::none(),
+  m.def("open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = nb::none(), "trace"_a = false,
         "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. module: \"ttnn\", or what\n"
-        "TESSERA_TTNN_MODULE names in its place. Raises RuntimeError.");
-  m.def("open_device", use_card, "card"_a, nb::kw_only(), "module"_a = nb::none(), "An n150 that is an open device of `module` already, and stays open.");
+        "TESSERA_TTNN_MODULE names in its place. trace: decodes are recorded and replayed, for which the n150 keeps 128 MB. Raises RuntimeError.");
+  m.def("open_device", use_card, "card"_a, nb::kw_only(), "module"_a = nb::none(), "trace"_a = false,
+        "An n150 that is an open device of `module` already, and stays open. trace: it was opened with a trace_region_size.");
 }
 
 void bind_models(nb::module_& m) {
@@ -162,9 +172,8 @@ void bind_models(nb::module_& m) {
 
 }  // namespace
 
-std::string ttnn_module(const std::optional<std::string>& name) {
-  const char* named = std::getenv("TESSERA_TTNN_MODULE");
-  return name.value_or(named != nullptr && *named != '\0' ? named : "ttnn");
+std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace) {
+  return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), device_id, trace ? n150::kTraceBytes : 0), tracing(trace));
 }
 
 void bind_loading(nb::module_& m) {

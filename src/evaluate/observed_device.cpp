@@ -67,7 +67,9 @@ Tensor ObservedDevice::keep_weighted(std::string_view op, const std::string& wei
 }
 
 Tensor ObservedDevice::run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) {
-  const Tensor logits = inner_->run(batch, [&](const Step& step) {
+  Batch watched = batch;
+  watched.watched = true;
+  const Tensor logits = inner_->run(watched, [&](const Step& step) {
     forget();
     layer_.reset();
     const Tensor made = forward(step);

@@ -21,7 +21,7 @@ struct Observation {
 
 // Another device whose ops' outputs are kept until the next run, in the order in which the model asked for them. Nothing of a model or of
 // the device changes, and models loaded without it pay nothing. A model must be loaded through it to be run through it. Not for two
-// runs at a time; a device that replays a recording instead of calling the model shows nothing.
+// runs at a time. A device that replays recordings of a model does not do so here.
 class ObservedDevice final : public Device {
  public:
   explicit ObservedDevice(std::shared_ptr<Device> observed) : inner_(std::move(observed)) {}
@@ -41,6 +41,8 @@ class ObservedDevice final : public Device {
   }
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override { inner_->copy_page(cache, group, from, to); }
   void read(const Tensor& x, std::span<float> out) override;
+  std::vector<TokenId> argmax(const Tensor& logits) override { return inner_->argmax(bare(logits)); }
+  TopK topk(const Tensor& logits, int64_t k) override { return inner_->topk(bare(logits), k); }
 
   Tensor embedding(const Step& step, const Tensor& table) override;
   Tensor linear(const Tensor& x, const Tensor& weight) override;

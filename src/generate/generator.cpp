@@ -73,19 +73,31 @@ void Generator::begin(std::span<Request> requests) {
   for (Request& request : requests) prepare(request);
 }
 
-bool Generator::step(std::span<Request> requests, const RowSink& sink) {
-  if (!compose(requests)) return false;
+// One Batch and its logits, if any are wanted; nullopt when nothing is left to do.
+std::optional<Tensor> Generator::run(std::span<Request> requests) {
+  if (!compose(requests)) return std::nullopt;
   const Batch batch{tokens_, slices_};
-  const Tensor logits = device_.run(batch, [&](const Step& step) { return model_.forward(step); });
+  Tensor logits = device_.run(batch, [&](const Step& step) { return model_.forward(step); });
   for (const Batch::Slice& slice : slices_) cache_.drop_passed(*slice.sequence);
-  if (!logits || logits.shape()[2] == 0) return true;
-  const auto vocab = static_cast<size_t>(model_.vocab_size());
-  logits_.resize(static_cast<size_t>(logits.shape()[2]) * vocab);
+  return !logits || logits.shape()[2] == 0 ? Tensor() : logits;
+}
+
+std::span<const float> Generator::read(const Tensor& logits) {
+  logits_.resize(static_cast<size_t>(volume(logits.shape())));
   device_.read(logits, logits_);
+  return logits_;
+}
+
+bool Generator::step(std::span<Request> requests, const RowSink& sink) {
+  const std::optional<Tensor> logits = run(requests);
+  if (!logits) return false;
+  if (!*logits) return true;
+  const auto vocab = static_cast<size_t>(model_.vocab_size());
+  const std::span<const float> rows = read(*logits);
   size_t row = 0;
   for (size_t s = 0; s < slices_.size(); ++s)
     for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i, ++row)
-      sink(slice_requests_[s], slices_[s].position + i, std::span(logits_).subspan(row * vocab, vocab));
+      sink(slice_requests_[s], slices_[s].position + i, rows.subspan(row * vocab, vocab));
   return true;
 }
 
@@ -105,6 +117,19 @@ std::vector<float> Generator::forward(Sequence& sequence, const Progress& progre
   forward(std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) { last.assign(logits.begin(), logits.end()); }, progress);
   if (request.error) std::rethrow_exception(request.error);
   return last;
+}
+
+TokenId Generator::sample(Sequence& sequence, Sampler& sampler, size_t prompt, uint64_t sample) {
+  Request request{&sequence, 1};
+  begin(std::span(&request, 1));
+  Tensor logits;
+  while (const std::optional<Tensor> made = run(std::span(&request, 1))) logits = *made;
+  if (request.error) std::rethrow_exception(request.error);
+  const int64_t enough = sampler.enough(sequence.tokens.size() - prompt);
+  if (enough == 1) return device_.argmax(logits).front();
+  if (enough > 1 && enough <= model_.vocab_size())
+    if (const auto token = sampler.sample(device_.topk(logits, enough), sequence.tokens.size(), sample)) return *token;
+  return sampler.sample(read(logits), sequence.tokens, prompt, sample);
 }
 
 }  // namespace tessera

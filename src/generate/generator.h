@@ -2,10 +2,12 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "generate/cache.h"
+#include "generate/sampler.h"
 #include "ops/model.h"
 
 namespace tessera {
@@ -39,6 +41,10 @@ class Generator {
   // The logits of the sequence's last token; throws what stopped it.
   std::vector<float> forward(Sequence& sequence, const Progress& progress = {});
 
+  // The token that `sampler` takes after those of the sequence, the first `prompt` of which are the prompt's: as from all logits, of which
+  // the device gives only as many as it needs. A card's argmax tells nothing of logits that are no numbers. Throws what stopped it.
+  TokenId sample(Sequence& sequence, Sampler& sampler, size_t prompt, uint64_t sample = 0);
+
   const Model& model() const { return model_; }
   Cache& cache() const { return cache_; }
   int64_t chunk() const { return chunk_; }
@@ -46,6 +52,8 @@ class Generator {
  private:
   void prepare(Request& request);
   bool compose(std::span<Request> requests);
+  std::optional<Tensor> run(std::span<Request> requests);
+  std::span<const float> read(const Tensor& logits);
   int64_t room_for(int64_t pending, int64_t position) const;
 
   const Model& model_;

@@ -102,7 +102,7 @@ void Sampler::penalize(std::span<const float> logits, std::span<const TokenId> t
       if (times > 0) s -= static_cast<float>(params_.presence_penalty + params_.frequency_penalty * static_cast<double>(times));
     }
   }
-  if (params_.ignore_eos || static_cast<int64_t>(tokens.size() - prompt) < params_.min_new_tokens)
+  if (bars_ends(tokens.size() - prompt))
     for (TokenId token : end_tokens_) score(token) = kNever;
 }
 
@@ -110,7 +110,15 @@ std::vector<TokenProbability> Sampler::candidates(std::span<const float> logits,
   penalize(logits, tokens, prompt);
   const float top = top_of(scores_);
   check<std::runtime_error>(top > kNever, "no token can be chosen: every logit is -infinity");
-  std::vector<TokenProbability> kept = largest(scores_, params_.top_k);
+  return filter(largest(scores_, params_.top_k), top);
+}
+
+bool Sampler::bars_ends(size_t new_tokens) const {
+  return params_.ignore_eos || static_cast<int64_t>(new_tokens) < params_.min_new_tokens;
+}
+
+// Those that top_p and min_p leave of tokens in order of their ids, with scores where their probabilities belong.
+std::vector<TokenProbability> Sampler::filter(std::vector<TokenProbability> kept, float top) const {
   for (TokenProbability& c : kept) c.probability = std::exp((c.probability - static_cast<double>(top)) / params_.temperature);
   normalize(kept);
   std::stable_sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.probability > b.probability; });
@@ -135,11 +143,33 @@ TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> 
     check<std::runtime_error>(top > kNever, "no token can be chosen: every logit is -infinity");
     return static_cast<TokenId>(std::find(scores_.begin(), scores_.end(), top) - scores_.begin());
   }
-  const std::vector<TokenProbability> kept = candidates(logits, tokens, prompt);
-  double left = uniform(params_.seed, sample, tokens.size());
+  return draw(candidates(logits, tokens, prompt), tokens.size(), sample);
+}
+
+TokenId Sampler::draw(const std::vector<TokenProbability>& kept, size_t tokens, uint64_t sample) const {
+  double left = uniform(params_.seed, sample, tokens);
   for (const TokenProbability& c : kept)
     if ((left -= c.probability) < 0) return c.token;
   return kept.back().token;
+}
+
+int64_t Sampler::enough(size_t new_tokens) const {
+  const bool changes = !params_.logit_bias.empty() || params_.repetition_penalty != 1.0 || params_.presence_penalty != 0.0 ||
+                       params_.frequency_penalty != 0.0 || bars_ends(new_tokens);
+  if (changes) return 0;
+  if (params_.temperature == 0.0) return 1;
+  return params_.top_k > 0 && params_.top_k < kMaxTopK ? params_.top_k + 1 : 0;
+}
+
+std::optional<TokenId> Sampler::sample(const TopK& largest, size_t tokens, uint64_t sample) const {
+  for (size_t i = 0; i < largest.ids.size(); ++i) check_logit(largest.values[i], largest.ids[i]);
+  const float bound = largest.values[static_cast<size_t>(params_.top_k - 1)];
+  if (largest.values.back() >= bound) return std::nullopt;  // there may be more that equal the k-th
+  std::vector<TokenProbability> kept;
+  for (size_t i = 0; i < largest.ids.size(); ++i)
+    if (largest.values[i] >= bound) kept.push_back({largest.ids[i], largest.values[i]});
+  std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.token < b.token; });
+  return draw(filter(std::move(kept), largest.values.front()), tokens, sample);
 }
 
 }  // namespace tessera

@@ -1,11 +1,13 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "core/types.h"
+#include "ops/selection.h"
 
 namespace tessera {
 
@@ -44,10 +46,20 @@ class Sampler {
   // The candidates that the draw is made from and their probabilities, which sum to 1, the most probable first.
   std::vector<TokenProbability> candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
 
+  // How many of the largest logits choose the same token as all do, unless a tie reaches beyond them: 1 for greedy; 0: all are needed, for
+  // top_k of 0 or above 63, a bias, a penalty, or end tokens that are barred. `new_tokens`: how many there are.
+  int64_t enough(size_t new_tokens) const;
+
+  // The same draw from a row's largest logits, at least enough() > 1; nullopt when a tie reaches beyond them.
+  std::optional<TokenId> sample(const TopK& largest, size_t tokens, uint64_t sample = 0) const;
+
   const SamplingParams& params() const { return params_; }
 
  private:
   void penalize(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
+  bool bars_ends(size_t new_tokens) const;
+  std::vector<TokenProbability> filter(std::vector<TokenProbability> scores, float top) const;
+  TokenId draw(const std::vector<TokenProbability>& candidates, size_t tokens, uint64_t sample) const;
 
   SamplingParams params_;
   std::vector<TokenId> end_tokens_;

@@ -107,6 +107,10 @@ void Speculation::adapt(int64_t drafted, int64_t accepted) {
 }
 
 std::span<const TokenId> Speculation::advance(Generator& generator, int64_t room) {
+  if (drafter_ == nullptr) {
+    sequence_.tokens.push_back(generator.sample(sequence_, sampler_, prompt_));
+    return std::span<const TokenId>(sequence_.tokens).last(1);
+  }
   Generator::Request request = propose(generator, room);
   try {
     generator.forward(std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) { verify(logits); });

@@ -13,6 +13,7 @@
 #include "core/stored_type.h"
 #include "core/tensor.h"
 #include "ops/rotary.h"
+#include "ops/selection.h"
 
 namespace tessera {
 
@@ -99,6 +100,11 @@ class Device {
 
   // A tensor's values as float32, a row a token with its heads side by side; `out` has volume(x.shape()) values.
   virtual void read(const Tensor& x, std::span<float> out) = 0;
+
+  // Of each row of logits [1, 1, rows, vocab]: the id of the largest, the lowest if several are; the k <= min(vocab, kMaxTopK) largest, or
+  // some more. For who needs no more of the logits: a card gives a few numbers much sooner than all.
+  virtual std::vector<TokenId> argmax(const Tensor& logits) = 0;
+  virtual TopK topk(const Tensor& logits, int64_t k) = 0;
 
   virtual Tensor embedding(const Step& step, const Tensor& table) = 0;
   virtual Tensor linear(const Tensor& x, const Tensor& weight) = 0;

@@ -32,6 +32,8 @@ class PageDevice final : public Device {
   Tensor run(const Batch&, const std::function<Tensor(const Step&)>&) override { return {}; }
   Tensor pack(std::span<const WeightPart>, const WeightSpec&) override { return {}; }
   void read(const Tensor&, std::span<float>) override {}
+  std::vector<TokenId> argmax(const Tensor&) override { return {}; }
+  TopK topk(const Tensor&, int64_t) override { return {}; }
   Tensor embedding(const Step&, const Tensor&) override { return {}; }
   Tensor linear(const Tensor&, const Tensor&) override { return {}; }
   Tensor rms_norm(const Tensor&, const Tensor&, float) override { return {}; }

@@ -48,7 +48,7 @@ class Card:
         return 8, 8
 
 
-def open_device(device_id):
+def open_device(device_id, trace_region_size):
     return Card()
 
 
@@ -132,17 +132,20 @@ def allocate_tensor_on_host(shape, dtype, layout, card):
 
 
 def to_device(host, card, memory_config):
-    if memory_config != DRAM_MEMORY_CONFIG:
-        users = int(np.prod(host.shape[:-2])) * up(host.shape[-2]) // TILE
-        require(memory_config == ("HEIGHT_SHARDED", users, (TILE, host.shape[-1])), f"{host.shape} does not lie in shards {memory_config}")
+    require(memory_config == DRAM_MEMORY_CONFIG, f"{host.shape} goes to {memory_config}")
     return Tensor(host.values(), host.dtype, host.layout, memory_config)
 
 
+def copy_host_to_device_tensor(host, tensor):
+    require((host.shape, host.dtype, host.layout) == (tensor.shape, tensor.dtype, tensor.layout), f"{host.shape} {host.dtype} into {tensor.shape}")
+    np.copyto(tensor.values, host.values())
+
+
 def from_device(tensor):
-    require(tensor.layout == ROW_MAJOR_LAYOUT and tensor.dtype in (float32, bfloat16), f"reading {tensor.layout} {tensor.dtype}")
+    require(tensor.layout == ROW_MAJOR_LAYOUT and tensor.dtype in (float32, bfloat16, uint32), f"reading {tensor.layout} {tensor.dtype}")
     host = HostTensor(tensor.shape, tensor.dtype, tensor.layout)
     words = np.ascontiguousarray(tensor.values).view(np.uint32)
-    host.bytes[:] = (words if tensor.dtype == float32 else (words >> 16).astype(np.uint16)).reshape(-1).view(np.uint8)
+    host.bytes[:] = (words if tensor.dtype != bfloat16 else (words >> 16).astype(np.uint16)).reshape(-1).view(np.uint8)
     return host
 
 
@@ -171,7 +174,8 @@ def to_layout(tensor, layout, memory_config):
 
 def to_memory_config(tensor, memory):
     if memory != DRAM_MEMORY_CONFIG:
-        require(tensor.shape[2] <= TILE and memory[1:] == (tensor.shape[1], (TILE, tensor.shape[3])), f"{tensor.shape} does not lie in shards {memory}")
+        shards = int(np.prod(tensor.shape[:-2])) * up(tensor.shape[-2]) // TILE
+        require(memory == ("HEIGHT_SHARDED", shards, (TILE, tensor.shape[-1])), f"{tensor.shape} does not lie in shards {memory}")
     return Tensor(tensor.values, tensor.dtype, tensor.layout, memory)
 
 
@@ -228,6 +232,19 @@ def add(a, b, memory_config):
 
 def tanh(x, memory_config):
     return Tensor(np.tanh(x.values), x.dtype)
+
+
+def argmax(x, dim):
+    require(dim == -1 and x.layout == ROW_MAJOR_LAYOUT, f"argmax of {x.layout} over {dim}")
+    return Tensor(x.values.argmax(axis=-1).astype(np.uint32), uint32, ROW_MAJOR_LAYOUT)
+
+
+def topk(x, k, dim):
+    """Of equal values the last come first: TTNN promises nothing of them."""
+    in_dram(x)
+    require(dim == -1 and k <= 64, f"topk of {k} over {dim}")
+    ids = np.argsort(x.values, axis=-1, kind="stable")[..., ::-1][..., :k]
+    return Tensor(np.take_along_axis(x.values, ids, axis=-1), x.dtype), Tensor(ids.astype(np.uint32), uint32)
 
 
 def sharded(tensor, users):

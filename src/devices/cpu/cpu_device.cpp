@@ -146,6 +146,18 @@ void CpuDevice::read(const Tensor& x, std::span<float> out) {
   convert(pool_, isa_, from, {out.data(), DataType::float32, from.tokens, from.heads, from.width, from.heads * from.width, from.width});
 }
 
+std::vector<TokenId> CpuDevice::argmax(const Tensor& logits) {
+  std::vector<float> values(static_cast<size_t>(volume(logits.shape())));
+  read(logits, values);
+  return tessera::argmax(values, logits.shape()[3]);
+}
+
+TopK CpuDevice::topk(const Tensor& logits, int64_t k) {
+  std::vector<float> values(static_cast<size_t>(volume(logits.shape())));
+  read(logits, values);
+  return tessera::topk(values, logits.shape()[3], k);
+}
+
 Tensor CpuDevice::make(const Shape& shape, DataType dtype) {
   std::shared_ptr<std::byte> buffer = buffers_->take(static_cast<size_t>(volume(shape)) * bytes(dtype));
   std::byte* data = buffer.get();

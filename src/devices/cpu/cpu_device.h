@@ -41,6 +41,8 @@ class CpuDevice final : public Device {
   std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override;
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override;
   void read(const Tensor& x, std::span<float> out) override;
+  std::vector<TokenId> argmax(const Tensor& logits) override;
+  TopK topk(const Tensor& logits, int64_t k) override;
 
   Tensor embedding(const Step& step, const Tensor& table) override;
   Tensor linear(const Tensor& x, const Tensor& weight) override;

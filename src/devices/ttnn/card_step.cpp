@@ -23,14 +23,21 @@ int64_t padded_rows(int64_t count, int64_t position, int64_t pages) {
 
 }  // namespace
 
-CardStep::CardStep(const Batch& batch, int64_t pages) : Step(batch) {
+CardStep::CardStep(const Batch& batch, std::span<const int64_t> pages) : Step(batch) {
   const Batch::Slice& first = batch.slices.front();
-  rows_ = decodes() ? tokens() : padded_rows(first.count, first.position, pages);
+  rows_ = decodes() ? tokens() : padded_rows(first.count, first.position, *std::max_element(pages.begin(), pages.end()));
   for (const Batch::Slice& slice : batch.slices)
     for (int64_t i = slice.count - slice.logit_rows; i < slice.count; ++i) wanted_rows_.push_back(slice.first + i);
+  for (size_t group = 0; group < pages.size(); ++group) page_numbers_.push_back(make_page_numbers(group, pages[group]));
 }
 
-CardStep::PageNumbers CardStep::page_numbers(size_t group, int64_t pages) const {
+std::vector<int64_t> CardStep::kind() const {
+  std::vector<int64_t> kind{rows_, !wanted_rows_.empty()};
+  for (const PageNumbers& numbers : page_numbers_) kind.push_back(numbers.width);
+  return kind;
+}
+
+CardStep::PageNumbers CardStep::make_page_numbers(size_t group, int64_t pages) const {
   PageNumbers made;
   const auto nobodys = static_cast<int32_t>(pages - 1);
   int64_t needed = 0;
@@ -62,9 +69,12 @@ CardStep::PageNumbers CardStep::page_numbers(size_t group, int64_t pages) const 
   return made;
 }
 
-CardStep::Angles CardStep::angles(cpu::ThreadPool& pool, const Rotary& rotary) const {
+const CardStep::Angles& CardStep::angles(cpu::ThreadPool& pool, const Rotary& rotary) const {
+  const auto [at, is_new] = angles_.try_emplace(&rotary);
+  Angles& made = at->second;
+  if (!is_new) return made;
   const int64_t half = rotary.dim / 2;
-  Angles made{std::vector<float>(static_cast<size_t>(rows_ * half)), std::vector<float>(static_cast<size_t>(rows_ * half))};
+  made = {std::vector<float>(static_cast<size_t>(rows_ * half)), std::vector<float>(static_cast<size_t>(rows_ * half))};
   for (const Batch::Slice& slice : batch().slices) {
     std::vector<int64_t> positions(static_cast<size_t>(slice.count));
     for (int64_t i = 0; i < slice.count; ++i) positions[static_cast<size_t>(i)] = slice.position + i;

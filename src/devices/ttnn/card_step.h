@@ -13,14 +13,6 @@
 
 namespace tessera::ttnn {
 
-// The page tables of a group of layers. Positions count from the first page in the table, so that a window's table stays short:
-// attention looks at differences of positions only.
-struct PageInputs {
-  nb::object table;      // int32 [users, pages]
-  nb::object positions;  // int32 [users], or [1]: the chunk's first position
-  nb::object fill;       // of a chunk: int32 [1, pages that it fills]
-};
-
 struct RotaryInputs {
   nb::object cos, sin;
   nb::object rotation;  // for interleaved pairs: the matrix that takes (a, b) to (-b, a)
@@ -28,33 +20,41 @@ struct RotaryInputs {
 
 class CardStep final : public Step {
  public:
-  // `pages`: those of the group of layers with the most.
-  CardStep(const Batch& batch, int64_t pages);
+  // `pages`: of the cache's groups. The last page of a group is nobody's: what padding writes goes there.
+  CardStep(const Batch& batch, std::span<const int64_t> pages);
 
   bool decodes() const { return tokens() <= n150::kMaxUsers; }
   int64_t rows() const { return rows_; }  // of the tensors: tokens, or more for a chunk
   const std::vector<int64_t>& wanted_rows() const { return wanted_rows_; }
 
-  // Page numbers [users][width], positions and, of a chunk, the pages that it fills, for a group with `pages` pages, of which the last is
-  // nobody's: what padding writes goes there.
+  // What the commands of a decode depend on: its rows, whether logits are wanted, the widths of its page tables.
+  std::vector<int64_t> kind() const;
+
+  // Of a group of layers. Positions count from the first page in the table, so that a window's table stays short: attention looks at
+  // differences of positions only.
   struct PageNumbers {
     int64_t width;
-    std::vector<int32_t> table, positions, fill;
+    std::vector<int32_t> table;      // [users][width]
+    std::vector<int32_t> positions;  // [users], or a chunk's first
+    std::vector<int32_t> fill;       // the pages that a chunk fills
   };
-  PageNumbers page_numbers(size_t group, int64_t pages) const;
+  const PageNumbers& page_numbers(size_t group) const { return page_numbers_[group]; }
 
   // cos and sin [rows][dim / 2] for each token's position; zero for padding.
   struct Angles {
     std::vector<float> cos, sin;
   };
-  Angles angles(cpu::ThreadPool& pool, const Rotary& rotary) const;
+  const Angles& angles(cpu::ThreadPool& pool, const Rotary& rotary) const;
 
   // On the card, made once a Step.
-  mutable std::map<size_t, PageInputs> page_inputs;
   mutable std::map<const Rotary*, RotaryInputs> rotary_inputs;
 
  private:
+  PageNumbers make_page_numbers(size_t group, int64_t pages) const;
+
   int64_t rows_;
+  std::vector<PageNumbers> page_numbers_;
+  mutable std::map<const Rotary*, Angles> angles_;
   std::vector<int64_t> wanted_rows_;
 };
 

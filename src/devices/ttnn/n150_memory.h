@@ -15,6 +15,10 @@ inline constexpr int64_t kMaxUsers = 32;                          // rows of one
 inline constexpr int64_t kPageTokens = 64;
 inline constexpr int64_t kChunk = 128;  // queries and keys that attention takes at a time; a prompt's pieces start at multiples of it
 
+inline constexpr size_t kTraces = 8;  // recordings of decodes at a time
+inline constexpr size_t kTraceBytes =
+    kTraces * 16'000'000;  // of the DRAM, for their commands, if they are asked for; not measured on silicon
+
 // Prompts in pieces of up to 512 rows, each alone; up to 32 rows of any sequences together.
 Limits limits();
 

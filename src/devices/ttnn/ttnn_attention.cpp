@@ -37,45 +37,53 @@ nb::object TtnnDevice::height_sharded(int64_t users, int64_t width) {
   return (*ttnn_)("MemoryConfig", ttnn_->object("TensorMemoryLayout.HEIGHT_SHARDED"), ttnn_->object("BufferType.L1"), spec);
 }
 
-nb::object TtnnDevice::upload_angles(const std::vector<float>& values, int64_t half, const CardStep& step) {
-  const int64_t width = 2 * half, rows = step.rows();
-  const bool neighbours = has_neighbouring_pairs(width);
-  // A decode's are a tile's first row for each user, on the user's core.
-  const int64_t decode_shape[] = {1, rows, 1, width}, chunk_shape[] = {1, 1, rows, width};
-  const nb::object memory = step.decodes() ? height_sharded(rows, width) : dram_;
-  return ttnn_->upload(step.decodes() ? decode_shape : chunk_shape, ttnn_->object("bfloat16"), "TILE_LAYOUT", memory,
-                       [&](std::span<std::byte> bytes) {
-                         auto* tiles = reinterpret_cast<bfloat16*>(bytes.data());
-                         std::memset(tiles, 0, bytes.size());
-                         for (int64_t row = 0; row < rows; ++row)
-                           for (int64_t i = 0; i < width; ++i)
-                             tiles[tiled_index(step.decodes() ? row * kTile : row, i, width)] =
-                                 to_bfloat16(values[static_cast<size_t>(row * half + (neighbours ? i / 2 : i % half))]);
-                       });
+// In DRAM: what stays in a core's memory is missing there for good.
+nb::object TtnnDevice::angles(const char* name, const Rotary& rotary, const CardStep& step, std::vector<float> CardStep::Angles::* values) {
+  const auto fill = [this, &rotary, values](const CardStep& of, std::span<std::byte> bytes) {
+    const int64_t width = rotary.dim, half = width / 2;
+    const std::vector<float>& from = of.angles(pool_, rotary).*values;
+    auto* tiles = reinterpret_cast<bfloat16*>(bytes.data());
+    std::memset(tiles, 0, bytes.size());
+    for (int64_t row = 0; row < of.rows(); ++row)
+      for (int64_t i = 0; i < width; ++i)
+        tiles[tiled_index(of.decodes() ? row * kTile : row, i, width)] =
+            to_bfloat16(from[static_cast<size_t>(row * half + (has_neighbouring_pairs(width) ? i / 2 : i % half))]);
+  };
+  return inputs_->get({name, &rotary}, step, [&] {  // a decode's are a tile's first row for each user
+    return Inputs::Input{{1, step.decodes() ? step.rows() : 1, step.decodes() ? 1 : step.rows(), rotary.dim},
+                         ttnn_->object("bfloat16"),
+                         "TILE_LAYOUT",
+                         fill};
+  });
 }
 
 // x times this matrix has (-b, a) for each neighbouring pair (a, b); once for each user's core.
-nb::object TtnnDevice::upload_rotation(const CardStep& step) {
-  const int64_t squares = step.decodes() ? step.rows() : 1;
-  const int64_t shape[] = {1, 1, squares * kTile, kTile};
-  const nb::object memory = step.decodes() ? height_sharded(squares, kTile) : dram_;
-  return ttnn_->upload(shape, ttnn_->object("bfloat16"), "TILE_LAYOUT", memory, [&](std::span<std::byte> bytes) {
+nb::object TtnnDevice::rotation(const CardStep& step) {
+  const auto fill = [](const CardStep& of, std::span<std::byte> bytes) {
     auto* tiles = reinterpret_cast<bfloat16*>(bytes.data());
     std::memset(tiles, 0, bytes.size());
-    for (int64_t square = 0; square < squares; ++square)
+    for (int64_t square = 0; square < (of.decodes() ? of.rows() : 1); ++square)
       for (int64_t i = 0; i < kTile; i += 2) {
         tiles[tiled_index(square * kTile + i, i + 1, kTile)] = to_bfloat16(1.0f);
         tiles[tiled_index(square * kTile + i + 1, i, kTile)] = to_bfloat16(-1.0f);
       }
+  };
+  return inputs_->get({"rotation", nullptr}, step, [&] {
+    return Inputs::Input{{1, 1, (step.decodes() ? step.rows() : 1) * kTile, kTile}, ttnn_->object("bfloat16"), "TILE_LAYOUT", fill};
   });
 }
 
 const RotaryInputs& TtnnDevice::rotary_inputs(const Rotary& rotary, const CardStep& step) {
   const auto [at, is_new] = step.rotary_inputs.try_emplace(&rotary);
   if (is_new) {
-    const CardStep::Angles angles = step.angles(pool_, rotary);
-    at->second = {upload_angles(angles.cos, rotary.dim / 2, step), upload_angles(angles.sin, rotary.dim / 2, step), {}};
-    if (has_neighbouring_pairs(rotary.dim)) at->second.rotation = upload_rotation(step);
+    // A decode's go to the users' cores.
+    const auto placed = [&](const nb::object& tensor, int64_t width) {
+      return step.decodes() ? (*ttnn_)("to_memory_config", tensor, height_sharded(step.rows(), width)) : tensor;
+    };
+    at->second = {placed(angles("cos", rotary, step, &CardStep::Angles::cos), rotary.dim),
+                  placed(angles("sin", rotary, step, &CardStep::Angles::sin), rotary.dim),
+                  {}};
+    if (has_neighbouring_pairs(rotary.dim)) at->second.rotation = placed(rotation(step), kTile);
   }
   return at->second;
 }
@@ -97,24 +105,23 @@ Tensor TtnnDevice::rotary_embedding(const Tensor& x, const Rotary& rotary, const
                                         "memory_config"_a = memory, "compute_kernel_config"_a = high_fidelity_));
 }
 
-const PageInputs& TtnnDevice::page_inputs(size_t group, int64_t pages, const CardStep& step) {
-  const auto [at, is_new] = step.page_inputs.try_emplace(group);
-  if (is_new) {
-    const CardStep::PageNumbers numbers = step.page_numbers(group, pages);
-    const int64_t users = static_cast<int64_t>(numbers.positions.size());
-    const int64_t table_shape[] = {users, numbers.width}, fill_shape[] = {1, static_cast<int64_t>(numbers.fill.size())};
-    at->second.table = upload_integers(table_shape, numbers.table, "int32");
-    at->second.positions = upload_integers(std::span(&users, 1), numbers.positions, "int32");
-    if (!numbers.fill.empty()) at->second.fill = upload_integers(fill_shape, numbers.fill, "int32");
-  }
-  return at->second;
+PageInputs TtnnDevice::page_inputs(size_t group, const CardStep& step) {
+  const CardStep::PageNumbers& numbers = step.page_numbers(group);
+  const auto users = static_cast<int64_t>(numbers.positions.size()), filled = static_cast<int64_t>(numbers.fill.size());
+  const auto input = [&](const char* name, std::vector<int64_t> shape, std::vector<int32_t> CardStep::PageNumbers::* values) {
+    return integers({name, &cache_of(step).pages[group]}, step, std::move(shape), "int32",
+                    [group, values](const CardStep& of) { return of.page_numbers(group).*values; });
+  };
+  return {input("table", {users, numbers.width}, &CardStep::PageNumbers::table),
+          input("positions", {users}, &CardStep::PageNumbers::positions),
+          filled == 0 ? nb::object() : input("fill", {1, filled}, &CardStep::PageNumbers::fill)};
 }
 
 Tensor TtnnDevice::attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, const AttentionParams& params) {
   const auto& card_step = static_cast<const CardStep&>(step);
   PagedCache& cache = cache_of(step);
   const size_t group = cache.groups.at(static_cast<size_t>(params.layer));
-  const PageInputs& pages = page_inputs(group, cache.pages[group], card_step);
+  const PageInputs pages = page_inputs(group, card_step);
   const nb::object& keys = cache.tensors[static_cast<size_t>(2 * params.layer)];
   const nb::object& values = cache.tensors[static_cast<size_t>(2 * params.layer + 1)];
   const nb::object window = params.window ? nb::cast(*params.window) : nb::none();

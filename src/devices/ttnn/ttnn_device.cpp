@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
@@ -33,7 +34,7 @@ std::vector<StoredRow> stored_rows(std::span<const WeightPart> parts, const Weig
 
 }  // namespace
 
-TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn) : ttnn_(std::move(ttnn)), pool_(cpu::available_threads()) {
+TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing) : ttnn_(std::move(ttnn)), pool_(cpu::available_threads()) {
   dram_ = ttnn_->object("DRAM_MEMORY_CONFIG");
   tile_ = ttnn_->object("TILE_LAYOUT");
   row_major_ = ttnn_->object("ROW_MAJOR_LAYOUT");
@@ -42,13 +43,16 @@ TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn) : ttnn_(std::move(ttnn)), p
   // Without a config TTNN takes 32 keys at a time, slower and less exact. Larger chunks than these do not fit a core beside heads of 256.
   sdpa_chunk_ = attention_config(n150::kChunk, n150::kChunk);
   sdpa_decode_ = attention_config(kTile, 256);
+  if (tracing == Tracing::on) traces_ = std::make_unique<Traces>(*ttnn_);
 }
 
 TtnnDevice::~TtnnDevice() {
   const auto objects = {&dram_, &tile_, &row_major_, &high_fidelity_, &half_fidelity_, &sdpa_chunk_, &sdpa_decode_};
   let_go([&] {
+    traces_.reset();
     for (nb::object* object : objects) object->reset();
   });
+  static_cast<void>(traces_.release());
   for (nb::object* object : objects) object->release();
 }
 
@@ -75,24 +79,47 @@ Tensor TtnnDevice::make(const Shape& shape, std::vector<nb::object> tensors, std
   return Tensor(*this, shape, dtype, std::make_shared<CardStorage>(std::move(tensors), std::move(rows)));
 }
 
+// The card to oneself: another's op must not come between those of a recording. Who has it needs the GIL, so that it is waited for without.
+std::unique_lock<std::mutex> TtnnDevice::take_turn() {
+  std::optional<nb::gil_scoped_release> release;
+  if (PyGILState_Check()) release.emplace();
+  return std::unique_lock(mutex_);
+}
+
 Tensor TtnnDevice::run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) {
   check_batch(batch, limits());
   const auto& cache = static_cast<const PagedCache&>(batch.slices.front().sequence->cache());
   check_rope_lengths(batch, cache.recompute_after);
-  const std::lock_guard lock(run_mutex_);
+  const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
-  const CardStep step(batch, *std::max_element(cache.pages.begin(), cache.pages.end()));
+  const CardStep step(batch, cache.pages);
   struct Running {
     const CardStep*& step;
     ~Running() { step = nullptr; }
   } running{step_ = &step};
-  Tensor logits = forward(step);
+  const auto forward_with = [&](Inputs& inputs) {
+    inputs_ = &inputs;
+    return forward(step);
+  };
+  Tensor logits;
+  if (traces_ && step.decodes() && !batch.watched) {
+    const Tensor replayed = traces_->run(step, forward_with);
+    // All rows are there; this Batch may want others than the recorded one did.
+    const std::vector<int64_t>& rows = step.wanted_rows();
+    if (replayed)
+      logits = make({1, 1, static_cast<int64_t>(rows.size()), replayed.shape()[3]}, storage(replayed).tensors, rows, replayed.dtype());
+  } else {
+    Inputs inputs(*ttnn_);
+    logits = forward_with(inputs);
+  }
   for (const Batch::Slice& slice : batch.slices) slice.sequence->commit(slice.position + slice.count, slice.rope_length);
   return logits;
 }
 
 Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec) {
+  const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
+  if (traces_) traces_->clear();
   auto weight = std::make_shared<Weight>();
   if (spec.role == Role::norm) {
     const int64_t width = spec.shape[3];
@@ -149,17 +176,29 @@ nb::object TtnnDevice::upload_table(std::span<const StoredRow> outputs, int64_t 
   });
 }
 
-nb::object TtnnDevice::upload_integers(std::span<const int64_t> shape, std::span<const int32_t> values, const char* dtype) {
-  return ttnn_->upload(shape, ttnn_->object(dtype), "ROW_MAJOR_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
-    check<std::logic_error>(bytes.size() == values.size_bytes(), "n150: ", values.size(), " integers do not fill ", bytes.size(), " bytes");
-    std::memcpy(bytes.data(), values.data(), bytes.size());
-  });
+nb::object TtnnDevice::upload_integer(int32_t value) {
+  const int64_t shape[] = {1, 1};
+  return ttnn_->upload(shape, ttnn_->object("int32"), "ROW_MAJOR_LAYOUT", dram_,
+                       [&](std::span<std::byte> bytes) { std::memcpy(bytes.data(), &value, sizeof value); });
+}
+
+nb::object TtnnDevice::integers(const Inputs::Name& name, const CardStep& step, std::vector<int64_t> shape, const char* dtype,
+                                const Integers& values) {
+  const auto fill = [values](const CardStep& of, std::span<std::byte> bytes) {
+    const std::vector<int32_t> numbers = values(of);
+    check<std::logic_error>(bytes.size() == numbers.size() * sizeof numbers[0], "n150: ", numbers.size(), " integers do not fill ",
+                            bytes.size(), " bytes");
+    std::memcpy(bytes.data(), numbers.data(), bytes.size());
+  };
+  return inputs_->get(name, step, [&] { return Inputs::Input{shape, ttnn_->object(dtype), "ROW_MAJOR_LAYOUT", fill}; });
 }
 
 std::shared_ptr<Storage> TtnnDevice::make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) {
   check(dtype == DataType::bfloat16 || dtype == DataType::bfloat8_b, "n150: a cache of ", dtype,
         " is not supported; choose bfloat16 or bfloat8_b");
+  const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
+  if (traces_) traces_->clear();
   auto cache = std::make_shared<PagedCache>();
   cache->dtype = dtype;
   cache->recompute_after = spec.recompute_after;
@@ -183,10 +222,10 @@ std::shared_ptr<Storage> TtnnDevice::make_cache(const CacheSpec& spec, DataType 
 }
 
 void TtnnDevice::copy_page(Storage& storage, size_t group, int32_t from, int32_t to) {
+  const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   auto& cache = static_cast<PagedCache&>(storage);
-  const int64_t shape[] = {1, 1};
-  const nb::object target = upload_integers(shape, std::span(&to, 1), "int32");
+  const nb::object target = upload_integer(to);
   for (size_t layer = 0; layer < cache.groups.size(); ++layer) {
     if (cache.groups[layer] != group) continue;
     for (size_t i = 2 * layer; i < 2 * layer + 2; ++i) {
@@ -202,14 +241,14 @@ void TtnnDevice::copy_page(Storage& storage, size_t group, int32_t from, int32_t
 void TtnnDevice::read(const Tensor& x, std::span<float> out) {
   check(static_cast<int64_t>(out.size()) == volume(x.shape()), "read: ", out.size(), " values do not hold a tensor of ", x.shape());
   if (out.empty()) return;
+  const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   const CardStorage& from = storage(x);
   const auto* heads = dynamic_cast<const Heads*>(&from);
   const int64_t tokens = x.shape()[2], count = x.shape()[1], parts = static_cast<int64_t>(from.tensors.size()),
                 width = x.shape()[3] / parts;
-  const auto row_of = [&](int64_t token) { return from.rows.empty() ? token : from.rows[static_cast<size_t>(token)]; };
-  int64_t low = row_of(0), high = low;
-  for (int64_t token = 0; token < tokens; ++token) low = std::min(low, row_of(token)), high = std::max(high, row_of(token));
+  int64_t low = from.row(0), high = low;
+  for (int64_t token = 0; token < tokens; ++token) low = std::min(low, from.row(token)), high = std::max(high, from.row(token));
   const StoredType type = x.dtype() == DataType::float32 ? StoredType::float32 : StoredType::bfloat16;
   for (int64_t part = 0; part < parts; ++part) {
     nb::object lines = (*ttnn_)("to_layout", from.tensors[static_cast<size_t>(part)], row_major_, "memory_config"_a = dram_);
@@ -218,7 +257,7 @@ void TtnnDevice::read(const Tensor& x, std::span<float> out) {
     const auto [owner, bytes] = ttnn_->download(lines);
     for (int64_t token = 0; token < tokens; ++token)
       for (int64_t head = 0; head < count; ++head) {
-        const int64_t line = by_user ? token * count + head : head * (high + 1 - low) + row_of(token) - low;
+        const int64_t line = by_user ? token * count + head : head * (high + 1 - low) + from.row(token) - low;
         float* to = out.data() + ((token * count + head) * parts + part) * width;
         for (int64_t i = 0; i < width; ++i) to[i] = load_stored(type, bytes.data(), line * width + i);
       }
@@ -227,12 +266,14 @@ void TtnnDevice::read(const Tensor& x, std::span<float> out) {
 
 Tensor TtnnDevice::embedding(const Step& step, const Tensor& table) {
   const auto& card_step = static_cast<const CardStep&>(step);
-  std::vector<int32_t> tokens(step.batch().tokens.begin(), step.batch().tokens.end());
-  for (const TokenId token : tokens)
-    check(token >= 0 && token < table.shape()[2], "embedding: token id ", token, " is outside the vocabulary of ", table.shape()[2]);
-  tokens.resize(static_cast<size_t>(card_step.rows()));
-  const int64_t shape[] = {1, card_step.rows()}, hidden = table.shape()[3];
-  const nb::object ids = upload_integers(shape, tokens, "uint32");
+  const int64_t vocab = table.shape()[2], hidden = table.shape()[3];
+  const nb::object ids = integers({"tokens", nullptr}, card_step, {1, card_step.rows()}, "uint32", [vocab](const CardStep& of) {
+    std::vector<int32_t> tokens(of.batch().tokens.begin(), of.batch().tokens.end());
+    for (const TokenId token : tokens)
+      check(token >= 0 && token < vocab, "embedding: token id ", token, " is outside the vocabulary of ", vocab);
+    tokens.resize(static_cast<size_t>(of.rows()));
+    return tokens;
+  });
   const nb::object rows = (*ttnn_)("embedding", ids, storage(table).tensors.back(), "layout"_a = tile_, "memory_config"_a = dram_);
   return make({1, 1, step.tokens(), hidden}, {(*ttnn_)("reshape", rows, sizes({1, 1, card_step.rows(), hidden}))});
 }

@@ -7,16 +7,31 @@
 #include "ops/device.h"
 #include "ttnn/card_step.h"
 #include "ttnn/tiles.h"
+#include "ttnn/traces.h"
 #include "ttnn/ttnn_module.h"
 
 namespace tessera::ttnn {
 
+enum class Tracing { off, on };
+
+// The page tables of a group of layers, on the card.
+struct PageInputs {
+  nb::object table;      // int32 [users, pages]
+  nb::object positions;  // int32 [users], or [1]: the chunk's first position
+  nb::object fill;       // of a chunk: int32 [1, pages that it fills]
+};
+
 // A Tenstorrent n150, through the vendor's Python module TTNN 0.81.1. Activations are bfloat16, in tiles in the card's DRAM; heads of a
 // decode are sharded over the cores, one user each. What TTNN wants padded, permuted, sharded or limited is done here, for the reason that
 // stands beside it. Programs are compiled at the first call of a shape, so that shapes are few.
+//
+// With Tracing::on, a decode (a Batch of up to 32 tokens) is recorded when its kind comes for the second time and replayed from then on:
+// the model's forward is not called any more. A kind is a cache, a number of tokens, the widths of the page tables (128 pages, or a power
+// of two beyond), and whether logits are wanted. The 8 kinds used last are kept; loading a model or making a cache forgets them all. Chunks
+// of prompts and watched Batches (compare) run as they come. Logits are good until the next run. Replays are not measured on silicon.
 class TtnnDevice final : public Device {
  public:
-  explicit TtnnDevice(std::unique_ptr<Module> ttnn);
+  explicit TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing = Tracing::off);
   ~TtnnDevice() override;
 
   std::string name() const override { return "n150"; }
@@ -29,6 +44,8 @@ class TtnnDevice final : public Device {
   std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override;
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override;
   void read(const Tensor& x, std::span<float> out) override;
+  std::vector<TokenId> argmax(const Tensor& logits) override;
+  TopK topk(const Tensor& logits, int64_t k) override;
 
   Tensor embedding(const Step& step, const Tensor& table) override;
   Tensor linear(const Tensor& x, const Tensor& weight) override;
@@ -48,13 +65,18 @@ class TtnnDevice final : public Device {
   Tensor make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows = {}, DataType dtype = DataType::bfloat16);
   Tensor make_heads(const Shape& shape, nb::object tensor);
   Tensor gated(const Tensor& gate_up, const char* activation);
+  nb::object upload_integer(int32_t value);
   nb::object upload_tiles(std::span<const StoredRow> outputs, int64_t in, DataType dtype);
   nb::object upload_table(std::span<const StoredRow> outputs, int64_t in, DataType dtype);
-  nb::object upload_integers(std::span<const int64_t> shape, std::span<const int32_t> values, const char* dtype);
-  nb::object upload_angles(const std::vector<float>& values, int64_t half, const CardStep& step);
-  nb::object upload_rotation(const CardStep& step);
+  // What a Step gives the card. `values`: of the Step, or of a later one that is like it.
+  using Integers = std::function<std::vector<int32_t>(const CardStep&)>;
+  nb::object integers(const Inputs::Name& name, const CardStep& step, std::vector<int64_t> shape, const char* dtype,
+                      const Integers& values);
+  nb::object angles(const char* name, const Rotary& rotary, const CardStep& step, std::vector<float> CardStep::Angles::* values);
+  nb::object rotation(const CardStep& step);
   const RotaryInputs& rotary_inputs(const Rotary& rotary, const CardStep& step);
-  const PageInputs& page_inputs(size_t group, int64_t pages, const CardStep& step);
+  PageInputs page_inputs(size_t group, const CardStep& step);
+  std::unique_lock<std::mutex> take_turn();
   nb::object height_sharded(int64_t users, int64_t width);
   nb::object kernel_config(const char* fidelity);
   nb::object attention_config(int64_t queries, int64_t keys);
@@ -64,7 +86,9 @@ class TtnnDevice final : public Device {
   nb::object dram_, tile_, row_major_, high_fidelity_, half_fidelity_, sdpa_chunk_, sdpa_decode_;
   int64_t widest_ = 0, vocab_ = 0;  // of the models packed so far
   const CardStep* step_ = nullptr;  // the one that runs
-  std::mutex run_mutex_;
+  Inputs* inputs_ = nullptr;        // and what it takes from the host
+  std::unique_ptr<Traces> traces_;  // none: nothing is recorded
+  std::mutex mutex_;                // of who uses the card
 };
 
 }  // namespace tessera::ttnn

@@ -49,9 +49,9 @@ CardStorage::~CardStorage() {
   for (nb::object& tensor : tensors) tensor.release();
 }
 
-Module::Module(const std::string& name, int device_id) : module_(import(name)) {
+Module::Module(const std::string& name, int device_id, size_t trace_bytes) : module_(import(name)) {
   try {
-    card_ = module_.attr("open_device")("device_id"_a = device_id);
+    card_ = module_.attr("open_device")("device_id"_a = device_id, "trace_region_size"_a = trace_bytes);
     close_ = module_.attr("close_device");
   } catch (nb::python_error& error) {
     fail<std::runtime_error>(
@@ -90,14 +90,19 @@ const nb::object& Module::object(const std::string& path) {
   return objects_.emplace(path, std::move(found)).first->second;
 }
 
-nb::object Module::upload(std::span<const int64_t> shape, const nb::object& dtype, const char* layout, const nb::object& memory,
-                          const std::function<void(std::span<std::byte>)>& fill) {
+nb::object Module::on_host(std::span<const int64_t> shape, const nb::object& dtype, const char* layout,
+                           const std::function<void(std::span<std::byte>)>& fill) {
   nb::list sizes;
   for (const int64_t size : shape) sizes.append(size);
-  const nb::object host = (*this)("allocate_tensor_on_host", object("Shape")(sizes), dtype, object(layout), card_);
+  nb::object host = (*this)("allocate_tensor_on_host", object("Shape")(sizes), dtype, object(layout), card_);
   const std::span<std::byte> bytes = bytes_of(host, object("MeshCoordinate")(0, 0));
   if (!bytes.empty()) fill(bytes);
-  return (*this)("to_device", host, card_, "memory_config"_a = memory);
+  return host;
+}
+
+nb::object Module::upload(std::span<const int64_t> shape, const nb::object& dtype, const char* layout, const nb::object& memory,
+                          const std::function<void(std::span<std::byte>)>& fill) {
+  return (*this)("to_device", on_host(shape, dtype, layout, fill), card_, "memory_config"_a = memory);
 }
 
 std::pair<nb::object, std::span<const std::byte>> Module::download(const nb::object& tensor) {

@@ -34,6 +34,7 @@ struct CardStorage : Storage {
   explicit CardStorage(std::vector<nb::object> objects = {}, std::vector<int64_t> places = {})
       : tensors(std::move(objects)), rows(std::move(places)) {}
   ~CardStorage() override;
+  int64_t row(int64_t token) const { return rows.empty() ? token : rows[static_cast<size_t>(token)]; }
   std::vector<nb::object> tensors;
   std::vector<int64_t> rows;  // where the rows of a Tensor stand in the tensor; empty: from its first row on
 };
@@ -42,7 +43,8 @@ class Module {
  public:
   // Imports `name` ("ttnn", or what a test puts in its place) and opens the card. Throws std::runtime_error: TTNN is not installed; there
   // is no such card; another process has it.
-  Module(const std::string& name, int device_id);
+  // `trace_bytes` of its memory are kept for recordings.
+  Module(const std::string& name, int device_id, size_t trace_bytes = 0);
   // A card that is open already stays open.
   Module(const std::string& name, nb::object device);
   ~Module();
@@ -67,8 +69,10 @@ class Module {
   nb::object dtype(DataType dtype) { return object(std::string(name(dtype))); }
   const nb::object& card() const { return card_; }
 
-  // A tensor on the card of the bytes that `fill` writes: those of its layout, "TILE_LAYOUT" or "ROW_MAJOR_LAYOUT". A place-holder for TTNN
-  // that keeps no values lends no bytes, and then none are made.
+  // A tensor of the bytes that `fill` writes: those of its layout, "TILE_LAYOUT" or "ROW_MAJOR_LAYOUT"; here, or on the card. A
+  // place-holder for TTNN that keeps no values lends no bytes, and then none are made.
+  nb::object on_host(std::span<const int64_t> shape, const nb::object& dtype, const char* layout,
+                     const std::function<void(std::span<std::byte>)>& fill);
   nb::object upload(std::span<const int64_t> shape, const nb::object& dtype, const char* layout, const nb::object& memory,
                     const std::function<void(std::span<std::byte>)>& fill);
   // The bytes of a row-major tensor of the card, and who keeps them.

@@ -1,5 +1,6 @@
 #pragma once
 // What the n150's device keeps behind its Tensors and caches.
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -22,9 +23,10 @@ struct Heads : CardStorage {
   bool by_user;
 };
 
-struct PagedCache : CardStorage {  // keys and values of each layer, one after the other: [pages, kv_heads, 64, head_dim]
-  std::vector<size_t> groups;      // by layer
-  std::vector<int64_t> pages;      // by group; the last page is nobody's
+// Keys and values of each layer, one after the other: [pages, kv_heads, 64, head_dim].
+struct PagedCache : CardStorage, std::enable_shared_from_this<PagedCache> {
+  std::vector<size_t> groups;  // by layer
+  std::vector<int64_t> pages;  // by group; the last page is nobody's
   DataType dtype;
   std::optional<int64_t> recompute_after;
 };

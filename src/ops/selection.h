@@ -1,0 +1,28 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/types.h"
+
+namespace tessera {
+
+inline constexpr int64_t kMaxTopK = 64;  // what a card sorts at once
+
+// The largest logits of each row, [rows][k], a row's largest first. Which of those equal to the last are there, and in what order equal
+// ones stand, is the device's choice.
+struct TopK {
+  int64_t k = 0;
+  std::vector<TokenId> ids;
+  std::vector<float> values;
+};
+
+// Throws std::runtime_error for a logit that is NaN or +infinity.
+void check_logit(float logit, int64_t token);
+
+// Device's argmax and topk of rows in this machine's memory. Throws std::runtime_error for a logit that is NaN or +infinity, and for a
+// row that is -infinity throughout.
+std::vector<TokenId> argmax(std::span<const float> logits, int64_t vocab);
+TopK topk(std::span<const float> logits, int64_t vocab, int64_t k);
+
+}  // namespace tessera

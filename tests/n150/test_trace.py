@@ -1,0 +1,205 @@
+"""Decodes that are recorded and replayed, on a place-holder of TTNN that records and replays: the logits are those without a trace, bit for bit."""
+import numpy as np
+import pytest
+import traced_ttnn
+from conversations import Talk, whole_conversation
+from tiny_models import gemma3, longrope, phi3
+
+GEMMA3 = gemma3(layers=2, window=16)
+PHI3 = phi3(layers=1, original_max_position_embeddings=128, rope_scaling=longrope(48))
+
+
+@pytest.fixture(autouse=True)
+def no_trace_is_left():
+    traced_ttnn.called.clear()
+    yield
+    assert not traced_ttnn.traces, "with the device go its traces"
+
+
+def opened(core, trace):
+    return core.open_device("n150", module="traced_ttnn", trace=trace)
+
+
+def both(core, converse):
+    """The rows that a conversation gives without traces and with them."""
+    plain, traced = converse(opened(core, False)), converse(opened(core, True))
+    assert np.isfinite(plain).all()
+    return plain, traced
+
+
+def decodes(talk, sequences, steps):
+    return [talk.say(*[(sequence, 1, 1) for sequence in sequences]) for _ in range(steps)]
+
+
+def opened_with(talk, lengths):
+    sequences = [talk.cache.create() for _ in lengths]
+    for sequence, length in zip(sequences, lengths):
+        talk.say((sequence, length, 0))
+    return sequences
+
+
+@pytest.mark.parametrize("users", [1, 3, 8])
+def test_decodes_that_cross_a_page_and_a_window_are_the_same(core, users):
+    def converse(device):
+        talk = Talk(core, device, GEMMA3, weights="bfloat16")
+        return np.concatenate(decodes(talk, opened_with(talk, range(58, 58 + users)), 12))
+
+    np.testing.assert_array_equal(*both(core, converse))
+    assert traced_ttnn.called
+
+
+def test_decodes_that_cross_longrope_s_boundary_are_the_same(core):
+    def converse(device):
+        talk = Talk(core, device, PHI3, weights="bfloat16")
+        sequences = opened_with(talk, (122, 125, 128))
+        return np.concatenate(decodes(talk, sequences, 9))
+
+    np.testing.assert_array_equal(*both(core, converse))
+
+
+@pytest.mark.parametrize("model", [GEMMA3, PHI3], ids=["gemma3", "phi3"])
+def test_every_kind_of_batch_is_the_same_when_it_comes_again(core, model):
+    def converse(device):
+        talk = Talk(core, device, model, max_tokens=8192, max_sequences=16, weights="bfloat16")
+        return np.concatenate([whole_conversation(talk) for _ in range(3)])
+
+    np.testing.assert_array_equal(*both(core, converse))
+
+
+def test_a_fork_is_the_same(core):
+    def converse(device):
+        talk = Talk(core, device, GEMMA3, weights="bfloat16")
+        first, second = opened_with(talk, (70, 40))
+        rows = decodes(talk, (first, second), 3)
+        fork = talk.cache.fork(first)
+        rows += decodes(talk, (first, second), 2) + decodes(talk, (fork, second), 3)
+        return np.concatenate(rows)
+
+    np.testing.assert_array_equal(*both(core, converse))
+
+
+def test_tables_that_grow_wider_are_the_same(core):
+    def converse(device):
+        talk = Talk(core, device, gemma3(layers=2, window=16, hidden=32, inner=32, heads=1, kv_heads=1, head_dim=32, max_position_embeddings=16384),
+                    max_tokens=16384, max_sequences=1, weights="bfloat16")
+        return np.concatenate(decodes(talk, opened_with(talk, (8187,)), 12))  # 128 pages hold 8,192 tokens
+
+    np.testing.assert_array_equal(*both(core, converse))
+
+
+def test_a_model_that_is_loaded_beside_another_is_not_overwritten(core):
+    def converse(device):
+        one = Talk(core, device, GEMMA3, weights="bfloat16")
+        ones = opened_with(one, (20, 30))
+        rows = [*decodes(one, ones, 4)]
+        other = Talk(core, device, PHI3, weights="bfloat16")
+        others = opened_with(other, (20, 30))
+        for _ in range(4):
+            rows += decodes(other, others, 1) + decodes(one, ones, 1)
+        return np.concatenate(rows)
+
+    np.testing.assert_array_equal(*both(core, converse))
+
+
+def test_a_batch_may_want_other_rows_than_the_recorded_one(core):
+    def converse(device):
+        talk = Talk(core, device, GEMMA3, weights="bfloat16")
+        first, second = opened_with(talk, (20, 30))
+        wanted = [(1, 1), (1, 1), (0, 1), (1, 0), (1, 1)]
+        return np.concatenate([talk.say((first, 1, a), (second, 1, b)) for a, b in wanted] + [talk.say((first, 2, 2)), talk.say((first, 2, 1))])
+
+    np.testing.assert_array_equal(*both(core, converse))
+
+
+def test_a_replay_calls_no_op(core):
+    talk = Talk(core, opened(core, True), PHI3, weights="bfloat16")
+    sequences = opened_with(talk, (20, 30))
+    decodes(talk, sequences, 2)
+    traced_ttnn.called.clear()
+    decodes(talk, sequences, 1)
+    assert set(traced_ttnn.called) == {"copy_host_to_device_tensor", "to_layout", "slice", "from_device"}
+    assert traced_ttnn.called.count("copy_host_to_device_tensor") == 6  # ids, a table and positions, cos, sin and the rotation's matrix
+
+
+def test_no_more_than_eight_traces_are_kept(core):
+    talk = Talk(core, opened(core, True), GEMMA3, weights="bfloat16", max_sequences=12)
+    sequences = opened_with(talk, [20] * 12)
+    for users in range(1, 13):
+        decodes(talk, sequences[:users], 2)
+    assert len(traced_ttnn.traces) == 8
+    kept = set(traced_ttnn.traces)
+    decodes(talk, sequences[:6], 1)  # still there
+    assert set(traced_ttnn.traces) == kept
+
+
+def test_a_cache_s_traces_go_with_it(core):
+    device = opened(core, True)
+    one, other = (Talk(core, device, GEMMA3, weights="bfloat16") for _ in range(2))
+    ones, others = opened_with(one, (20,)), opened_with(other, (20,))
+    decodes(one, ones, 2), decodes(other, others, 2)
+    assert len(traced_ttnn.traces) == 2
+    del one, ones
+    decodes(other, others, 1)
+    assert len(traced_ttnn.traces) == 1
+
+
+INPUTS = {"tokens": lambda host: host.dtype == "uint32", "a page table": lambda host: host.dtype == "int32" and len(host.shape) == 2,
+          "positions": lambda host: host.dtype == "int32" and len(host.shape) == 1, "angles": lambda host: host.dtype == "bfloat16"}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_stale_input_shows(core, monkeypatch, name):
+    def converse(device):
+        talk = Talk(core, device, GEMMA3, weights="bfloat16")
+        return np.concatenate(decodes(talk, opened_with(talk, (62, 61)), 6))
+
+    plain = converse(opened(core, False))
+    copied = traced_ttnn.copy_host_to_device_tensor
+    monkeypatch.setattr(traced_ttnn, "copy_host_to_device_tensor", lambda host, tensor: None if INPUTS[name](host) else copied(host, tensor))
+    traced = converse(opened(core, True))
+    np.testing.assert_array_equal(plain[0], traced[0])
+    assert not np.array_equal(plain, traced)
+
+
+@pytest.mark.parametrize("op", ["linear", "end_trace_capture"])
+def test_an_error_within_a_capture_ends_it_and_leaves_the_device_usable(core, monkeypatch, op):
+    original, full = getattr(traced_ttnn, op), False
+
+    def may_refuse(*arguments, **options):
+        if full and op == "end_trace_capture":
+            original(*arguments, **options)
+        traced_ttnn.require(not full, "the trace region is full")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(traced_ttnn, op, may_refuse)
+
+    def converse(device, fails):
+        nonlocal full
+        talk = Talk(core, device, GEMMA3, weights="bfloat16")
+        sequences = opened_with(talk, (20, 30))
+        rows = decodes(talk, sequences, 1)
+        if fails:
+            full = True
+            for sequence in sequences:
+                sequence.append([1])
+            with pytest.raises(RuntimeError, match=f"^{op}.*TTNN refuses: the trace region is full"):
+                talk.generator.forward([(sequence, 1) for sequence in sequences])
+            full = False
+            assert [sequence.length for sequence in sequences] == [21, 31], "nothing is committed"
+            assert not traced_ttnn.traces
+            for sequence in sequences:
+                talk.cache.truncate(sequence, sequence.length)
+        return np.concatenate(rows + decodes(talk, sequences, 4))
+
+    plain = converse(opened(core, False), False)
+    np.testing.assert_array_equal(converse(opened(core, True), True), plain)
+
+
+def test_the_card_is_opened_with_room_for_traces_only_when_they_are_asked_for(core):
+    opened(core, True), opened(core, False)
+    assert traced_ttnn.regions[-2:] == [128_000_000, 0]
+
+
+def test_the_cpu_has_none(core):
+    with pytest.raises(ValueError, match="^trace: only the n150 records and replays its decodes"):
+        core.open_device("cpu", trace=True)

@@ -1,0 +1,95 @@
+"""numpy_ttnn with traces: what is called between begin_trace_capture and end_trace_capture is recorded and not computed; execute_trace computes it
+with what its tensors hold then. As on the card, tensors that were made after a trace are overwritten by each execution of it, since they may lie where
+its own passing ones do, and nothing but commands may come within a capture. `open_device("n150", module="traced_ttnn", trace=True)`."""
+import copy
+import weakref
+
+import numpy as np
+import numpy_ttnn
+from numpy_ttnn import *  # noqa: F401, F403
+from numpy_ttnn import HostTensor, Tensor, experimental, require, transformer
+
+FROM_THE_HOST = ("to_device", "copy_host_to_device_tensor", "from_device")
+TOLD = ("require", "allocate_tensor_on_host", "num_cores_to_corerangeset", "Shape", "MeshCoordinate", "ShardSpec", "MemoryConfig", "open_device", "close_device")
+
+
+class Trace:
+    def __init__(self):
+        self.commands = []  # (function, arguments, options, what it gave)
+        self.recording = True
+        self.later = weakref.WeakSet()  # tensors made after it
+
+
+traces, called, regions = {}, [], []
+
+
+def open_device(device_id, trace_region_size):
+    regions.append(trace_region_size)
+    return numpy_ttnn.open_device(device_id, trace_region_size)
+
+
+def recording():
+    return next((trace for trace in traces.values() if trace.recording), None)
+
+
+def begin_trace_capture(card, cq_id):
+    require(recording() is None, "a capture within a capture")
+    number = max(traces, default=0) + 1
+    traces[number] = Trace()
+    return number
+
+
+def end_trace_capture(card, number, cq_id):
+    require(traces[number].recording, "no capture to end")
+    traces[number].recording = False
+
+
+def release_trace(card, number):
+    require(not traces[number].recording, "a trace is released while it is recorded")
+    del traces[number]
+
+
+def execute_trace(card, number, cq_id, blocking):
+    require(recording() is None and not blocking, "a trace within a capture")
+    spoil(traces[number].later)
+    for function, arguments, options, outputs in traces[number].commands:
+        for output, made in zip(outputs, tensors_of(function(*arguments, **options))):
+            output.values = made.values
+
+
+def spoil(tensors):
+    for tensor in tensors:
+        tensor.values = np.full_like(tensor.values, np.nan if tensor.values.dtype.kind == "f" else 1 << 20)
+
+
+def tensors_of(result):
+    return [x for x in (result if isinstance(result, tuple) else (result,)) if isinstance(x, Tensor)]
+
+
+def command(function):
+    def call(*arguments, **options):
+        called.append(function.__name__)
+        trace = recording()
+        if trace is None:
+            made = function(*arguments, **options)
+            for other in traces.values():
+                other.later.update(tensors_of(made))
+            return made
+        require(function.__name__ not in FROM_THE_HOST, f"{function.__name__} within a capture")
+        require(not any(isinstance(x, HostTensor) for x in (*arguments, *options.values())), "a host tensor within a capture")
+        # The shapes are found on copies, so that nothing is changed in place.
+        made = function(*copy.deepcopy(arguments), **copy.deepcopy(options))
+        spoil(tensors_of(made))
+        trace.commands.append((function, arguments, options, tensors_of(made)))
+        return made
+
+    return call
+
+
+def commands(functions):
+    return {name: command(f) for name, f in functions.items() if getattr(f, "__module__", "") == "numpy_ttnn" and not isinstance(f, type) and name not in TOLD}
+
+
+globals().update(commands(vars(numpy_ttnn)))
+experimental = type(experimental)(**commands(vars(experimental)))
+transformer = type(transformer)(**commands(vars(transformer)))
