@@ -78,6 +78,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")->required()->type_name("MODEL");
   command.add_option("--device", flags.device, "Where to run: cpu, or n150 with the Python package's command")->type_name("NAME")->capture_default_str();
   command.add_option("--device-id", flags.device_id, "Which of several cards; the first, 0, if not given")->check(CLI::Range(0, 255));
+  command.add_option("--trace", flags.trace, "1: the n150's decodes are recorded and replayed")->check(CLI::Range(0, 1));
   command.add_option("-t,--threads", flags.threads, "Threads; all processors if not given")->check(CLI::Range(1, 1024));
   add_precision_flags(command, "--", "", flags.precision);
   command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")->check(CLI::Range(int64_t{1}, kLongestContext));
@@ -102,6 +103,7 @@ std::unique_ptr<Device> open_device(const ModelFlags& flags) {
     return n150_opener()(flags);
   }
   check(flags.device == "cpu", "--device ", flags.device, ": is not a device; choose cpu or n150");
+  check(flags.trace == 0, "--trace ", flags.trace, ": only the n150 records and replays its decodes");
   check(flags.device_id == 0, "--device-id ", flags.device_id, ": the cpu is one device, 0");
   cpu::CpuOptions options;
   if (flags.threads > 0) options.threads = flags.threads;

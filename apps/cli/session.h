@@ -22,6 +22,7 @@ constexpr int64_t kLongestContext = int64_t{1} << 30;  // that can be asked for,
 struct ModelFlags {
   std::string model, device = "cpu";
   int device_id = 0;                                 // of cards
+  int trace = 0;                                     // 1: the card's decodes are recorded and replayed
   int threads = 0;                                   // 0: all processors
   Precision precision;
   int64_t context = 0;                               // 0: the checkpoint's own, or what memory holds

@@ -16,7 +16,7 @@ int run_command(const std::vector<nb::bytes>& arguments) {
   argv.push_back(nullptr);
   offer_n150([](const ModelFlags& flags) -> std::unique_ptr<Device> {
     const nb::gil_scoped_acquire gil;
-    return open_n150(std::nullopt, flags.device_id, false);
+    return open_n150(std::nullopt, flags.device_id, flags.trace == 1);
   });
   const nb::gil_scoped_release release;
   return cli_main(static_cast<int>(texts.size()), argv.data());

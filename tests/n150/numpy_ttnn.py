@@ -131,8 +131,14 @@ def allocate_tensor_on_host(shape, dtype, layout, card):
     return HostTensor(shape, dtype, layout)
 
 
+def fits(tensor, memory):
+    if memory != DRAM_MEMORY_CONFIG:
+        shards = int(np.prod(tensor.shape[:-2])) * up(tensor.shape[-2]) // TILE
+        require(memory == ("HEIGHT_SHARDED", shards, (TILE, tensor.shape[-1])), f"{tensor.shape} does not lie in shards {memory}")
+
+
 def to_device(host, card, memory_config):
-    require(memory_config == DRAM_MEMORY_CONFIG, f"{host.shape} goes to {memory_config}")
+    fits(host, memory_config)
     return Tensor(host.values(), host.dtype, host.layout, memory_config)
 
 
@@ -173,9 +179,7 @@ def to_layout(tensor, layout, memory_config):
 
 
 def to_memory_config(tensor, memory):
-    if memory != DRAM_MEMORY_CONFIG:
-        shards = int(np.prod(tensor.shape[:-2])) * up(tensor.shape[-2]) // TILE
-        require(memory == ("HEIGHT_SHARDED", shards, (TILE, tensor.shape[-1])), f"{tensor.shape} does not lie in shards {memory}")
+    fits(tensor, memory)
     return Tensor(tensor.values, tensor.dtype, tensor.layout, memory)
 
 

@@ -10,7 +10,7 @@ from numpy_ttnn import *  # noqa: F401, F403
 from numpy_ttnn import HostTensor, Tensor, experimental, require, transformer
 
 FROM_THE_HOST = ("to_device", "copy_host_to_device_tensor", "from_device")
-TOLD = ("require", "allocate_tensor_on_host", "num_cores_to_corerangeset", "Shape", "MeshCoordinate", "ShardSpec", "MemoryConfig", "open_device", "close_device")
+TOLD = ("require", "fits", "allocate_tensor_on_host", "num_cores_to_corerangeset", "Shape", "MeshCoordinate", "ShardSpec", "MemoryConfig", "open_device", "close_device")
 
 
 class Trace:
