@@ -14,27 +14,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNever = -kInfinity;
 
-// The largest of the scores, a number that is not NaN. In lanes, which the compiler makes vectors of.
-float top_of(const std::vector<float>& scores) {
-  constexpr size_t kLanes = 16;
-  std::array<float, kLanes> best;
-  best.fill(kNever);
-  const size_t whole = scores.size() - scores.size() % kLanes;
-  for (size_t i = 0; i < whole; i += kLanes)
-    for (size_t lane = 0; lane < kLanes; ++lane) best[lane] = scores[i + lane] > best[lane] ? scores[i + lane] : best[lane];
-  float top = kNever;
-  for (const float score : best) top = std::max(top, score);
-  for (size_t i = whole; i < scores.size(); ++i) top = std::max(top, scores[i]);
-  return top;
-}
-
-// Whether all are numbers below infinity.
-bool all_below_infinity(std::span<const float> logits) {
-  uint32_t others = 0;
-  for (const float logit : logits) others |= logit < kInfinity ? 0u : 1u;
-  return others == 0;
-}
-
 void check_range(const char* field, double value, double low, double high) {
   check(value >= low && value <= high, field, ": ", value, " is outside ", low, "..", high);
 }
@@ -84,11 +63,7 @@ void check_sampling(const SamplingParams& params, int64_t vocab_size) {
 
 void Sampler::penalize(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
   scores_.assign(logits.begin(), logits.end());
-  if (!all_below_infinity(logits)) {
-    const auto odd = std::find_if(logits.begin(), logits.end(), [](float logit) { return !(logit < kInfinity); });
-    throw std::runtime_error(message("non-finite logits: ", *odd, " for token ", odd - logits.begin(), " after ", tokens.size(),
-                                     " tokens; check the checkpoint or use --activations float32"));
-  }
+  check_logits(logits);
   const auto score = [&](TokenId token) -> float& { return scores_[static_cast<size_t>(token)]; };
   for (const auto& [token, bias] : params_.logit_bias) score(token) += static_cast<float>(bias);
   if (params_.repetition_penalty != 1.0 || params_.presence_penalty != 0.0 || params_.frequency_penalty != 0.0) {
@@ -108,8 +83,7 @@ void Sampler::penalize(std::span<const float> logits, std::span<const TokenId> t
 
 std::vector<TokenProbability> Sampler::candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
   penalize(logits, tokens, prompt);
-  const float top = top_of(scores_);
-  check<std::runtime_error>(top > kNever, "no token can be chosen: every logit is -infinity");
+  const float top = largest_logit(scores_);
   return filter(largest(scores_, params_.top_k), top);
 }
 
@@ -139,9 +113,7 @@ std::vector<TokenProbability> Sampler::filter(std::vector<TokenProbability> kept
 TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample) {
   if (params_.temperature == 0.0) {
     penalize(logits, tokens, prompt);
-    const float top = top_of(scores_);
-    check<std::runtime_error>(top > kNever, "no token can be chosen: every logit is -infinity");
-    return static_cast<TokenId>(std::find(scores_.begin(), scores_.end(), top) - scores_.begin());
+    return static_cast<TokenId>(std::find(scores_.begin(), scores_.end(), largest_logit(scores_)) - scores_.begin());
   }
   return draw(candidates(logits, tokens, prompt), tokens.size(), sample);
 }

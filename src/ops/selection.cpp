@@ -1,6 +1,7 @@
 #include "ops/selection.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "core/error.h"
@@ -10,8 +11,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-void check_choice(float largest) { check<std::runtime_error>(largest > -kInfinity, "no token can be chosen: every logit is -infinity"); }
-
 }  // namespace
 
 void check_logit(float logit, int64_t token) {
@@ -19,16 +18,33 @@ void check_logit(float logit, int64_t token) {
                             "; check the checkpoint or use --activations float32");
 }
 
+void check_logits(std::span<const float> logits) {
+  uint32_t others = 0;
+  for (const float logit : logits) others |= logit < kInfinity ? 0u : 1u;
+  if (others == 0) return;
+  for (size_t i = 0; i < logits.size(); ++i) check_logit(logits[i], static_cast<int64_t>(i));
+}
+
+// In lanes, which the compiler makes vectors of.
+float largest_logit(std::span<const float> logits) {
+  constexpr size_t kLanes = 16;
+  std::array<float, kLanes> best;
+  best.fill(-kInfinity);
+  const size_t whole = logits.size() - logits.size() % kLanes;
+  for (size_t i = 0; i < whole; i += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane) best[lane] = logits[i + lane] > best[lane] ? logits[i + lane] : best[lane];
+  float largest = *std::max_element(best.begin(), best.end());
+  for (size_t i = whole; i < logits.size(); ++i) largest = std::max(largest, logits[i]);
+  check<std::runtime_error>(largest > -kInfinity, "no token can be chosen: every logit is -infinity");
+  return largest;
+}
+
 std::vector<TokenId> argmax(std::span<const float> logits, int64_t vocab) {
   std::vector<TokenId> ids;
   for (; !logits.empty(); logits = logits.subspan(static_cast<size_t>(vocab))) {
-    size_t best = 0;
-    for (size_t i = 0; i < static_cast<size_t>(vocab); ++i) {
-      if (!(logits[i] < kInfinity)) check_logit(logits[i], static_cast<int64_t>(i));
-      if (logits[i] > logits[best]) best = i;
-    }
-    check_choice(logits[best]);
-    ids.push_back(static_cast<TokenId>(best));
+    const std::span<const float> row = logits.first(static_cast<size_t>(vocab));
+    check_logits(row);
+    ids.push_back(static_cast<TokenId>(std::find(row.begin(), row.end(), largest_logit(row)) - row.begin()));
   }
   return ids;
 }
@@ -56,7 +72,7 @@ TopK topk(std::span<const float> logits, int64_t vocab, int64_t k) {
       least = logits[static_cast<size_t>(heap.front())];
     }
     std::sort_heap(heap.begin(), heap.end(), comes_first);
-    check_choice(logits[static_cast<size_t>(heap.front())]);
+    largest_logit(std::span(&logits[static_cast<size_t>(heap.front())], 1));
     for (const TokenId id : heap) {
       found.ids.push_back(id);
       found.values.push_back(logits[static_cast<size_t>(id)]);

@@ -19,6 +19,10 @@ struct TopK {
 
 // Throws std::runtime_error for a logit that is NaN or +infinity.
 void check_logit(float logit, int64_t token);
+void check_logits(std::span<const float> logits);
+
+// The largest of numbers that are not NaN. Throws std::runtime_error when all are -infinity.
+float largest_logit(std::span<const float> logits);
 
 // Device's argmax and topk of rows in this machine's memory. Throws std::runtime_error for a logit that is NaN or +infinity, and for a
 // row that is -infinity throughout.
