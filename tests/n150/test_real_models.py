@@ -92,3 +92,24 @@ def test_the_command_refuses_what_the_card_does_not_hold_in_plan_s_words(tmp_pat
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     last = done.stderr.strip().splitlines()[-1]
     assert "ResourceError" in last and "do not fit the n150" in last and "in tessera plan's flags it fits with -c 1" in last, done.stderr
+
+
+@pytest.mark.slow
+def test_a_second_load_takes_the_tiles_that_the_first_kept(core, tmp_path, monkeypatch):
+    folder = folder_of("phi3-smollm2")
+    monkeypatch.setenv("TESSERA_CACHE", str(tmp_path))
+    monkeypatch.setenv("TESSERA_PACKED_CACHE", "1")
+    tokens = np.arange(1, 9, dtype=np.int32)
+
+    def logits():
+        return forced(core, core.open_device("n150", module="numpy_ttnn"), folder, tokens[:4], tokens[4:], weights="bfloat8_b")
+
+    packed = logits()
+    kept, = (tmp_path / "packed").glob("*.weights")
+    written = kept.stat().st_mtime_ns
+    np.testing.assert_array_equal(logits(), packed)
+    assert kept.stat().st_mtime_ns == written
+    with open(kept, "r+b") as file:  # what it holds is what is used
+        file.seek(kept.stat().st_size // 2)
+        file.write(bytes(4096))
+    assert (logits() != packed).any()

@@ -120,8 +120,8 @@ Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spe
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   if (traces_) traces_->clear();
-  auto weight = std::make_shared<Weight>();
   if (spec.role == Role::norm) {
+    auto weight = std::make_shared<Weight>();
     const int64_t width = spec.shape[3];
     const int64_t shape[] = {1, 1, 1, width};
     // float32: one plus a bfloat16 weight, Gemma's, would lose digits.
@@ -132,48 +132,75 @@ Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spe
     }));
     return Tensor(*this, spec.shape, DataType::float32, std::move(weight));
   }
-  const DataType dtype = spec.options.weights;
+  const std::vector<StoredRow> rows = stored_rows(parts, spec);
+  const int64_t in = spec.shape[3];
+  const std::vector<Piece> pieces = pieces_of(spec);
+  Tensor packed = make_weight(spec, pieces, [&](size_t i, std::span<std::byte> bytes) {
+    if (pieces[i].is_table) {
+      // A tied table holds the head's rounded values.
+      const DataType rounded = spec.role == Role::tied_embedding ? spec.options.weights : DataType::bfloat16;
+      pack_table(pool_, rounded, rows, in, {reinterpret_cast<bfloat16*>(bytes.data()), bytes.size() / sizeof(bfloat16)});
+    } else {
+      const auto outputs = static_cast<size_t>(pieces[i].shape[3]);
+      pack_tiles(pool_, spec.options.weights, std::span(rows).subspan(i * outputs, outputs), in, bytes);
+    }
+    if (spec.keep) spec.keep(bytes);
+  });
+  for (const WeightPart& part : parts)
+    if (part.done) part.done(0, part.rows);
+  return packed;
+}
+
+std::string TtnnDevice::packed_layout() const { return "n150 tiles 1"; }
+
+Tensor TtnnDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
+  const auto turn = take_turn();
+  const nb::gil_scoped_acquire gil;
+  if (traces_) traces_->clear();
+  const std::vector<Piece> pieces = pieces_of(spec);
+  if (!std::equal(pieces.begin(), pieces.end(), kept.pieces.begin(), kept.pieces.end(),
+                  [](const Piece& piece, std::span<const std::byte> bytes) { return piece.bytes() == static_cast<int64_t>(bytes.size()); }))
+    return {};
+  Tensor restored = make_weight(spec, pieces, [&](size_t i, std::span<std::byte> bytes) {
+    std::memcpy(bytes.data(), kept.pieces[i].data(), bytes.size());
+  });
+  kept.file->expect_unchanged();
+  return restored;
+}
+
+// Gate and up apart: two linears are cheaper than cutting one's output in two. A table to look rows up in is kept row by row in bfloat16,
+// since TTNN would unpack all of a tiled one at each lookup.
+std::vector<TtnnDevice::Piece> TtnnDevice::pieces_of(const WeightSpec& spec) {
   check(spec.options.activations == DataType::bfloat16, "n150: activations of ", spec.options.activations,
         " are not supported; choose bfloat16");
   check(spec.role != Role::qkv || spec.head_dim % kTile == 0, "n150: heads of ", spec.head_dim, " values are not supported; a multiple of ",
         kTile, " is");
+  tiled_bytes(spec.options.weights, 1, 1);  // refuses a type that the card has no tiles of
+  const int64_t out = spec.shape[2], in = spec.shape[3], linears = spec.role == Role::gate_up ? 2 : 1;
+  std::vector<Piece> pieces;
+  if (spec.role != Role::embedding) pieces.assign(static_cast<size_t>(linears), {false, {1, 1, in, out / linears}, spec.options.weights});
+  if (spec.role == Role::embedding || spec.role == Role::tied_embedding) pieces.push_back({true, {1, 1, out, in}, DataType::bfloat16});
+  return pieces;
+}
+
+Tensor TtnnDevice::make_weight(const WeightSpec& spec, std::span<const Piece> pieces,
+                               const std::function<void(size_t, std::span<std::byte>)>& fill) {
   widest_ = std::max(widest_, n150::alive_values(spec));
   if (spec.role == Role::head || spec.role == Role::tied_embedding) vocab_ = std::max(vocab_, spec.shape[2]);
-  const std::vector<StoredRow> rows = stored_rows(parts, spec);
-  const int64_t in = spec.shape[3];
-  if (spec.role != Role::embedding) {
-    // Gate and up apart: two linears are cheaper than cutting one's output in two.
-    weight->linears = spec.role == Role::gate_up ? 2 : 1;
-    const size_t count = rows.size() / weight->linears;
-    for (size_t i = 0; i < weight->linears; ++i)
-      weight->tensors.push_back(upload_tiles(std::span(rows).subspan(i * count, count), in, dtype));
+  auto weight = std::make_shared<Weight>();
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const Piece& piece = pieces[i];
+    weight->linears += !piece.is_table;
+    weight->tensors.push_back(
+        ttnn_->upload(piece.shape, ttnn_->dtype(piece.dtype), piece.is_table ? "ROW_MAJOR_LAYOUT" : "TILE_LAYOUT", dram_,
+                      [&](std::span<std::byte> bytes) {
+                        const nb::gil_scoped_release release;
+                        fill(i, bytes);
+                      }));
   }
-  // A tied table holds the head's rounded values. It is kept row by row in bfloat16, since TTNN would unpack all of a tiled one at each
-  // lookup.
-  if (spec.role == Role::embedding) weight->tensors.push_back(upload_table(rows, in, DataType::bfloat16));
-  if (spec.role == Role::tied_embedding) weight->tensors.push_back(upload_table(rows, in, dtype));
   if (spec.role == Role::head || spec.role == Role::tied_embedding) weight->output = spec.options.logits;
-  weight->block_format = dtype != DataType::bfloat16;
-  for (const WeightPart& part : parts)
-    if (part.done) part.done(0, part.rows);
-  return Tensor(*this, spec.shape, dtype, std::move(weight));
-}
-
-nb::object TtnnDevice::upload_tiles(std::span<const StoredRow> outputs, int64_t in, DataType dtype) {
-  tiled_bytes(dtype, 1, 1);  // refuses a type that the card has no tiles of
-  const int64_t shape[] = {1, 1, in, static_cast<int64_t>(outputs.size())};
-  return ttnn_->upload(shape, ttnn_->dtype(dtype), "TILE_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
-    const nb::gil_scoped_release release;
-    pack_tiles(pool_, dtype, outputs, in, bytes);
-  });
-}
-
-nb::object TtnnDevice::upload_table(std::span<const StoredRow> outputs, int64_t in, DataType dtype) {
-  const int64_t shape[] = {1, 1, static_cast<int64_t>(outputs.size()), in};
-  return ttnn_->upload(shape, ttnn_->object("bfloat16"), "ROW_MAJOR_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
-    const nb::gil_scoped_release release;
-    pack_table(pool_, dtype, outputs, in, {reinterpret_cast<bfloat16*>(bytes.data()), bytes.size() / sizeof(bfloat16)});
-  });
+  weight->block_format = spec.options.weights != DataType::bfloat16;
+  return Tensor(*this, spec.shape, spec.options.weights, std::move(weight));
 }
 
 nb::object TtnnDevice::upload_integer(int32_t value) {

@@ -41,6 +41,8 @@ class TtnnDevice final : public Device {
 
   Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) override;
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
+  std::string packed_layout() const override;
+  Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;  // copies them
   std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override;
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override;
   void read(const Tensor& x, std::span<float> out) override;
@@ -66,8 +68,15 @@ class TtnnDevice final : public Device {
   Tensor make_heads(const Shape& shape, nb::object tensor);
   Tensor gated(const Tensor& gate_up, const char* activation);
   nb::object upload_integer(int32_t value);
-  nb::object upload_tiles(std::span<const StoredRow> outputs, int64_t in, DataType dtype);
-  nb::object upload_table(std::span<const StoredRow> outputs, int64_t in, DataType dtype);
+  // A tensor of a weight: a linear's tiles, [in, out], or a table, [out, in], row by row.
+  struct Piece {
+    bool is_table;
+    Shape shape;
+    DataType dtype;
+    int64_t bytes() const { return is_table ? shape[2] * shape[3] * 2 : tiled_bytes(dtype, shape[2], shape[3]); }
+  };
+  static std::vector<Piece> pieces_of(const WeightSpec& spec);
+  Tensor make_weight(const WeightSpec& spec, std::span<const Piece> pieces, const std::function<void(size_t, std::span<std::byte>)>& fill);
   // What a Step gives the card. `values`: of the Step, or of a later one that is like it.
   using Integers = std::function<std::vector<int32_t>(const CardStep&)>;
   nb::object integers(const Inputs::Name& name, const CardStep& step, std::vector<int64_t> shape, const char* dtype,
