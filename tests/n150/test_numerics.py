@@ -60,6 +60,16 @@ def turned_the_other_way_in_chunks(original):
     return rotate
 
 
+def halves_in_place_of_pairs(original):
+    def rotate(x, cos, sin, matrix, is_decode_mode, memory_config, **more):
+        import numpy_ttnn
+
+        low, high = np.split(x.values, 2, axis=-1)
+        return numpy_ttnn.rotate(x, cos, sin, np.concatenate([-high, low], axis=-1), is_decode_mode, memory_config)
+
+    return rotate
+
+
 def one_position_early(original):
     def update(cache, x, update_idxs_tensor, page_table):
         update_idxs_tensor.values[0] -= update_idxs_tensor.values[0] > 0
@@ -70,6 +80,7 @@ def one_position_early(original):
 
 FAULTS = {"a window of one key more": ("attend", off_by_one, "gemma3"), "gate and up swapped": ("mul", swapped, "phi3 with heads of 96"),
           "a sine of the other sign in a chunk and not in a decode": ("rotary_embedding_llama", turned_the_other_way_in_chunks, "phi3 with heads of 96"),
+          "rows of q and k that are not permuted": ("rotary_embedding_llama", halves_in_place_of_pairs, "phi3 with heads of 96"),
           "keys written one position early": ("paged_update_cache", one_position_early, "gemma3")}
 
 
