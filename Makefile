@@ -44,6 +44,7 @@ check:
 	done
 	$(STEP) fuzz scripts/fuzz 60
 	$(STEP) slow-parity $(PYTEST) -m slow
+	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)
 	$(STEP) n150-slow $(N150_PYTEST) -m slow
 
 # Speed beside other engines: hours, on a machine that does nothing else; scripts/bench_peers.py --rows measures a part.
