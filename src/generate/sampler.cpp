@@ -1,10 +1,8 @@
 #include "generate/sampler.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 
 #include "core/error.h"
 #include "generate/random.h"
@@ -12,7 +10,7 @@
 namespace tessera {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNever = -kInfinity;
+constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 void check_range(const char* field, double value, double low, double high) {
   check(value >= low && value <= high, field, ": ", value, " is outside ", low, "..", high);
