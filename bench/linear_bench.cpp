@@ -3,7 +3,7 @@
 //   linear_bench [THREADS [ROUNDS [OUTxIN ...]]]      for example: linear_bench 2 9 10240x2560 2048x640
 //
 // One row: bytes of packed weights a second, against plain reads of the same memory right before it. More rows: floating-point operations a
-// second, against a loop of vdpbf16ps (float32 multiply-adds for float32 rows) right before it. Weights smaller than 256 MB are repeated, so
+// second, against a loop of vdpbf16ps (multiply-adds for float32 rows, and where there is no vdpbf16ps) right before it. Weights smaller than 256 MB are repeated, so
 // that none comes from a cache. Every line has best and median, and the median of the rounds' ratios to the probe.
 #include <algorithm>
 #include <cstdio>

@@ -13,11 +13,13 @@ namespace tessera {
 double seconds(const std::function<void()>& run);
 
 // Bytes a second of plain reads of `blocks`, each of which starts at a cache line: the best of several prefetch distances.
+// Throws std::invalid_argument on a processor without AVX2, as multiply_rate does.
 double read_rate(cpu::ThreadPool& pool, std::span<const std::span<const std::byte>> blocks);
 
-enum class Multiply { bfloat16, float32 };  // vdpbf16ps, fused multiply-add
+// bfloat16: vdpbf16ps where the cpu device has kernels for it, else as float32. float32: fused multiply-add.
+enum class Multiply { bfloat16, float32 };
 
-// Floating-point operations a second of a loop of that instruction on 512 bits.
+// Floating-point operations a second of a loop of that instruction, on the longest vectors that the cpu device has kernels for.
 double multiply_rate(cpu::ThreadPool& pool, Multiply kind);
 
 }  // namespace tessera
