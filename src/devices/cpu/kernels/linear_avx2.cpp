@@ -168,7 +168,9 @@ inline void add_to(float* y, __m256 sum, int64_t index) {
 // from memory is read `job.ahead` bytes ahead.
 template <class Weights, int rows, int vectors, bool streams>
 void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_t index) {
-  const float* x = static_cast<const float*>(job.x) + row * job.x_stride + index * kBlock;
+  const int64_t x_stride = job.x_stride, y_stride = job.y_stride, ahead = job.ahead;  // read once: what is stored to y might be the job
+  const float* x = static_cast<const float*>(job.x) + row * x_stride + index * kBlock;
+  float* y = job.y + row * y_stride;
   for (int64_t o = 0; o < kPanel; o += 8 * vectors) {
     __m256 sum[rows][vectors];
 #pragma GCC unroll 6
@@ -179,12 +181,12 @@ void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_
     for (int64_t k = 0; k < kBlock; ++k) {
       if (streams && k % Weights::inputs_at_once == 0)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v += 2) fetch(Weights::at(w, k, o + 8 * v) + job.ahead);
+        for (int v = 0; v < vectors; v += 2) fetch(Weights::at(w, k, o + 8 * v) + ahead);
       // The smaller of the two factors' vectors is held in registers, beside the sums: there are only 16.
       __m256 held[rows < vectors ? rows : vectors];
       if constexpr (rows < vectors) {
 #pragma GCC unroll 6
-        for (int r = 0; r < rows; ++r) held[r] = _mm256_broadcast_ss(x + r * job.x_stride + k);
+        for (int r = 0; r < rows; ++r) held[r] = _mm256_broadcast_ss(x + r * x_stride + k);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) {
           const __m256 value = Weights::read(w, k, o + 8 * v);
@@ -196,7 +198,7 @@ void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_
         for (int v = 0; v < vectors; ++v) held[v] = Weights::read(w, k, o + 8 * v);
 #pragma GCC unroll 6
         for (int r = 0; r < rows; ++r) {
-          const __m256 input = _mm256_broadcast_ss(x + r * job.x_stride + k);
+          const __m256 input = _mm256_broadcast_ss(x + r * x_stride + k);
 #pragma GCC unroll 8
           for (int v = 0; v < vectors; ++v) sum[r][v] = _mm256_fmadd_ps(held[v], input, sum[r][v]);
         }
@@ -205,7 +207,7 @@ void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_
 #pragma GCC unroll 6
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) add_to(job.y + (row + r) * job.y_stride + o + 8 * v, sum[r][v], index);
+      for (int v = 0; v < vectors; ++v) add_to(y + r * y_stride + o + 8 * v, sum[r][v], index);
   }
 }
 
