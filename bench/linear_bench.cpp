@@ -3,8 +3,9 @@
 //   linear_bench [THREADS [ROUNDS [OUTxIN ...]]]      for example: linear_bench 2 9 10240x2560 2048x640
 //
 // One row: bytes of packed weights a second, against plain reads of the same memory right before it. More rows: floating-point operations a
-// second, against a loop of vdpbf16ps (multiply-adds for float32 rows, and where there is no vdpbf16ps) right before it. Weights smaller than 256 MB are repeated, so
-// that none comes from a cache. Every line has best and median, and the median of the rounds' ratios to the probe.
+// second, against a loop of vdpbf16ps (multiply-adds for float32 rows, and where there is no vdpbf16ps) right before it; from 32 rows on also
+// against oneDNN's matmul right after it, where that is installed. Weights smaller than 256 MB are repeated, so that none comes from a cache.
+// Every line has best and median, and the median of the rounds' ratios.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 
 #include "core/error.h"
 #include "cpu/linear.h"
+#include "onednn_matmul.h"
 #include "probes.h"
 
 namespace {
@@ -32,11 +34,11 @@ struct Sample {
   double rate, probe;
 };
 
-void report(const std::string& what, const std::vector<Sample>& samples, const char* unit) {
+void report(const std::string& what, const std::vector<Sample>& samples, const char* unit, const std::string& beside = "probe") {
   std::vector<double> rates, ratios, probes;
   for (auto [rate, probe] : samples) rates.push_back(rate), probes.push_back(probe), ratios.push_back(rate / probe);
-  std::printf("%-58s best %7.1f median %7.1f %s; probe best %7.1f median %7.1f; ratio %.0f %%\n", what.c_str(),
-              *std::max_element(rates.begin(), rates.end()) / 1e9, median(rates) / 1e9, unit,
+  std::printf("%-58s best %7.1f median %7.1f %s; %s best %7.1f median %7.1f; ratio %.0f %%\n", what.c_str(),
+              *std::max_element(rates.begin(), rates.end()) / 1e9, median(rates) / 1e9, unit, beside.c_str(),
               *std::max_element(probes.begin(), probes.end()) / 1e9, median(probes) / 1e9, 100 * median(ratios));
   std::fflush(stdout);
 }
@@ -61,10 +63,12 @@ void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_t
     std::vector<float> x(static_cast<size_t>(rows * shape.in), 0.125f), y(static_cast<size_t>(rows * shape.out));
     const double operations = 2.0 * static_cast<double>(rows * shape.out * shape.in);
     if (operations > 2e11) continue;
-    std::vector<Sample> reads, multiplies;
+    std::vector<Sample> reads, multiplies, beside_onednn;
+    const auto kind = x_type == DataType::bfloat16 ? tessera::Multiply::bfloat16 : tessera::Multiply::float32;
+    const auto onednn = rows >= 32 ? tessera::onednn_matmul(kind, rows, shape.out, shape.in, pool.size()) : std::nullopt;
+    if (onednn) onednn->run();  // prepares itself
     for (int round = 0; round < rounds; ++round) {
       const double read_probe = rows <= 8 ? tessera::read_rate(pool, blocks) : 0;
-      const auto kind = x_type == DataType::bfloat16 ? tessera::Multiply::bfloat16 : tessera::Multiply::float32;
       const double multiply_probe = rows > 1 ? tessera::multiply_rate(pool, kind) : 0;
       size_t count = rows == 1 ? weights.size() : std::min<size_t>(weights.size(), static_cast<size_t>(1 + 2e10 / operations));
       const double time = seconds([&] {
@@ -73,10 +77,12 @@ void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_t
       });
       reads.push_back({static_cast<double>(count * weights[0].bytes()) / time, read_probe});
       multiplies.push_back({static_cast<double>(count) * operations / time, multiply_probe});
+      if (onednn) beside_onednn.push_back({multiplies.back().rate, operations / tessera::seconds(onednn->run)});
     }
     const std::string what = tessera::message(tessera::cpu::name(isa), " ", format, " ", shape.out, "x", shape.in, ", ", x_type, " rows: ", rows);
     if (rows <= 8) report(what, reads, "GB/s");
     if (rows > 1) report(what, multiplies, "GFLOP/s");
+    if (onednn) report(what, beside_onednn, "GFLOP/s", onednn->name);
   }
 }
 

@@ -45,10 +45,11 @@ def main():
     parser.add_argument("--list", action="store_true", help="print the rows' names, and measure nothing")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench_peers.json",
                         help="where every sample goes; rows that are there from earlier runs stay, and stand in the table (default build/bench_peers.json)")
-    parser.add_argument("--page", type=Path, help="a page between whose marks the table is put")
+    parser.add_argument("--page", type=Path, help="a page between whose marks, for the kernels that this processor runs, the table is put")
     parser.add_argument("--keep", action="store_true", help="do not delete the random models: they are 20 GB each")
     options = parser.parse_args()
-    rows = [row for row in ROWS if re.search(options.rows, row.name)]
+    kernels = report.default_kernels(report.cpuinfo("flags").split())
+    rows = [row for row in ROWS if re.search(options.rows, row.name) and row.isa != kernels]  # what is forced is something else
     if options.list:
         print(*(row.name for row in rows), sep="\n")
         return
@@ -65,7 +66,7 @@ def main():
     text = f"{report.about(documents)} {versions()}\n\n{report.table([d['summary'] for d in documents])}"
     print(text)
     if options.page:
-        report.write_page(options.page, text)
+        report.write_page(options.page, text, kernels)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def run(command, env=None):
             while process.poll() is None:
                 peak = max(peak, peak_bytes(process.pid))
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.05)
+                    process.wait(0.01)
         except BaseException:
             process.kill()
             process.wait()

@@ -57,12 +57,19 @@ def wanted(result):
     return "–" if result["met"] is None else f"{', '.join(bounds)}: {'yes' if result['met'] else 'no'}"
 
 
+def cpuinfo(key):
+    return re.search(rf"^{key}\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M).group(1).strip()
+
+
+def default_kernels(flags):
+    """Which of our kernels a processor with these flags runs: src/devices/cpu/isa.cpp."""
+    known = {"avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512_bf16"}, "avx2": {"avx2", "fma", "f16c"}}
+    return next((name for name, needed in known.items() if needed <= set(flags)), "plain")
+
+
 def processor():
-    text = Path("/proc/cpuinfo").read_text()
-    flags = re.search(r"^flags\s*: (.*)$", text, re.M).group(1).split()
-    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "avx512vbmi") if name in flags]
-    name = re.search(r"^model name\s*: (.*)$", text, re.M).group(1).strip()
-    return f"{name}, {os.cpu_count()} processors, {' '.join(sets)}"
+    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "avx512vbmi") if name in cpuinfo("flags").split()]
+    return f"{cpuinfo('model name')} (family {cpuinfo('cpu family')}, model {cpuinfo('model')}), {os.cpu_count()} processors, {' '.join(sets)}"
 
 
 def about(documents):
@@ -75,9 +82,11 @@ def about(documents):
     return f"{datetime.date.today()}, {processor()}; rounds a row: {', '.join(map(str, rounds))}.{reached}"
 
 
-def write_page(path, text):
-    """Puts the text between the page's two marks; the rest of the page is written by hand."""
-    begin, end = "<!-- table: begin -->\n", "<!-- table: end -->\n"
-    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
+def write_page(path, text, kernels):
+    """Puts the text between the page's two marks for these kernels; the rest of the page is written by hand."""
+    begin, end = f"<!-- table {kernels}: begin -->\n", f"<!-- table {kernels}: end -->\n"
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{path}: no marks for a table of {kernels} kernels: {begin.strip()} {end.strip()}")
     path.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")

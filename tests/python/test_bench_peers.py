@@ -79,6 +79,14 @@ def test_the_table_shows_a_start_in_seconds_and_a_verdict_as_data():
 
 def test_a_page_keeps_what_stands_around_its_table(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("above\n<!-- table: begin -->\nold\n<!-- table: end -->\nbelow\n")
-    report.write_page(page, "new")
-    assert page.read_text() == "above\n<!-- table: begin -->\nnew\n<!-- table: end -->\nbelow\n"
+    page.write_text("above\n<!-- table avx2: begin -->\nold\n<!-- table avx2: end -->\nbelow\n")
+    report.write_page(page, "new", "avx2")
+    assert page.read_text() == "above\n<!-- table avx2: begin -->\nnew\n<!-- table avx2: end -->\nbelow\n"
+    with pytest.raises(ValueError, match="avx512"):
+        report.write_page(page, "lost", "avx512")
+
+
+@pytest.mark.parametrize("flags, kernels", [("sse2", "plain"), ("avx2 fma", "plain"), ("avx2 fma f16c", "avx2"), ("avx2 fma f16c avx512f avx512_bf16", "avx2"),
+                                            ("avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_bf16", "avx512")])
+def test_a_table_belongs_to_the_kernels_that_a_processor_runs(flags, kernels):
+    assert report.default_kernels(flags.split()) == kernels

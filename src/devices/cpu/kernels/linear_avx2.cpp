@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kPairs = kBlock / 2;
 constexpr int64_t kRows = 6;     // that are multiplied together
-constexpr int64_t kFewRows = 3;   // up to so many, weights are multiplied as they are stored, and read ahead
+constexpr int64_t kFewRows = 3;  // up to so many, weights are multiplied as they are stored, and read ahead
 
 // Inlined by force: the compiler would take a function that only fetches for one without effect.
 [[gnu::always_inline]] inline void fetch(const std::byte* data) { _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T0); }
