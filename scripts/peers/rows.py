@@ -140,12 +140,17 @@ class Layout:
         keys = self.cached_keys(row.depth + row.generated // 2)
         return weights + row.parallel * keys * 2 * self.kv_heads * self.head_dim * CACHE_BYTES
 
-    def operations_of_prompt(self, row):
-        keys = sum(self.cached_keys(row.depth + i) for i in range(row.prompt))
-        return 2 * self.weights_of_layers() * row.prompt + 4 * keys * self.heads * self.head_dim + 2 * self.hidden * self.vocabulary
+    def operations(self, row):
+        """Of a prompt, of which the last token alone needs the head; or of one token of each sequence, in the middle of the row's tokens."""
+        if row.prompt:
+            tokens, logits, keys = row.prompt, 1, sum(self.cached_keys(row.depth + i) for i in range(row.prompt))
+        else:
+            tokens, logits, keys = row.parallel, row.parallel, row.parallel * self.cached_keys(row.depth + row.generated // 2)
+        return 2 * self.weights_of_layers() * tokens + 4 * keys * self.heads * self.head_dim + 2 * self.hidden * self.vocabulary * logits
 
     def limit(self, row, probe):
-        """Tokens a second of a machine that does nothing but read what it must (decoding) or multiply what it must (prompts), at the probe's speed."""
-        if row.generated:
-            return row.parallel * probe["read_bytes_per_second"] / self.bytes_of_step(row)
-        return row.prompt * probe["bfloat16_flop_per_second"] / self.operations_of_prompt(row)
+        """Tokens a second of a machine that only multiplies what it must and, decoding, reads what it must meanwhile: each at the probe's speed."""
+        seconds = self.operations(row) / probe["bfloat16_flop_per_second"]
+        if row.prompt:
+            return row.prompt / seconds
+        return row.parallel / max(seconds, self.bytes_of_step(row) / probe["read_bytes_per_second"])

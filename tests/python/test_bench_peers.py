@@ -53,11 +53,20 @@ def test_a_step_reads_all_weights_once_and_the_keys_that_each_sequence_sees():
     assert LAYOUT.limit(one, PROBE) == pytest.approx(5 * 40e9 / expected)
 
 
+def test_steps_of_many_sequences_are_limited_by_what_is_multiplied():
+    one = row(generated=2, depth=9, parallel=64)
+    keys = 64 * (min(11, 3) + 11)
+    expected = 64 * (2 * 2 * LAYER + 2 * 8 * 100) + 2 * 2 * 4 * 4 * keys
+    assert LAYOUT.operations(one) == expected
+    slow = PROBE | {"bfloat16_flop_per_second": 4e9}
+    assert LAYOUT.limit(one, slow) == pytest.approx(64 * 4e9 / expected)
+
+
 def test_a_prompt_multiplies_by_the_layers_each_token_and_by_the_head_once():
     one = row(prompt=5)
     keys = (1 + 2 + 3 + 3 + 3) + (1 + 2 + 3 + 4 + 5)
     expected = 2 * 2 * LAYER * 5 + 2 * 2 * 4 * 4 * keys + 2 * 8 * 100
-    assert LAYOUT.operations_of_prompt(one) == expected
+    assert LAYOUT.operations(one) == expected
     assert LAYOUT.limit(one, PROBE) == pytest.approx(5 * 400e9 / expected)
 
 
