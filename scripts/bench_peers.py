@@ -2,7 +2,7 @@
 """Tessera beside other engines: the same model, the same work, by turns, with probes of the machine around every run.
 
 Fetches and builds llama.cpp from the llama-cpp-python sdist (once, in Tessera's cache), makes the models (random ones of full size are deleted
-afterwards: 22 GB for a moment), and prints every command line and a table: best and median of each engine, the median of the rounds' ratios to
+afterwards: up to 36 GB for a moment), and prints every command line and a table: best and median of each engine, the median of the rounds' ratios to
 the best peer, and how much of the machine's limit is used. Every sample, probe and command line goes to a file.
 
 usage: scripts/bench_peers.py [--rounds N] [--rows REGEX] [--json FILE] [--page docs/performance.md]       prepared by: scripts/setup bench

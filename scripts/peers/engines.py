@@ -48,7 +48,7 @@ def llama_bench_flags(row):
 
 def tessera(row, kind, model):
     command = [PROGRAM, "bench", "-m", model.folder, *llama_bench_flags(row), "--parallel", row.parallel, "--weights", kind]
-    return command, {"TESSERA_CPU_ISA": row.isa} if row.isa else {}, read_llama_bench
+    return command, model.env | ({"TESSERA_CPU_ISA": row.isa} if row.isa else {}), read_llama_bench
 
 
 def read_llama_bench(_, out):

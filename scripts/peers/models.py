@@ -50,6 +50,8 @@ def llama_cpp():
 
 class Model:
     """`folder` is ours; files for peers are made when they are first asked for. One that is used with `with` leaves nothing behind."""
+    env = {}  # of our own program
+
     def __init__(self, name, keep):
         self.name, self.keep = name, keep
         self.folder = self.make_folder()
@@ -100,14 +102,18 @@ class Gemma270M(Model):
 class Synthetic(Model):
     """Random weights of a layout, deleted at the end unless they are to be kept. Speed does not depend on what they say."""
 
+    @property
+    def env(self):
+        """What is kept of packed weights goes with them."""
+        return {"TESSERA_CACHE": str(PEERS / f"{self.name}-cache")}
+
     def __exit__(self, *_):
         if not self.keep:
             self.delete()
 
     def delete(self):
-        shutil.rmtree(PEERS / self.name, ignore_errors=True)
-        for path in PEERS.glob(f"{self.name}-*"):
-            path.unlink()
+        for path in [PEERS / self.name, *PEERS.glob(f"{self.name}-*")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def make_folder(self):
         folder = PEERS / self.name
