@@ -3,9 +3,9 @@
 //   linear_bench [THREADS [ROUNDS [OUTxIN ...]]]      for example: linear_bench 2 9 10240x2560 2048x640
 //
 // One row: bytes of packed weights a second, against plain reads of the same memory right before it. More rows: floating-point operations a
-// second, against a loop of vdpbf16ps (multiply-adds for float32 rows, and where there is no vdpbf16ps) right before it; from 32 rows on also
-// against oneDNN's matmul right after it, where that is installed. Weights smaller than 256 MB are repeated, so that none comes from a cache.
-// Every line has best and median, and the median of the rounds' ratios.
+// second, against a loop of vdpbf16ps (multiply-adds for float32 rows, and where there is no vdpbf16ps) right before it; from 32 rows on
+// also against oneDNN's matmul right after it, where that is installed. Weights smaller than 256 MB are repeated, so that none comes from a
+// cache. Every line has best and median, and the median of the rounds' ratios.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -20,10 +20,10 @@
 namespace {
 
 using tessera::DataType;
+using tessera::seconds;
 using tessera::cpu::Isa;
 using tessera::cpu::PackedWeight;
 using tessera::cpu::ThreadPool;
-using tessera::seconds;
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -79,7 +79,8 @@ void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_t
       multiplies.push_back({static_cast<double>(count) * operations / time, multiply_probe});
       if (onednn) beside_onednn.push_back({multiplies.back().rate, operations / tessera::seconds(onednn->run)});
     }
-    const std::string what = tessera::message(tessera::cpu::name(isa), " ", format, " ", shape.out, "x", shape.in, ", ", x_type, " rows: ", rows);
+    const std::string what =
+        tessera::message(tessera::cpu::name(isa), " ", format, " ", shape.out, "x", shape.in, ", ", x_type, " rows: ", rows);
     if (rows <= 8) report(what, reads, "GB/s");
     if (rows > 1) report(what, multiplies, "GFLOP/s");
     if (onednn) report(what, beside_onednn, "GFLOP/s", onednn->name);
@@ -102,7 +103,6 @@ int main(int argc, char** argv) {
   for (const Shape& shape : shapes) {
     for (DataType format : {DataType::bfloat8_b, DataType::bfloat16, DataType::bfloat4_b})
       bench(pool, isa, shape, format, DataType::bfloat16, rounds);
-    for (DataType format : {DataType::float32, DataType::bfloat16})
-      bench(pool, isa, shape, format, DataType::float32, rounds);
+    for (DataType format : {DataType::float32, DataType::bfloat16}) bench(pool, isa, shape, format, DataType::float32, rounds);
   }
 }

@@ -132,9 +132,8 @@ double multiply_rate(cpu::ThreadPool& pool, Multiply kind) {
   constexpr int64_t steps = 100'000, pieces = 32;
   const auto [multiply, operations] = kind == Multiply::bfloat16 ? probes().bfloat16 : probes().float32;
   std::atomic<float> sink = 0;
-  return static_cast<double>(steps * pieces) * 16 * operations / seconds([&, run = multiply] {
-           pool.parallel_for(pieces, [&](int64_t, int) { sink = run(steps); });
-         });
+  return static_cast<double>(steps * pieces) * 16 * operations /
+         seconds([&, run = multiply] { pool.parallel_for(pieces, [&](int64_t, int) { sink = run(steps); }); });
 }
 
 }  // namespace tessera

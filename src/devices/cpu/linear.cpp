@@ -95,8 +95,8 @@ Prepared prepare(ThreadPool& pool, const LinearKernels& kernels, const InputRows
 }
 
 // One panel by rows [first, last).
-void multiply_panel(const LinearKernels& kernels, PanelKernel kernel, int64_t ahead, const PackedWeight& weight, int64_t panel, const Prepared& x,
-                    int64_t first, int64_t last, const OutputRows& y) {
+void multiply_panel(const LinearKernels& kernels, PanelKernel kernel, int64_t ahead, const PackedWeight& weight, int64_t panel,
+                    const Prepared& x, int64_t first, int64_t last, const OutputRows& y) {
   static thread_local Buffer buffer;
   const int64_t rows = last - first, outputs = std::min(kPanel, weight.out() - panel * kPanel);
   std::byte* scratch = buffer.reserve(kScratchBytes + static_cast<size_t>(kPieceRows * kPanel) * 4);

@@ -96,11 +96,13 @@ inline bool has_usual_exponents(const std::byte* block) {
   return _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(greatest, last), last)) == -1;
 }
 
-// 2^(exponent - bias) for each group of 16 outputs and input; times that input, if there are any. The exponents must be bias - 126 at least.
+// 2^(exponent - bias) for each group of 16 outputs and input; times that input, if there are any. The exponents must be bias - 126 at
+// least.
 template <int bias>
 [[gnu::always_inline]] inline void read_powers(const std::byte* block, const float* inputs, float (&powers)[4 * kBlock]) {
-  const __m256i bytes[2] = {_mm256_setr_epi32(0x00808080, 0x01808080, 0x02808080, 0x03808080, 0x04808080, 0x05808080, 0x06808080, 0x07808080),
-                            _mm256_setr_epi32(0x08808080, 0x09808080, 0x0A808080, 0x0B808080, 0x0C808080, 0x0D808080, 0x0E808080, 0x0F808080)};
+  const __m256i bytes[2] = {
+      _mm256_setr_epi32(0x00808080, 0x01808080, 0x02808080, 0x03808080, 0x04808080, 0x05808080, 0x06808080, 0x07808080),
+      _mm256_setr_epi32(0x08808080, 0x09808080, 0x0A808080, 0x0B808080, 0x0C808080, 0x0D808080, 0x0E808080, 0x0F808080)};
   for (int64_t i = 0; i < 4 * kBlock; i += 16) {
     const __m256i exponents = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(block + i)));
 #pragma GCC unroll 2
@@ -137,7 +139,8 @@ struct Pairs {
   static const std::byte* at(const std::byte* block, int64_t k, int64_t o) { return block + (k / 2 * kPanel + o) * 4; }
   static __m256 read(const std::byte* block, int64_t k, int64_t o) {
     const __m256i both = _mm256_load_si256(reinterpret_cast<const __m256i*>(at(block, k, o)));
-    return _mm256_castsi256_ps(k % 2 ? _mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xFFFF0000u))) : _mm256_slli_epi32(both, 16));
+    return _mm256_castsi256_ps(k % 2 ? _mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xFFFF0000u)))
+                                     : _mm256_slli_epi32(both, 16));
   }
 };
 
@@ -145,7 +148,9 @@ struct Floats {
   static constexpr int64_t block_bytes = kBlock * kPanel * 4;
   static constexpr int64_t inputs_at_once = 1;
   static const std::byte* at(const std::byte* block, int64_t k, int64_t o) { return block + (k * kPanel + o) * 4; }
-  static __m256 read(const std::byte* block, int64_t k, int64_t o) { return _mm256_load_ps(reinterpret_cast<const float*>(at(block, k, o))); }
+  static __m256 read(const std::byte* block, int64_t k, int64_t o) {
+    return _mm256_load_ps(reinterpret_cast<const float*>(at(block, k, o)));
+  }
 };
 static_assert(Floats::block_bytes <= static_cast<int64_t>(kScratchBytes));
 
@@ -160,9 +165,7 @@ void unpack_pairs(const std::byte* block, int64_t ahead, float* to) {
 }
 
 // Sums over block `index` join those of the blocks before it.
-inline void add_to(float* y, __m256 sum, int64_t index) {
-  _mm256_storeu_ps(y, index == 0 ? sum : _mm256_add_ps(_mm256_loadu_ps(y), sum));
-}
+inline void add_to(float* y, __m256 sum, int64_t index) { _mm256_storeu_ps(y, index == 0 ? sum : _mm256_add_ps(_mm256_loadu_ps(y), sum)); }
 
 // Some rows by the block `index` of a panel, for 8 x vectors outputs at a time: rows x vectors sums stay in registers. A block that streams
 // from memory is read `job.ahead` bytes ahead.
@@ -266,7 +269,8 @@ inline bool is_scalable(const float* x) {
     least = _mm256_min_epu32(least, _mm256_sub_epi32(bits, _mm256_set1_epi32(1)));  // 0 becomes the greatest
     greatest = _mm256_max_epu32(greatest, bits);
   }
-  const __m256i floor = _mm256_set1_epi32(static_cast<int>((smallest << 23) - 1)), ceiling = _mm256_set1_epi32(static_cast<int>(largest << 23 | 0x7FFFFF));
+  const __m256i floor = _mm256_set1_epi32(static_cast<int>((smallest << 23) - 1)),
+                ceiling = _mm256_set1_epi32(static_cast<int>(largest << 23 | 0x7FFFFF));
   const __m256i inside = _mm256_and_si256(_mm256_cmpeq_epi32(_mm256_max_epu32(least, floor), least),
                                           _mm256_cmpeq_epi32(_mm256_min_epu32(greatest, ceiling), greatest));
   return _mm256_movemask_epi8(inside) == -1;
