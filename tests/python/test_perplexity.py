@@ -10,7 +10,7 @@ import tiny_checkpoints
 import torch
 from block_float_model import MAGNITUDE_BITS, decode, encode
 from hf_precisions import perplexity
-from parity import prompt_ids, random_ids
+from parity import INSTRUCTION_SETS, prompt_ids, random_ids
 
 PRECISIONS = {  # our flags
     "float32": ("--weights", "float32", "--activations", "float32"),
@@ -68,6 +68,17 @@ def test_bfloat8_b_is_as_near_to_its_rounded_weights_as_hugging_faces_bfloat16_i
              f"ratio {ours / theirs:.2f}; perplexity {perplexity(losses):.4f}, Hugging Face with rounded weights {perplexity(rounded_losses):.4f}")
     assert case.ours["bfloat8_b"]["perplexity"] == pytest.approx(perplexity(losses), rel=1e-6)
     assert ours <= 1.2 * theirs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "bfloat8_b"])
+def test_every_kernel_foretells_as_the_plain_ones_do(tessera, phi3_smollm2, monkeypatch, precision, measured):
+    found = {}
+    for isa in INSTRUCTION_SETS:
+        monkeypatch.setenv("TESSERA_CPU_ISA", isa)
+        found[isa] = score(tessera, phi3_smollm2, "-f", TEXT, *PRECISIONS[precision])["perplexity"]
+    measured(f"SmolLM2 as Phi-3, perplexity in {precision}: " + ", ".join(f"{isa} {value:.4f}" for isa, value in found.items()))
+    assert found == {isa: pytest.approx(found["plain"], rel=1e-3) for isa in INSTRUCTION_SETS}
 
 
 def test_the_rounding_of_the_reference_is_that_of_the_format():
