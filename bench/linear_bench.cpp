@@ -77,7 +77,7 @@ void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_t
       });
       reads.push_back({static_cast<double>(count * weights[0].bytes()) / time, read_probe});
       multiplies.push_back({static_cast<double>(count) * operations / time, multiply_probe});
-      if (onednn) beside_onednn.push_back({multiplies.back().rate, operations / tessera::seconds(onednn->run)});
+      if (onednn) beside_onednn.push_back({multiplies.back().rate, operations / seconds(onednn->run)});
     }
     const std::string what =
         tessera::message(tessera::cpu::name(isa), " ", format, " ", shape.out, "x", shape.in, ", ", x_type, " rows: ", rows);

@@ -46,7 +46,7 @@ def main():
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench_peers.json",
                         help="where every sample goes; rows that are there from earlier runs stay, and stand in the table (default build/bench_peers.json)")
     parser.add_argument("--page", type=Path, help="a page between whose marks, for the kernels that this processor runs, the table is put")
-    parser.add_argument("--keep", action="store_true", help="do not delete the random models: they are 20 GB each")
+    parser.add_argument("--keep", action="store_true", help="do not delete the random models: they are up to 36 GB each")
     options = parser.parse_args()
     kernels = report.default_kernels(report.cpuinfo("flags").split())
     rows = [row for row in ROWS if re.search(options.rows, row.name) and row.isa != kernels]  # what is forced is something else
