@@ -65,6 +65,8 @@ std::string MappedFile::identity() const {
                  status_.st_ctim.tv_nsec);
 }
 
+void MappedFile::prefer_huge_pages() const { ::madvise(begin_, size_, MADV_HUGEPAGE); }
+
 void MappedFile::release(std::span<const std::byte> part) const {
   if (part.empty()) return;
   // Rounded outwards: a page that another tensor shares is simply read again.

@@ -36,6 +36,10 @@ class MappedFile final : public KeptFile {
   // Tells its inode and its content of this moment apart from others, as far as the file system does.
   std::string identity() const;
 
+  // From now on, what isn't in memory yet comes from the disk in huge pages, where the file system has them: for a file that is read as a
+  // whole again and again. A hint.
+  void prefer_huge_pages() const;
+
   // Gives the pages of this part of bytes() back to the system; they are read again if touched. Any thread may be reading.
   void release(std::span<const std::byte> part) const;
 

@@ -27,6 +27,7 @@ PackedWeights::PackedWeights(fs::path path, const WeightSource& source, const De
   succeeds([&] {
     if (!is_there(path_.string())) return;
     file_ = std::make_shared<const MappedFile>(path_.string());
+    file_->prefer_huge_pages();
     found_ = PackedFile::read(file_->bytes(), identity_);
     file_->expect_unchanged();
   });

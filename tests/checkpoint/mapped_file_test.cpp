@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <fstream>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -46,6 +48,47 @@ TEST(mapped_file, shows_the_bytes_of_a_file_and_gives_pages_back_without_losing_
   file.release(file.bytes().subspan(5, 100'000));
   EXPECT_EQ(sum(file.bytes()), static_cast<int>(kBytes));
   EXPECT_EQ(error_of([&] { file.expect_unchanged(); }), "");
+}
+
+// Bytes of the mapping at `begin` that lie in huge pages, as the system tells.
+size_t bytes_in_huge_pages(const void* begin) {
+  std::ifstream maps("/proc/self/smaps");
+  const auto address = reinterpret_cast<uintptr_t>(begin);
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long first = 0, last = 0, kilobytes = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &first, &last) == 2) inside = first <= address && address < last;
+    if (inside && std::sscanf(line.c_str(), "FilePmdMapped: %lu", &kilobytes) == 1) return kilobytes * 1024;
+  }
+  return 0;
+}
+
+TEST(mapped_file, comes_from_the_disk_in_huge_pages_where_the_system_has_them) {
+  constexpr size_t size = 16 << 20;
+  const TemporaryDirectory directory;
+  const auto on_disk_only = [&](const char* name) {
+    const std::string path = directory.write(name, std::string(size, '\1'));
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    EXPECT_TRUE(fd >= 0 && ::fsync(fd) == 0 && ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    return std::pair(path, fd);
+  };
+  const auto [asked, asked_fd] = on_disk_only("asked");
+  void* const asking = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, asked_fd, 0);
+  ASSERT_NE(asking, MAP_FAILED);
+  ::madvise(asking, size, MADV_HUGEPAGE);
+  EXPECT_EQ(sum({static_cast<const std::byte*>(asking), size}), static_cast<int>(size));
+  const size_t had = bytes_in_huge_pages(asking);
+  ::munmap(asking, size);
+  ::close(asked_fd);
+
+  const auto [path, fd] = on_disk_only("ours");
+  ::close(fd);
+  const MappedFile file(path);
+  file.prefer_huge_pages();
+  EXPECT_EQ(sum(file.bytes()), static_cast<int>(size));
+  const size_t have = bytes_in_huge_pages(file.bytes().data());
+  RecordProperty("bytes_in_huge_pages", std::to_string(have));
+  EXPECT_GE(have, had / 2);  // the system may be short of them
 }
 
 TEST(mapped_file, refuses_what_is_not_a_readable_regular_file_without_blocking) {
