@@ -77,13 +77,15 @@ Prepared prepare(ThreadPool& pool, const LinearKernels& kernels, const InputRows
   const int64_t to_bytes = wanted == DataType::float32 ? 4 : 2;
   const auto* from = static_cast<const std::byte*>(x.data);
   if (x.dtype == wanted && in == padded) return {from, x.stride, to_bytes};
+  // A line apart from a power of two, at which the first lines of all rows would fall into one place of the first-level cache.
+  const int64_t stride = padded + 64 / to_bytes;
   static thread_local Buffer buffer;
-  std::byte* to = buffer.reserve(static_cast<size_t>(rows * padded * to_bytes));
+  std::byte* to = buffer.reserve(static_cast<size_t>(rows * stride * to_bytes));
   constexpr int64_t step = 16;
   pool.parallel_for((rows + step - 1) / step, [&](int64_t piece, int) {
     for (int64_t row = piece * step; row < std::min(rows, piece * step + step); ++row) {
       const std::byte* source = from + row * x.stride * from_bytes;
-      std::byte* target = to + row * padded * to_bytes;
+      std::byte* target = to + row * stride * to_bytes;
       if (x.dtype == wanted)
         std::memcpy(target, source, static_cast<size_t>(in * to_bytes));
       else
@@ -91,7 +93,7 @@ Prepared prepare(ThreadPool& pool, const LinearKernels& kernels, const InputRows
       std::memset(target + in * to_bytes, 0, static_cast<size_t>((padded - in) * to_bytes));
     }
   });
-  return {to, padded, to_bytes};
+  return {to, stride, to_bytes};
 }
 
 // One panel by rows [first, last).

@@ -1,5 +1,6 @@
-// The linear with AVX2 and FMA: rows are float32. Weights are multiplied as they are stored for a few rows (block formats: for one), else
-// unpacked to float32, one block at a time, which stays in the L1 cache. The products, and so the sums, are the same either way.
+// The linear with AVX2 and FMA: rows are float32. Weights are multiplied as they are stored while the rows' sums fit the registers (block
+// formats: for one row), else unpacked to float32, one block at a time, which stays in the L1 cache. The products, and so the sums, are the
+// same either way.
 #include <immintrin.h>
 
 #include "cpu/kernels/linear_kernels.h"
@@ -9,8 +10,9 @@ namespace tessera::cpu {
 namespace {
 
 constexpr int64_t kPairs = kBlock / 2;
-constexpr int64_t kRows = 6;     // that are multiplied together
-constexpr int64_t kFewRows = 3;  // up to so many, weights are multiplied as they are stored, and read ahead
+constexpr int64_t kRows = 6;  // that are multiplied together
+// So few only wait for the memory: weights are fetched shortly before their use. For more, the next block comes while one is multiplied.
+constexpr int64_t kFewRows = 2;
 
 // Inlined by force: the compiler would take a function that only fetches for one without effect.
 [[gnu::always_inline]] inline void fetch(const std::byte* data) { _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T0); }
@@ -136,6 +138,7 @@ void unpack_block(const std::byte* block, int64_t ahead, float* to) {
 struct Pairs {
   static constexpr int64_t block_bytes = kPairs * kPanel * 4;
   static constexpr int64_t inputs_at_once = 2;  // in a line
+  static constexpr int three_rows_vectors = 2;  // 4 would leave no register to take the inputs apart in
   static const std::byte* at(const std::byte* block, int64_t k, int64_t o) { return block + (k / 2 * kPanel + o) * 4; }
   static __m256 read(const std::byte* block, int64_t k, int64_t o) {
     const __m256i both = _mm256_load_si256(reinterpret_cast<const __m256i*>(at(block, k, o)));
@@ -147,6 +150,7 @@ struct Pairs {
 struct Floats {
   static constexpr int64_t block_bytes = kBlock * kPanel * 4;
   static constexpr int64_t inputs_at_once = 1;
+  static constexpr int three_rows_vectors = 4;
   static const std::byte* at(const std::byte* block, int64_t k, int64_t o) { return block + (k * kPanel + o) * 4; }
   static __m256 read(const std::byte* block, int64_t k, int64_t o) {
     return _mm256_load_ps(reinterpret_cast<const float*>(at(block, k, o)));
@@ -167,10 +171,16 @@ void unpack_pairs(const std::byte* block, int64_t ahead, float* to) {
 // Sums over block `index` join those of the blocks before it.
 inline void add_to(float* y, __m256 sum, int64_t index) { _mm256_storeu_ps(y, index == 0 ? sum : _mm256_add_ps(_mm256_loadu_ps(y), sum)); }
 
+// What comes from memory next, to be fetched a line at a time while a block that is in the cache is multiplied.
+struct Next {
+  const std::byte* line;
+  int64_t step;  // 0: nothing is fetched
+};
+
 // Some rows by the block `index` of a panel, for 8 x vectors outputs at a time: rows x vectors sums stay in registers. A block that streams
 // from memory is read `job.ahead` bytes ahead.
 template <class Weights, int rows, int vectors, bool streams>
-void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_t index) {
+void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_t index, Next next) {
   const int64_t x_stride = job.x_stride, y_stride = job.y_stride, ahead = job.ahead;  // read once: what is stored to y might be the job
   const float* x = static_cast<const float*>(job.x) + row * x_stride + index * kBlock;
   float* y = job.y + row * y_stride;
@@ -185,6 +195,10 @@ void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_
       if (streams && k % Weights::inputs_at_once == 0)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v += 2) fetch(Weights::at(w, k, o + 8 * v) + ahead);
+      if (!streams && k % 2 == 0) {
+        _mm_prefetch(reinterpret_cast<const char*>(next.line), _MM_HINT_T1);
+        next.line += next.step;
+      }
       // The smaller of the two factors' vectors is held in registers, beside the sums: there are only 16.
       __m256 held[rows < vectors ? rows : vectors];
       if constexpr (rows < vectors) {
@@ -221,12 +235,16 @@ inline void fetch_inputs(const PanelJob& job, int64_t row, int64_t index) {
     for (int64_t k = 0; k < kBlock; k += 16) fetch(reinterpret_cast<const std::byte*>(x + k));
 }
 
-// All rows by a block.
+// All rows by a block; the first few bring in what comes next.
 template <class Weights, bool streams>
-void multiply_rows(const std::byte* w, const PanelJob& job, int64_t index) {
-  constexpr void (*multiply[kRows])(const std::byte*, const PanelJob&, int64_t, int64_t) = {
-      multiply_block<Weights, 1, 8, streams>, multiply_block<Weights, 2, 4, streams>, multiply_block<Weights, 3, 4, streams>,
-      multiply_block<Weights, 4, 2, streams>, multiply_block<Weights, 5, 2, streams>, multiply_block<Weights, 6, 2, streams>};
+void multiply_rows(const std::byte* w, const PanelJob& job, int64_t index, const std::byte* next) {
+  constexpr void (*multiply[kRows])(const std::byte*, const PanelJob&, int64_t, int64_t, Next) = {
+      multiply_block<Weights, 1, 8, streams>,
+      multiply_block<Weights, 2, 4, streams>,
+      multiply_block<Weights, 3, Weights::three_rows_vectors, streams>,
+      multiply_block<Weights, 4, 2, streams>,
+      multiply_block<Weights, 5, 2, streams>,
+      multiply_block<Weights, 6, 2, streams>};
   const int64_t groups = (job.rows + kRows - 1) / kRows;  // near-equal
   for (int64_t group = 0, row = 0; group < groups; ++group) {
     const int64_t rows = (job.rows - row + groups - group - 1) / (groups - group);
@@ -234,7 +252,7 @@ void multiply_rows(const std::byte* w, const PanelJob& job, int64_t index) {
       fetch_inputs(job, row + rows, index);
     else if (index + 1 < job.blocks)
       fetch_inputs(job, 0, index + 1);
-    multiply[rows - 1](w, job, row, index);
+    multiply[rows - 1](w, job, row, index, group == 0 ? Next{next, 64} : Next{w, 0});
     row += rows;
   }
 }
@@ -242,7 +260,8 @@ void multiply_rows(const std::byte* w, const PanelJob& job, int64_t index) {
 void multiply_floats(const PanelJob& job) {
   for (int64_t index = 0; index < job.blocks; ++index) {
     const std::byte* block = job.panel + index * Floats::block_bytes;
-    job.rows <= kFewRows ? multiply_rows<Floats, true>(block, job, index) : multiply_rows<Floats, false>(block, job, index);
+    const std::byte* next = block + Floats::block_bytes;
+    job.rows <= kFewRows ? multiply_rows<Floats, true>(block, job, index, next) : multiply_rows<Floats, false>(block, job, index, next);
   }
 }
 
@@ -250,10 +269,12 @@ void multiply_pairs(const PanelJob& job) {
   for (int64_t index = 0; index < job.blocks; ++index) {
     const std::byte* block = job.panel + index * Pairs::block_bytes;
     if (job.rows <= kFewRows) {
-      multiply_rows<Pairs, true>(block, job, index);
+      multiply_rows<Pairs, true>(block, job, index, block);
+    } else if (job.rows <= kRows) {
+      multiply_rows<Pairs, false>(block, job, index, block + Pairs::block_bytes);
     } else {
       unpack_pairs(block, job.ahead, reinterpret_cast<float*>(job.scratch));
-      multiply_rows<Floats, false>(job.scratch, job, index);
+      multiply_rows<Floats, false>(job.scratch, job, index, block + Pairs::block_bytes);
     }
   }
 }
@@ -301,7 +322,7 @@ void multiply_format(const PanelJob& job) {
       multiply_codes<Format>(block, job, x, index);
     } else {
       unpack_block<Format>(block, job.ahead, reinterpret_cast<float*>(job.scratch));
-      multiply_rows<Floats, false>(job.scratch, job, index);
+      multiply_rows<Floats, false>(job.scratch, job, index, block + Format::block_bytes);
     }
   }
 }
