@@ -5,7 +5,8 @@ Fetches and builds llama.cpp from the llama-cpp-python sdist (once, in Tessera's
 afterwards: up to 36 GB for a moment), and prints every command line and a table: best and median of each engine, the median of the rounds' ratios to
 the best peer, and how much of the machine's limit is used. Every sample, probe and command line goes to a file.
 
-usage: scripts/bench_peers.py [--rounds N] [--rows REGEX] [--json FILE] [--page docs/performance.md]       prepared by: scripts/setup bench
+usage: .venv/bin/python scripts/bench_peers.py [--rounds N] [--rows REGEX] [--json FILE] [--page docs/performance.md]
+prepared by: scripts/setup bench
 """
 import argparse
 import dataclasses

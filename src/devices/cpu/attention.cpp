@@ -188,13 +188,13 @@ void Call::run(const Piece& piece, Worker& worker) {
 }
 
 void Call::load_queries(const Block& block, Worker& worker) const {
-  const int64_t words = pairs_ ? q_.width / 2 : q_.width;
+  const int64_t words = q_.width / range_kernels_.row_pack;
   for (int64_t row = 0; row < block.rows; ++row) {
     const auto [token, head] = query(block, row);
     uint32_t* to = worker.q.data() + row * words;
-    if (q_.type == DataType::bfloat16 && !pairs_)
+    if (q_.type == DataType::bfloat16 && range_kernels_.row_pack == 1)
       for (int64_t d = 0; d < words; ++d) to[d] = static_cast<uint32_t>(q_.row<uint16_t>(token, head)[d]) << 16;
-    else if (pairs_)
+    else if (q_.type == DataType::bfloat16)
       std::memcpy(to, q_.row<uint16_t>(token, head), static_cast<size_t>(words) * 4);
     else
       std::memcpy(to, q_.row<float>(token, head), static_cast<size_t>(words) * 4);

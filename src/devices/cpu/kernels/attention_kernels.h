@@ -12,13 +12,13 @@ constexpr int64_t kColumn = 64;        // numbers of head_dim that lie together 
 struct KeyRange {
   int64_t rows;
   int64_t head_dim;
-  const uint32_t* q;     // [rows][head_dim numbers as words]
+  const uint32_t* q;     // [rows][head_dim numbers as words, row_pack a word]
   const int32_t* begin;  // [rows]: the row sees the keys [begin, end); none if they are equal
   const int32_t* end;
   int64_t first_page, last_page;  // pages of the range that some row sees: [first_page, last_page)
   float scale;                    // > 0, times log2(e): the softmax is in powers of two
   float* scores;                  // [rows][kRangeTokens]
-  uint32_t* p;                    // [rows][kRangeTokens numbers as words]
+  uint32_t* p;                    // [rows][kRangeTokens numbers as words, row_pack a word]
   float* max;                     // [rows]
   float* sum;                     // [rows]
   float* acc;                     // [rows][acc_stride]
@@ -35,6 +35,7 @@ struct PageGroup {
 
 // In one arithmetic: words of float32, or of pairs of bfloat16.
 struct RangeKernels {
+  int64_t row_pack;  // numbers in a word of q and p: 2 are bfloat16, 1 is a float32 (beside pairs: one that is exact in bfloat16)
   // scores = q k^T for the keys of some pages.
   void (*scores)(const KeyRange& range, const PageGroup& keys);
   // max and sum of each row's softmax, and p = 2^(scale * score - max), 0 for keys not seen.

@@ -123,7 +123,7 @@ void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
 }
 
 template <class Path>
-constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>};
+constexpr RangeKernels kRange{Path::kPack, scores<Path>, softmax<Path>, accumulate<Path>};
 
 }  // namespace
 

@@ -12,16 +12,19 @@ constexpr int kScoreRows = kLanes == 16 ? 8 : 4;  // query rows in registers
 constexpr int kWide = kLanes == 16 ? 4 : 2;       // vectors of head_dim in registers
 constexpr float kUnseen = -1e30f;                 // a score whose power is 0
 
+// Numbers in a word of keys and values (kPack) and of q and p (kRow); what row() reads of the latter meets one word of the former.
 struct Float32 {
-  static constexpr int kPack = 1;
-  static Vec dot(Vec sum, Vec a, Vec b) { return fma(a, b, sum); }
+  static constexpr int kPack = 1, kRow = 1;
+  static Vec row(const uint32_t* words) { return set_word(*words); }
+  static Vec dot(Vec sum, Vec a, Vec x) { return fma(a, x, sum); }
   static void store_p(uint32_t* words, Vec p) { store(reinterpret_cast<float*>(words), p, AllLanes{}); }
 };
 
 struct Bfloat16 {
-  static constexpr int kPack = 2;
-  static Vec dot(Vec sum, Vec a, Vec b) { return dot_pairs(sum, a, b); }
-  static void store_p(uint32_t* words, Vec p) { store_narrowed(words, p); }
+  static constexpr int kPack = 2, kRow = kRowPack;
+  static auto row(const uint32_t* words) { return row_pair(words); }
+  static Vec dot(Vec sum, Vec pairs, auto x) { return dot_pairs(sum, pairs, x); }
+  static void store_p(uint32_t* words, Vec p) { store_row(words, p); }
 };
 
 // Fetches memory ahead, a line a call; nothing if there is none.
@@ -42,8 +45,9 @@ class Fetch {
 // R rows against P pages from `page` on.
 template <class Path, int R, int P>
 void score_tile(const KeyRange& range, const PageGroup& keys, int64_t row, int64_t page) {
+  constexpr int kStep = Path::kPack / Path::kRow;
   const int64_t words = range.head_dim / Path::kPack;
-  const uint32_t* q = range.q + row * words;
+  const uint32_t* q = range.q + row * words * kStep;
   Fetch fetch[P];
   for (int p = 0; p < P; ++p) fetch[p] = Fetch(row == 0 ? keys.next[page + p] : nullptr);
   for (int first = 0; first < kTokens; first += kKeyVecs * kLanes) {
@@ -58,7 +62,7 @@ void score_tile(const KeyRange& range, const PageGroup& keys, int64_t row, int64
         for (int line = 0; line < kKeyVecs * kLanes / 16; ++line) fetch[p].line();
       }
       for (int r = 0; r < R; ++r) {
-        const Vec x = set_word(q[r * words + d]);
+        const auto x = Path::row(q + (r * words + d) * kStep);
         for (int p = 0; p < P; ++p)
           for (int v = 0; v < kKeyVecs; ++v) acc[r][p][v] = Path::dot(acc[r][p][v], k[p][v], x);
       }
@@ -99,7 +103,7 @@ void softmax(const KeyRange& range) {
   const Vec scale = set(range.scale);
   for (int64_t row = 0; row < range.rows; ++row) {
     const float* score = range.scores + row * kRangeTokens;
-    uint32_t* p = range.p + row * kRangeTokens / Path::kPack;
+    uint32_t* p = range.p + row * kRangeTokens / Path::kRow;
     const int begin = range.begin[row], end = range.end[row];
     const auto seen = [&](int key) { return keep_lanes(load(score + key, AllLanes{}), begin - key, end - key, set(kUnseen)); };
     const int first = begin / kLanes * kLanes;
@@ -109,13 +113,13 @@ void softmax(const KeyRange& range) {
     const Vec minus_top = set(-top);
     Vec total = set(0);
     int key = static_cast<int>(range.first_page * kTokens);
-    for (; key < first; key += kLanes) Path::store_p(p + key / Path::kPack, set(0));
+    for (; key < first; key += kLanes) Path::store_p(p + key / Path::kRow, set(0));
     for (; key < end; key += kLanes) {
       const Vec power = exp2(fma(seen(key), scale, minus_top));
-      Path::store_p(p + key / Path::kPack, power);
+      Path::store_p(p + key / Path::kRow, power);
       total = add(total, power);
     }
-    for (; key < static_cast<int>(range.last_page * kTokens); key += kLanes) Path::store_p(p + key / Path::kPack, set(0));
+    for (; key < static_cast<int>(range.last_page * kTokens); key += kLanes) Path::store_p(p + key / Path::kRow, set(0));
     range.max[row] = top;
     range.sum[row] = sum(total);
   }
@@ -163,7 +167,7 @@ void accumulate_tile(const KeyRange& range, const PageGroup& values, const Some<
     for (int v = 0; v < V; ++v) sums[r][v] = load(acc + r * range.acc_stride + v * kLanes, AllLanes{});
   for (int64_t page = 0; page < values.count; ++page) {
     const uint32_t* words = values.words[page] + offset;
-    const uint32_t* p = range.p + (row * kRangeTokens + (values.first + page) * kTokens) / Path::kPack;
+    const uint32_t* p = range.p + (row * kRangeTokens + (values.first + page) * kTokens) / Path::kRow;
     const void* next = row == 0 ? values.next[page] : nullptr;
     Fetch fetch(next ? static_cast<const uint32_t*>(next) + column * kWords + (dim - column) * kWords : nullptr);
     const auto take = [&](const auto& some) {
@@ -172,7 +176,7 @@ void accumulate_tile(const KeyRange& range, const PageGroup& values, const Some<
         for (int v = 0; v < V; ++v) value[v] = load_words(words + w * width + v * kLanes, lanes);
         for (int line = 0; line < V * kLanes / 16; ++line) fetch.line();
         for (int r = 0; r < R; ++r) {
-          const Vec x = set_word(p[r * kRangeTokens / Path::kPack + w]);
+          const auto x = Path::row(p + (r * kRangeTokens + w * Path::kPack) / Path::kRow);
           for (int v = 0; v < V; ++v) sums[r][v] = Path::dot(sums[r][v], some.of(value[v], r, w), x);
         }
       }
@@ -277,7 +281,7 @@ void widen(const uint32_t* pairs, int64_t rows, int64_t width, float* out) {
 }
 
 template <class Path>
-constexpr RangeKernels kRange{scores<Path>, softmax<Path>, accumulate<Path>};
+constexpr RangeKernels kRange{Path::kRow, scores<Path>, softmax<Path>, accumulate<Path>};
 
 constexpr AttentionKernels kAttentionTable{kRange<Float32>,  kRange<Bfloat16>, merge,         finish<float>,
                                            finish<uint16_t>, unpack_keys,      unpack_values, widen};

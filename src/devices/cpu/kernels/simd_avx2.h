@@ -78,10 +78,20 @@ inline Vec load_words(const uint32_t* p, int n) {
 inline Vec bits_of_both(Vec a, Vec b) { return _mm256_and_ps(a, b); }
 inline Vec low_halves(Vec pairs) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs), 16)); }
 inline Vec high_halves(Vec pairs) { return _mm256_and_ps(pairs, set_word(0xFFFF0000u)); }
+// A row's bfloat16 numbers are kept as float32, one a word: each meets many pairs, and taking it apart for each would cost as much as a
+// product.
+constexpr int kRowPack = 1;
+struct RowPair {
+  Vec low, high;
+};
+inline RowPair row_pair(const uint32_t* words) { return {set_word(words[0]), set_word(words[1])}; }
 // sum + both products.
-inline Vec dot_pairs(Vec sum, Vec a, Vec b) { return fma(high_halves(a), high_halves(b), fma(low_halves(a), low_halves(b), sum)); }
-// The lanes as bfloat16, to nearest even.
-inline void store_narrowed(uint32_t* words, Vec x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(words), narrowed(x)); }
+inline Vec dot_pairs(Vec sum, Vec pairs, RowPair x) { return fma(high_halves(pairs), x.high, fma(low_halves(pairs), x.low, sum)); }
+// The lanes as a row's bfloat16 numbers, to nearest even.
+inline void store_row(uint32_t* words, Vec x) {
+  const __m256i bits = _mm256_slli_epi32(_mm256_cvtepu16_epi32(narrowed(x)), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), bits);
+}
 // Lane i of x where begin <= i < end, else of other.
 inline Vec keep_lanes(Vec x, int begin, int end, Vec other) {
   if (begin <= 0 && end >= kLanes) return x;

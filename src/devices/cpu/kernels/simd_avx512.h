@@ -59,10 +59,13 @@ inline Vec load_words(const uint32_t* p, int n) { return _mm512_maskz_loadu_ps(f
 inline Vec bits_of_both(Vec a, Vec b) { return _mm512_and_ps(a, b); }
 inline Vec low_halves(Vec pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(pairs), 16)); }
 inline Vec high_halves(Vec pairs) { return _mm512_and_ps(pairs, set_word(0xFFFF0000u)); }
+// A row's bfloat16 numbers lie in pairs.
+constexpr int kRowPack = 2;
+inline Vec row_pair(const uint32_t* words) { return set_word(*words); }
 // sum + both products; denormals count as 0.
-inline Vec dot_pairs(Vec sum, Vec a, Vec b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
-// The lanes as bfloat16, to nearest even; denormals become 0.
-inline void store_narrowed(uint32_t* words, Vec x) {
+inline Vec dot_pairs(Vec sum, Vec pairs, Vec x) { return _mm512_dpbf16_ps(sum, (__m512bh)pairs, (__m512bh)x); }
+// The lanes as a row's bfloat16 numbers, to nearest even; denormals become 0.
+inline void store_row(uint32_t* words, Vec x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), (__m256i)_mm512_cvtneps_pbh(x));
 }
 // Lane i of x where begin <= i < end, else of other.
