@@ -10,9 +10,9 @@ namespace tessera::cpu {
 namespace {
 
 constexpr int64_t kPairs = kBlock / 2;
-constexpr int64_t kRows = 6;  // that are multiplied together
-// So few only wait for the memory: weights are fetched shortly before their use. For more, the next block comes while one is multiplied.
-constexpr int64_t kFewRows = 2;
+constexpr int64_t kRows = 6;       // that are multiplied together
+constexpr int64_t kFewRows = 2;    // that only wait for the memory
+constexpr int64_t kSomeRows = 32;  // whose multiplication is no longer than the wait for the next block
 
 // Inlined by force: the compiler would take a function that only fetches for one without effect.
 [[gnu::always_inline]] inline void fetch(const std::byte* data) { _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T0); }
@@ -171,16 +171,13 @@ void unpack_pairs(const std::byte* block, int64_t ahead, float* to) {
 // Sums over block `index` join those of the blocks before it.
 inline void add_to(float* y, __m256 sum, int64_t index) { _mm256_storeu_ps(y, index == 0 ? sum : _mm256_add_ps(_mm256_loadu_ps(y), sum)); }
 
-// What comes from memory next, to be fetched a line at a time while a block that is in the cache is multiplied.
-struct Next {
-  const std::byte* line;
-  int64_t step;  // 0: nothing is fetched
-};
+// What is fetched from memory while a block is multiplied: its own lines, `job.ahead` bytes before they are read; those from `next` on,
+// which are unpacked or multiplied afterwards; or nothing, which leaves more of the processor to many rows.
+enum class Fetch { ahead, next, nothing };
 
-// Some rows by the block `index` of a panel, for 8 x vectors outputs at a time: rows x vectors sums stay in registers. A block that streams
-// from memory is read `job.ahead` bytes ahead.
-template <class Weights, int rows, int vectors, bool streams>
-void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_t index, Next next) {
+// Some rows by the block `index` of a panel, for 8 x vectors outputs at a time: rows x vectors sums stay in registers.
+template <class Weights, int rows, int vectors, Fetch fetched>
+void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_t index, const std::byte* next) {
   const int64_t x_stride = job.x_stride, y_stride = job.y_stride, ahead = job.ahead;  // read once: what is stored to y might be the job
   const float* x = static_cast<const float*>(job.x) + row * x_stride + index * kBlock;
   float* y = job.y + row * y_stride;
@@ -192,12 +189,12 @@ void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_
       for (int v = 0; v < vectors; ++v) sum[r][v] = _mm256_setzero_ps();
 #pragma GCC unroll 2
     for (int64_t k = 0; k < kBlock; ++k) {
-      if (streams && k % Weights::inputs_at_once == 0)
+      if (fetched == Fetch::ahead && k % Weights::inputs_at_once == 0)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v += 2) fetch(Weights::at(w, k, o + 8 * v) + ahead);
-      if (!streams && k % 2 == 0) {
-        _mm_prefetch(reinterpret_cast<const char*>(next.line), _MM_HINT_T1);
-        next.line += next.step;
+      if (fetched == Fetch::next && k % 2 == 0) {
+        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+        next += 64;
       }
       // The smaller of the two factors' vectors is held in registers, beside the sums: there are only 16.
       __m256 held[rows < vectors ? rows : vectors];
@@ -235,46 +232,59 @@ inline void fetch_inputs(const PanelJob& job, int64_t row, int64_t index) {
     for (int64_t k = 0; k < kBlock; k += 16) fetch(reinterpret_cast<const std::byte*>(x + k));
 }
 
-// All rows by a block; the first few bring in what comes next.
-template <class Weights, bool streams>
+using Multiply = void (*)(const std::byte*, const PanelJob&, int64_t, int64_t, const std::byte*);
+template <class Weights, Fetch fetched>
+constexpr Multiply kMultiply[kRows] = {multiply_block<Weights, 1, 8, fetched>,
+                                       multiply_block<Weights, 2, 4, fetched>,
+                                       multiply_block<Weights, 3, Weights::three_rows_vectors, fetched>,
+                                       multiply_block<Weights, 4, 2, fetched>,
+                                       multiply_block<Weights, 5, 2, fetched>,
+                                       multiply_block<Weights, 6, 2, fetched>};
+
+// All rows, in near-equal groups of at most kRows, by a block; the first of them fetch.
+template <class Weights, Fetch fetched>
 void multiply_rows(const std::byte* w, const PanelJob& job, int64_t index, const std::byte* next) {
-  constexpr void (*multiply[kRows])(const std::byte*, const PanelJob&, int64_t, int64_t, Next) = {
-      multiply_block<Weights, 1, 8, streams>,
-      multiply_block<Weights, 2, 4, streams>,
-      multiply_block<Weights, 3, Weights::three_rows_vectors, streams>,
-      multiply_block<Weights, 4, 2, streams>,
-      multiply_block<Weights, 5, 2, streams>,
-      multiply_block<Weights, 6, 2, streams>};
-  const int64_t groups = (job.rows + kRows - 1) / kRows;  // near-equal
+  const int64_t groups = (job.rows + kRows - 1) / kRows;
   for (int64_t group = 0, row = 0; group < groups; ++group) {
     const int64_t rows = (job.rows - row + groups - group - 1) / (groups - group);
     if (group + 1 < groups)
       fetch_inputs(job, row + rows, index);
     else if (index + 1 < job.blocks)
       fetch_inputs(job, 0, index + 1);
-    multiply[rows - 1](w, job, row, index, group == 0 ? Next{next, 64} : Next{w, 0});
+    const Multiply multiply = group == 0 ? kMultiply<Weights, fetched>[rows - 1] : kMultiply<Weights, Fetch::nothing>[rows - 1];
+    multiply(w, job, row, index, next);
     row += rows;
   }
 }
 
+// All rows by the unpacked block `index`; `next` is what is unpacked afterwards.
+void multiply_unpacked(const PanelJob& job, int64_t index, const std::byte* next) {
+  if (job.rows <= kSomeRows)
+    multiply_rows<Floats, Fetch::next>(job.scratch, job, index, next);
+  else
+    multiply_rows<Floats, Fetch::nothing>(job.scratch, job, index, next);
+}
+
 void multiply_floats(const PanelJob& job) {
   for (int64_t index = 0; index < job.blocks; ++index) {
-    const std::byte* block = job.panel + index * Floats::block_bytes;
-    const std::byte* next = block + Floats::block_bytes;
-    job.rows <= kFewRows ? multiply_rows<Floats, true>(block, job, index, next) : multiply_rows<Floats, false>(block, job, index, next);
+    const std::byte *block = job.panel + index * Floats::block_bytes, *next = block + Floats::block_bytes;
+    if (job.rows <= kFewRows)
+      multiply_rows<Floats, Fetch::ahead>(block, job, index, next);
+    else
+      multiply_rows<Floats, Fetch::next>(block, job, index, next);
   }
 }
 
 void multiply_pairs(const PanelJob& job) {
   for (int64_t index = 0; index < job.blocks; ++index) {
-    const std::byte* block = job.panel + index * Pairs::block_bytes;
+    const std::byte *block = job.panel + index * Pairs::block_bytes, *next = block + Pairs::block_bytes;
     if (job.rows <= kFewRows) {
-      multiply_rows<Pairs, true>(block, job, index, block);
+      multiply_rows<Pairs, Fetch::ahead>(block, job, index, next);
     } else if (job.rows <= kRows) {
-      multiply_rows<Pairs, false>(block, job, index, block + Pairs::block_bytes);
+      multiply_rows<Pairs, Fetch::next>(block, job, index, next);
     } else {
       unpack_pairs(block, job.ahead, reinterpret_cast<float*>(job.scratch));
-      multiply_rows<Floats, false>(job.scratch, job, index, block + Pairs::block_bytes);
+      multiply_unpacked(job, index, next);
     }
   }
 }
@@ -322,7 +332,7 @@ void multiply_format(const PanelJob& job) {
       multiply_codes<Format>(block, job, x, index);
     } else {
       unpack_block<Format>(block, job.ahead, reinterpret_cast<float*>(job.scratch));
-      multiply_rows<Floats, false>(job.scratch, job, index, block + Format::block_bytes);
+      multiply_unpacked(job, index, block + Format::block_bytes);
     }
   }
 }
