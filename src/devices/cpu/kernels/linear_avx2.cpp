@@ -171,8 +171,8 @@ void unpack_pairs(const std::byte* block, int64_t ahead, float* to) {
 // Sums over block `index` join those of the blocks before it.
 inline void add_to(float* y, __m256 sum, int64_t index) { _mm256_storeu_ps(y, index == 0 ? sum : _mm256_add_ps(_mm256_loadu_ps(y), sum)); }
 
-// What is fetched from memory while a block is multiplied: its own lines, `job.ahead` bytes before they are read; those from `next` on,
-// which are unpacked or multiplied afterwards; or nothing, which leaves more of the processor to many rows.
+// What is fetched from memory while a block is multiplied: what lies `job.ahead` bytes behind the line that is read; the lines from `next`
+// on; or nothing, which leaves more of the processor to many rows.
 enum class Fetch { ahead, next, nothing };
 
 // Some rows by the block `index` of a panel, for 8 x vectors outputs at a time: rows x vectors sums stay in registers.
@@ -241,7 +241,7 @@ constexpr Multiply kMultiply[kRows] = {multiply_block<Weights, 1, 8, fetched>,
                                        multiply_block<Weights, 5, 2, fetched>,
                                        multiply_block<Weights, 6, 2, fetched>};
 
-// All rows, in near-equal groups of at most kRows, by a block; the first of them fetch.
+// All rows, in near-equal groups of at most kRows, by a block; only the first group fetches.
 template <class Weights, Fetch fetched>
 void multiply_rows(const std::byte* w, const PanelJob& job, int64_t index, const std::byte* next) {
   const int64_t groups = (job.rows + kRows - 1) / kRows;
@@ -251,41 +251,39 @@ void multiply_rows(const std::byte* w, const PanelJob& job, int64_t index, const
       fetch_inputs(job, row + rows, index);
     else if (index + 1 < job.blocks)
       fetch_inputs(job, 0, index + 1);
-    const Multiply multiply = group == 0 ? kMultiply<Weights, fetched>[rows - 1] : kMultiply<Weights, Fetch::nothing>[rows - 1];
-    multiply(w, job, row, index, next);
+    const auto& multiply = group == 0 ? kMultiply<Weights, fetched> : kMultiply<Weights, Fetch::nothing>;
+    multiply[rows - 1](w, job, row, index, next);
     row += rows;
   }
 }
 
-// All rows by the unpacked block `index`; `next` is what is unpacked afterwards.
-void multiply_unpacked(const PanelJob& job, int64_t index, const std::byte* next) {
+// The same for a block that is in the cache; `next` comes from memory after it.
+template <class Weights>
+void multiply_cached(const std::byte* w, const PanelJob& job, int64_t index, const std::byte* next) {
   if (job.rows <= kSomeRows)
-    multiply_rows<Floats, Fetch::next>(job.scratch, job, index, next);
+    multiply_rows<Weights, Fetch::next>(w, job, index, next);
   else
-    multiply_rows<Floats, Fetch::nothing>(job.scratch, job, index, next);
+    multiply_rows<Weights, Fetch::nothing>(w, job, index, next);
 }
 
-void multiply_floats(const PanelJob& job) {
+// Every block as it is stored.
+template <class Weights>
+void multiply_stored(const PanelJob& job) {
   for (int64_t index = 0; index < job.blocks; ++index) {
-    const std::byte *block = job.panel + index * Floats::block_bytes, *next = block + Floats::block_bytes;
+    const std::byte *block = job.panel + index * Weights::block_bytes, *next = block + Weights::block_bytes;
     if (job.rows <= kFewRows)
-      multiply_rows<Floats, Fetch::ahead>(block, job, index, next);
+      multiply_rows<Weights, Fetch::ahead>(block, job, index, next);
     else
-      multiply_rows<Floats, Fetch::next>(block, job, index, next);
+      multiply_cached<Weights>(block, job, index, next);
   }
 }
 
 void multiply_pairs(const PanelJob& job) {
+  if (job.rows <= kRows) return multiply_stored<Pairs>(job);
   for (int64_t index = 0; index < job.blocks; ++index) {
-    const std::byte *block = job.panel + index * Pairs::block_bytes, *next = block + Pairs::block_bytes;
-    if (job.rows <= kFewRows) {
-      multiply_rows<Pairs, Fetch::ahead>(block, job, index, next);
-    } else if (job.rows <= kRows) {
-      multiply_rows<Pairs, Fetch::next>(block, job, index, next);
-    } else {
-      unpack_pairs(block, job.ahead, reinterpret_cast<float*>(job.scratch));
-      multiply_unpacked(job, index, next);
-    }
+    const std::byte* block = job.panel + index * Pairs::block_bytes;
+    unpack_pairs(block, job.ahead, reinterpret_cast<float*>(job.scratch));
+    multiply_cached<Floats>(job.scratch, job, index, block + Pairs::block_bytes);
   }
 }
 
@@ -332,7 +330,7 @@ void multiply_format(const PanelJob& job) {
       multiply_codes<Format>(block, job, x, index);
     } else {
       unpack_block<Format>(block, job.ahead, reinterpret_cast<float*>(job.scratch));
-      multiply_unpacked(job, index, block + Format::block_bytes);
+      multiply_cached<Floats>(job.scratch, job, index, block + Format::block_bytes);
     }
   }
 }
@@ -341,7 +339,7 @@ void multiply_format(const PanelJob& job) {
 
 const LinearKernels kLinearAvx2{
     .bfloat16_rows = {},
-    .float32_rows = {.float32 = multiply_floats,
+    .float32_rows = {.float32 = multiply_stored<Floats>,
                      .bfloat16 = multiply_pairs,
                      .bfloat8_b = multiply_format<Bfloat8>,
                      .bfloat4_b = multiply_format<Bfloat4>},
