@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,20 @@ struct Shape {
   int64_t out, in;
 };
 
+// `count` normally distributed numbers of a type, in memory for as many of float32.
+std::vector<float> normal_rows(int64_t count, DataType type) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(count));
+  auto* const narrow = reinterpret_cast<tessera::bfloat16*>(values.data());
+  for (int64_t i = 0; i < count; ++i)
+    if (type == DataType::float32)
+      values[static_cast<size_t>(i)] = normal(random);
+    else
+      narrow[i] = tessera::to_bfloat16(normal(random));
+  return values;
+}
+
 void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_type, int rounds) {
   constexpr size_t largest_cache = 256 << 20;
   std::vector<float> values(static_cast<size_t>(64 * shape.in));
@@ -60,7 +75,8 @@ void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_t
   for (const PackedWeight& weight : weights) blocks.emplace_back(weight.panel(0), weight.bytes());
 
   for (int64_t rows : {1, 2, 4, 8, 32, 128, 512}) {
-    std::vector<float> x(static_cast<size_t>(rows * shape.in), 0.125f), y(static_cast<size_t>(rows * shape.out));
+    std::vector<float> y(static_cast<size_t>(rows * shape.out));
+    const std::vector<float> x = normal_rows(rows * shape.in, x_type);
     const double operations = 2.0 * static_cast<double>(rows * shape.out * shape.in);
     if (operations > 2e11) continue;
     std::vector<Sample> reads, multiplies, beside_onednn;

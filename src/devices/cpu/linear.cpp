@@ -16,6 +16,7 @@ namespace {
 constexpr int64_t kFewRows = 16;
 constexpr size_t kPieceBytes = 64 * 1024;
 constexpr int64_t kPieceRows = 256;
+static_assert(kPieceRows % kDigitsPiece == 0);
 
 struct Free {
   void operator()(void* memory) const { std::free(memory); }
@@ -69,19 +70,24 @@ struct Prepared {
   const std::byte* data;
   int64_t stride;  // numbers
   int64_t number_bytes;
+  const std::byte* digits;  // of all `rows`, if the kernels want them
+  int64_t rows;
   uint8_t smallest = 255, largest = 0;  // exponent fields, where the kernels want to know
 };
 
-Prepared prepare(ThreadPool& pool, const LinearKernels& kernels, const InputRows& x, int64_t rows, int64_t in, DataType wanted) {
+Prepared prepare(ThreadPool& pool, const LinearKernels& kernels, const InputRows& x, int64_t rows, int64_t in, DataType wanted,
+                 bool digits) {
   const int64_t padded = (in + kBlock - 1) / kBlock * kBlock, from_bytes = x.dtype == DataType::float32 ? 4 : 2;
   const int64_t to_bytes = wanted == DataType::float32 ? 4 : 2;
   const auto* from = static_cast<const std::byte*>(x.data);
-  if (x.dtype == wanted && in == padded) return {from, x.stride, to_bytes};
+  if (x.dtype == wanted && in == padded) return {from, x.stride, to_bytes, nullptr, rows};
   // A line apart from a power of two, at which the first lines of all rows would fall into one place of the first-level cache.
   const int64_t stride = padded + 64 / to_bytes;
-  static thread_local Buffer buffer;
+  static thread_local Buffer buffer, digits_buffer;
   std::byte* to = buffer.reserve(static_cast<size_t>(rows * stride * to_bytes));
-  constexpr int64_t step = 16;
+  const int64_t blocks = padded / kBlock;
+  std::byte* const all_digits = digits ? digits_buffer.reserve(static_cast<size_t>(kernels.digits_bytes(rows, blocks))) : nullptr;
+  constexpr int64_t step = kDigitsPiece;
   pool.parallel_for((rows + step - 1) / step, [&](int64_t piece, int) {
     for (int64_t row = piece * step; row < std::min(rows, piece * step + step); ++row) {
       const std::byte* source = from + row * x.stride * from_bytes;
@@ -92,8 +98,9 @@ Prepared prepare(ThreadPool& pool, const LinearKernels& kernels, const InputRows
         kernels.widen(reinterpret_cast<const uint16_t*>(source), reinterpret_cast<float*>(target), in);
       std::memset(target + in * to_bytes, 0, static_cast<size_t>((padded - in) * to_bytes));
     }
+    if (digits) kernels.make_digits(reinterpret_cast<const float*>(to) + piece * step * stride, stride, rows, blocks, piece, all_digits);
   });
-  return {to, stride, to_bytes};
+  return {to, stride, to_bytes, all_digits, rows};
 }
 
 // One panel by rows [first, last).
@@ -114,6 +121,9 @@ void multiply_panel(const LinearKernels& kernels, PanelKernel kernel, int64_t ah
           .x = x.data + first * x.stride * x.number_bytes,
           .x_stride = x.stride,
           .rows = rows,
+          .digits = x.digits,
+          .digits_rows = x.rows,
+          .digits_first = first,
           .x_smallest = x.smallest,
           .x_largest = x.largest,
           .y = sums,
@@ -151,7 +161,9 @@ void linear(ThreadPool& pool, Isa isa, const PackedWeight& weight, int64_t rows,
   PanelKernel kernel = x.dtype == DataType::bfloat16 ? choose(kernels.bfloat16_rows, weight.dtype()) : nullptr;
   const DataType wanted = kernel ? DataType::bfloat16 : DataType::float32;
   if (!kernel) kernel = choose(kernels.float32_rows, weight.dtype());
-  Prepared prepared = prepare(pool, kernels, x, rows, weight.in(), wanted);
+  const bool digits = x.dtype == DataType::bfloat16 && (weight.dtype() == DataType::bfloat8_b || weight.dtype() == DataType::bfloat4_b) &&
+                      kernels.make_digits;
+  Prepared prepared = prepare(pool, kernels, x, rows, weight.in(), wanted, digits);
   if (wanted == DataType::bfloat16 && rows <= kernels.exponent_range_rows)
     for (int64_t row = 0; row < rows; ++row)
       kernels.exponent_range(reinterpret_cast<const uint16_t*>(prepared.data) + row * prepared.stride, weight.in(), prepared.smallest,

@@ -182,6 +182,26 @@ TEST_P(LinearOnEveryIsa, matches_a_float64_loop) {
           for (int64_t rows : thinned<int64_t>({1, 5, 33}, 2)) expect_a_float64_loop(GetParam(), pool, format, x_type, Problem(out, in, rows, x_type == DataType::bfloat16));
 }
 
+// Inputs of a block that lie far apart, and inputs and weights that are all as large as their exponents allow, of one sign.
+TEST_P(LinearOnEveryIsa, matches_a_float64_loop_whatever_lies_side_by_side) {
+  ThreadPool pool(2);
+  std::mt19937 random(3);
+  for (int octaves : {8, 16, 30, 60})
+    for (int64_t rows : {1, 9}) {
+      Problem spread(70, 256, rows, true);
+      for (float& x : spread.x) x *= random() % 8 == 0 ? 0.0f : std::exp2(static_cast<float>(random() % octaves) - static_cast<float>(octaves / 2));
+      Problem steep = spread;
+      for (int64_t i = 0; i < steep.out * steep.in; ++i)
+        if (i % steep.in % 16 == 5) steep.weight[i] *= std::exp2(static_cast<float>(-octaves / 2 + i % steep.in / 16));
+      Problem largest(70, 256, rows, true);
+      for (float& x : largest.x) x = 255.0f / 128 * std::exp2(static_cast<float>(octaves - 30));
+      for (float& w : largest.weight) w = 127.0f / 64;
+      for (DataType format : kFormats)
+        for (DataType x_type : kRowTypes)
+          for (const Problem* problem : {&spread, &steep, &largest}) expect_a_float64_loop(GetParam(), pool, format, x_type, *problem);
+    }
+}
+
 // Small whole numbers are exact in every format, and so are their products and sums: any mistake shows.
 TEST_P(LinearOnEveryIsa, whole_numbers_give_exact_sums_at_the_models_sizes) {
   ThreadPool pool(2);

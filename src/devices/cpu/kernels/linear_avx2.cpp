@@ -1,7 +1,13 @@
 // The linear with AVX2 and FMA: rows are float32. Weights are multiplied as they are stored while the rows' sums fit the registers (block
-// formats: for one row), else unpacked to float32, one block at a time, which stays in the L1 cache. The products, and so the sums, are the
-// same either way.
+// formats: for one row), else unpacked, one block at a time, which stays in the L1 cache. The products, and so the sums, are the same
+// either way.
+//
+// Block formats times rows that were bfloat16 are multiplied as whole numbers: vpmaddwd takes twice the inputs of a multiply-add, and a
+// block's sum of products is exact. Both factors are small numbers times a power of two (DigitRows, Factors); what does not fit (lower
+// digits, far weights: a few of a hundred) is added by itself.
 #include <immintrin.h>
+
+#include <cstring>
 
 #include "cpu/kernels/linear_kernels.h"
 #include "cpu/kernels/linear_pack.h"
@@ -10,7 +16,7 @@ namespace tessera::cpu {
 namespace {
 
 constexpr int64_t kPairs = kBlock / 2;
-constexpr int64_t kRows = 6;       // that are multiplied together
+constexpr int64_t kRows = 6;       // that are multiplied together, at most
 constexpr int64_t kFewRows = 2;    // that only wait for the memory
 constexpr int64_t kSomeRows = 32;  // whose multiplication is no longer than the wait for the next block
 
@@ -29,9 +35,32 @@ constexpr int kCodeShift = 24;
 // checkpoint is known to have, are unpacked in two steps.
 constexpr int kLeastExponent = 97, kGreatestExponent = 224;
 
+inline float power_of_two(uint32_t exponent_field) { return __builtin_bit_cast(float, exponent_field << 23); }
+
+inline int greatest_of(__m256i numbers) {
+  __m128i greatest = _mm_max_epi32(_mm256_castsi256_si128(numbers), _mm256_extracti128_si256(numbers, 1));
+  greatest = _mm_max_epi32(greatest, _mm_shuffle_epi32(greatest, 0x4E));
+  return _mm_cvtsi128_si32(_mm_max_epi32(greatest, _mm_shuffle_epi32(greatest, 0xB1)));
+}
+
+inline float sum_of(__m256 numbers) {
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(numbers), _mm256_extractf128_ps(numbers, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+// The greatest byte, in every byte.
+inline __m256i greatest_byte(__m256i bytes) {
+  __m128i greatest = _mm_max_epu8(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+  greatest = _mm_max_epu8(greatest, _mm_srli_epi16(greatest, 8));  // of each word, in its low byte
+  const __m128i least = _mm_minpos_epu16(_mm_sub_epi16(_mm_set1_epi16(255), _mm_and_si128(greatest, _mm_set1_epi16(255))));
+  return _mm256_broadcastb_epi8(_mm_sub_epi8(_mm_set1_epi8(-1), least));
+}
+
 struct Bfloat8 {
   static constexpr int64_t block_bytes = 4352;
   static constexpr int kBias = 127 + 6;  // a weight is its code times 2^(exponent - kBias)
+  static constexpr int kSpan = 4;        // of the exponents of weights that are multiplied as whole numbers
 
   // Calls take(k, v, codes) with the codes of outputs 8v..8v+7 for each input, inputs in order for each v.
   template <class Take>
@@ -56,11 +85,37 @@ struct Bfloat8 {
           for (int half = 0; half < 4; ++half) take(k + i, 2 * n + half, _mm256_cvtepi32_ps(_mm256_shuffle_epi8(numbers[half], input[i])));
       }
   }
+
+  // The codes of outputs 8v..8v+7 for an input pair, as 16-bit numbers times 2^8.
+  static __m256i words(const std::byte* block, int64_t pair, int v) {
+    const __m256i bytes = numbers(block + 4 * kBlock + pair / 2 * 256 + v * 32), zero = _mm256_setzero_si256();
+    return pair % 2 ? _mm256_unpackhi_epi8(zero, bytes) : _mm256_unpacklo_epi8(zero, bytes);
+  }
+  static __m256i numbers(const std::byte* line) {
+    const __m256i codes = _mm256_load_si256(reinterpret_cast<const __m256i*>(line));
+    return _mm256_sign_epi8(_mm256_and_si256(codes, _mm256_set1_epi8(0x7F)), codes);
+  }
+
+  // Calls take(pair, v, words) for all of a block.
+  template <class Take>
+  [[gnu::always_inline]] static void read_words(const std::byte* block, int64_t ahead, const Take& take) {
+    const __m256i zero = _mm256_setzero_si256();
+    const std::byte* line = block + 4 * kBlock;
+    for (int64_t pair = 0; pair < kPairs; pair += 2)
+#pragma GCC unroll 8
+      for (int v = 0; v < 8; ++v, line += 32) {
+        if (v % 2 == 0) fetch(line + ahead);
+        const __m256i bytes = numbers(line);
+        take(pair, v, _mm256_unpacklo_epi8(zero, bytes));
+        take(pair + 1, v, _mm256_unpackhi_epi8(zero, bytes));
+      }
+  }
 };
 
 struct Bfloat4 {
   static constexpr int64_t block_bytes = 2304;
   static constexpr int kBias = 127 + 2;
+  static constexpr int kSpan = 6;
 
   template <class Take>
   [[gnu::always_inline]] static void read(const std::byte* block, int64_t ahead, const Take& take) {
@@ -84,6 +139,32 @@ struct Bfloat4 {
 #pragma GCC unroll 2
           for (int half = 0; half < 2; ++half)
             take(2 * pair + input, 2 * n + half, _mm256_cvtepi32_ps(_mm256_shuffle_epi8(numbers[half][n % 2], byte[2 * input + n / 2])));
+    }
+  }
+
+  static __m256i words(const std::byte* block, int64_t pair, int v) {
+    const __m256i bytes = numbers(block + 4 * kBlock + pair * 64 + v % 2 * 32, v / 2 % 2);
+    return v / 4 ? high(bytes) : low(bytes);
+  }
+  static __m256i numbers(const std::byte* line, bool odd) {  // of n = odd in the low bytes, n = odd + 2 in the high ones
+    const __m256i number_of = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 0, -1, -2, -3, -4, -5, -6, -7));
+    const __m256i codes = _mm256_load_si256(reinterpret_cast<const __m256i*>(line));
+    return _mm256_shuffle_epi8(number_of, _mm256_and_si256(odd ? _mm256_srli_epi16(codes, 4) : codes, _mm256_set1_epi8(0x0F)));
+  }
+  static __m256i low(__m256i bytes) { return _mm256_slli_epi16(bytes, 8); }
+  static __m256i high(__m256i bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi16(static_cast<short>(0xFF00))); }
+
+  template <class Take>
+  [[gnu::always_inline]] static void read_words(const std::byte* block, int64_t ahead, const Take& take) {
+    const std::byte* line = block + 4 * kBlock;
+    for (int64_t pair = 0; pair < kPairs; ++pair, line += 64) {
+      fetch(line + ahead);
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) {
+        const __m256i bytes = numbers(line + v % 2 * 32, v / 2);
+        take(pair, v, low(bytes));
+        take(pair, v + 4, high(bytes));
+      }
     }
   }
 };
@@ -134,8 +215,221 @@ void unpack_block(const std::byte* block, int64_t ahead, float* to) {
   }
 }
 
-// How a block of weights is read: the values of 8 outputs for one input.
-struct Pairs {
+// What is left of an input pair of a row, or of what is left of that: digits * 2^(exponent - 127).
+struct LowerDigits {
+  int16_t digits[2];
+  uint8_t exponent, pair;
+  uint16_t row;  // of its piece
+};
+
+constexpr int64_t kPlaces = 3;  // of digits in all
+constexpr int kPlaceBits = 14;  // a place is so much smaller than the one above
+
+// Rows as whole numbers: a block of 64 inputs of a row is digits * scale and what its lower digits add. Exactly, and sums of products with
+// Numbers fit 32 bits. Where that can't be, digits and scale are 0, and the block is multiplied as float32.
+class DigitRows {
+ public:
+  struct Piece {           // a block of kDigitsPiece rows
+    int64_t first, count;  // of its lower digits, among the piece's
+    int64_t inexact;       // rows to be multiplied as float32, a bit each
+  };
+
+  DigitRows(const void* memory, int64_t rows, int64_t blocks)
+      : rows_(rows),
+        blocks_(blocks),
+        pieces_((rows + kDigitsPiece - 1) / kDigitsPiece),
+        memory_(static_cast<std::byte*>(const_cast<void*>(memory))) {}
+
+  int64_t bytes() const { return lower_at() + pieces_ * blocks_ * kLowerOfBlock * static_cast<int64_t>(sizeof(LowerDigits)); }
+  int16_t* digits(int64_t row, int64_t block) const { return reinterpret_cast<int16_t*>(memory_) + (block * rows_ + row) * kBlock; }
+  float& scale(int64_t row, int64_t block) const { return reinterpret_cast<float*>(memory_ + scale_at())[block * rows_ + row]; }
+  Piece& piece(int64_t piece, int64_t block) const { return reinterpret_cast<Piece*>(memory_ + pieces_at())[block * pieces_ + piece]; }
+  LowerDigits* lower(int64_t piece) const { return reinterpret_cast<LowerDigits*>(memory_ + lower_at()) + piece * blocks_ * kLowerOfBlock; }
+
+ private:
+  static constexpr int64_t kLowerOfBlock = kDigitsPiece * (kPlaces - 1) * kPairs;  // at most; of this memory little is ever touched
+  int64_t scale_at() const { return blocks_ * rows_ * kBlock * 2; }
+  int64_t pieces_at() const { return scale_at() + (blocks_ * rows_ + 1) / 2 * 8; }
+  int64_t lower_at() const { return pieces_at() + blocks_ * pieces_ * static_cast<int64_t>(sizeof(Piece)); }
+
+  int64_t rows_, blocks_, pieces_;
+  std::byte* memory_;
+};
+
+inline DigitRows digit_rows(const PanelJob& job) { return {job.digits, job.digits_rows, job.blocks}; }
+
+// A block of weights as whole numbers, for input pairs: value * scale of its 16 outputs.
+struct Numbers {
+  alignas(64) int16_t pairs[kPairs][2 * kPanel];
+  float scale[4];
+};
+
+inline __m256 add_scaled(__m256 y, __m256i sum, __m256 scale) { return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, y); }
+
+// The greatest sum of the magnitudes of a block's digits at one place with which no sum of products leaves 32 bits: a number is at most 127
+// * 2^4.
+constexpr float kGreatestSum = 1'056'000;  // of (2^31 - 1) / (127 * 16) = 1,056,831; it is compared with a rounded sum
+static_assert((kBlock << kPlaceBits) < kGreatestSum);
+constexpr uint32_t kLeastInput = 86,
+                   kGreatestInput = 179;  // exponent fields of a row's largest input with which all scales are normal numbers
+
+// A block of a row; its lower digits go to `lower`. Returns their number, or -1 if there are digits left below all places.
+int64_t split_block(const float* x, int16_t* digits, float& scale, LowerDigits* lower, int64_t row) {
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+  __m256i greatest = _mm256_setzero_si256();
+  __m256 sum = _mm256_setzero_ps();
+#pragma GCC unroll 8
+  for (int k = 0; k < kBlock; k += 8) {
+    const __m256 value = _mm256_and_ps(_mm256_loadu_ps(x + k), magnitude);
+    greatest = _mm256_max_epi32(greatest, _mm256_castps_si256(value));
+    sum = _mm256_add_ps(sum, value);
+  }
+  const uint32_t largest = static_cast<uint32_t>(greatest_of(greatest)), field = largest >> 23;
+  if (field < kLeastInput || field > kGreatestInput) {
+    std::memset(digits, 0, kBlock * sizeof *digits);
+    scale = 0;
+    return largest == 0 ? 0 : -1;
+  }
+  // The largest magnitude becomes 2^14 to 2^15; half of that if the sums could leave 32 bits.
+  uint32_t exponent = 127 + field - 141;
+  if (sum_of(sum) * power_of_two(254 - exponent) > kGreatestSum) ++exponent;
+  scale = power_of_two(exponent);
+  alignas(32) float rest[kBlock];
+  alignas(32) int16_t below[kBlock];
+  const float* from = x;
+  __m256 factor = _mm256_set1_ps(power_of_two(254 - exponent));
+  int64_t count = 0;
+  for (int place = 0; place < kPlaces; ++place, exponent -= kPlaceBits) {
+    int16_t* const words = place == 0 ? digits : below;
+    uint32_t pairs = 0;
+    __m256 left = _mm256_setzero_ps();
+#pragma GCC unroll 4
+    for (int k = 0; k < kBlock; k += 16) {
+      __m256i digit[2];
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const __m256 value = _mm256_mul_ps(_mm256_loadu_ps(from + k + 8 * half), factor);
+        digit[half] = _mm256_cvttps_epi32(value);
+        const __m256 rest_of = _mm256_sub_ps(value, _mm256_cvtepi32_ps(digit[half]));
+        _mm256_store_ps(rest + k + 8 * half, rest_of);
+        left = _mm256_or_ps(left, rest_of);
+      }
+      const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(digit[0], digit[1]), 0xD8);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + k), both);
+      const int zeros = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(both, _mm256_setzero_si256())));
+      pairs |= static_cast<uint32_t>(~zeros & 0xFF) << k / 2;
+    }
+    for (; place > 0 && pairs; pairs &= pairs - 1) {
+      const int pair = __builtin_ctz(pairs);
+      lower[count++] = {.digits = {below[2 * pair], below[2 * pair + 1]},
+                        .exponent = static_cast<uint8_t>(exponent),
+                        .pair = static_cast<uint8_t>(pair),
+                        .row = static_cast<uint16_t>(row)};
+    }
+    if (_mm256_testz_si256(_mm256_castps_si256(left), _mm256_castps_si256(magnitude))) return count;
+    from = rest;
+    factor = _mm256_set1_ps(1 << kPlaceBits);
+  }
+  std::memset(digits, 0, kBlock * sizeof *digits);
+  scale = 0;
+  return -1;
+}
+
+int64_t digits_bytes(int64_t rows, int64_t blocks) { return DigitRows(nullptr, rows, blocks).bytes(); }
+
+void make_digits(const float* x, int64_t x_stride, int64_t rows, int64_t blocks, int64_t piece, std::byte* to) {
+  const DigitRows all(to, rows, blocks);
+  const int64_t first = piece * kDigitsPiece, last = first + kDigitsPiece < rows ? first + kDigitsPiece : rows;
+  int64_t count = 0;
+  for (int64_t block = 0; block < blocks; ++block) {
+    DigitRows::Piece& part = all.piece(piece, block);
+    part = {count, 0, 0};
+    for (int64_t row = first; row < last; ++row) {
+      const int64_t lower = split_block(x + (row - first) * x_stride + block * kBlock, all.digits(row, block), all.scale(row, block),
+                                        all.lower(piece) + count, row - first);
+      if (lower < 0)
+        part.inexact |= 1 << (row - first);
+      else
+        count += lower;
+    }
+    part.count = count - part.first;
+  }
+}
+
+// What makes a block's codes whole numbers: for each group of 16 outputs and input 2^(8 + kSpan - d), where d is how far its exponent lies
+// below the group's greatest, and the scale of the group's numbers. Where d is greater than kSpan, the factor is 0, and the 16 weights are
+// far ones: multiplied as float32.
+struct Factors {
+  static constexpr int64_t kMostFar = 16;
+  struct Far {
+    int32_t group, input;
+  };
+  alignas(32) uint16_t of_input[4][kBlock];
+  float scale[4];
+  Far far[kMostFar];
+  int64_t far_count;
+};
+
+// False: there are more far weights than these, or the scales would not be normal numbers.
+template <class Format>
+bool read_factors(const std::byte* block, Factors& factors) {
+  const auto power = [](int d) { return static_cast<char>(d > Format::kSpan ? 0 : 1 << (Format::kSpan - d)); };
+  const __m256i powers = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(power(0), power(1), power(2), power(3), power(4), power(5), power(6), 0, 0, 0, 0, 0, 0, 0, 0, 0));
+  const __m256i zero = _mm256_setzero_si256(), last = _mm256_set1_epi8(Format::kSpan + 1);
+  __m256i distances[4][2], farthest = zero;
+#pragma GCC unroll 4
+  for (int n = 0; n < 4; ++n) {
+    const __m256i* exponents = reinterpret_cast<const __m256i*>(block + n * kBlock);
+    const __m256i halves[2] = {_mm256_load_si256(exponents), _mm256_load_si256(exponents + 1)};
+    const __m256i most = greatest_byte(_mm256_max_epu8(halves[0], halves[1]));
+    const int greatest = _mm256_extract_epi8(most, 0) & 0xFF;
+    if (greatest > kGreatestExponent || greatest < kLeastExponent) return false;
+    factors.scale[n] = power_of_two(static_cast<uint32_t>(greatest - Format::kBias - Format::kSpan + 127));
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const __m256i distance = _mm256_min_epu8(_mm256_sub_epi8(most, halves[half]), last);
+      distances[n][half] = distance;
+      farthest = _mm256_max_epu8(farthest, distance);
+      const __m256i bytes = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(powers, distance), 0xD8);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(factors.of_input[n]) + 2 * half, _mm256_unpacklo_epi8(zero, bytes));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(factors.of_input[n]) + 2 * half + 1, _mm256_unpackhi_epi8(zero, bytes));
+    }
+  }
+  factors.far_count = 0;
+  if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(farthest, last)) == 0) [[likely]]
+    return true;
+  for (int n = 0; n < 4; ++n)
+    for (int half = 0; half < 2; ++half)
+      for (auto far = static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(distances[n][half], last))); far; far &= far - 1) {
+        if (factors.far_count == Factors::kMostFar) return false;
+        factors.far[factors.far_count++] = {n, 32 * half + __builtin_ctz(far)};
+      }
+  return true;
+}
+
+// How a block of weights is multiplied, in steps that each take 4 bytes of a row: the weights of 8 outputs for one step, their sums, and
+// what becomes of these.
+struct FloatRows {
+  using Vector = __m256;
+  static constexpr int64_t steps = kBlock, input_bytes = kBlock * 4;
+  static constexpr int64_t most_rows = kRows;
+  static const std::byte* inputs(const PanelJob& job, int64_t row, int64_t index) {
+    return static_cast<const std::byte*>(job.x) + (row * job.x_stride + index * kBlock) * 4;
+  }
+  static int64_t stride(const PanelJob& job) { return job.x_stride * 4; }
+  static __m256 zero() { return _mm256_setzero_ps(); }
+  static __m256 broadcast(const std::byte* input) { return _mm256_broadcast_ss(reinterpret_cast<const float*>(input)); }
+  static __m256 add_product(__m256 weights, __m256 input, __m256 sum) { return _mm256_fmadd_ps(weights, input, sum); }
+  struct Scale {};
+  static const float* scales(const PanelJob& /*job*/, int64_t /*row*/, int64_t /*index*/) { return nullptr; }
+  static Scale scale(const std::byte* /*block*/, int64_t /*o*/, float /*of_row*/) { return {}; }
+  static void add_to(float* y, __m256 sum, Scale /*none*/, bool first) {
+    _mm256_storeu_ps(y, first ? sum : _mm256_add_ps(_mm256_loadu_ps(y), sum));
+  }
+};
+
+struct Pairs : FloatRows {
   static constexpr int64_t block_bytes = kPairs * kPanel * 4;
   static constexpr int64_t inputs_at_once = 2;  // in a line
   static constexpr int three_rows_vectors = 2;  // 4 would leave no register to take the inputs apart in
@@ -147,7 +441,7 @@ struct Pairs {
   }
 };
 
-struct Floats {
+struct Floats : FloatRows {
   static constexpr int64_t block_bytes = kBlock * kPanel * 4;
   static constexpr int64_t inputs_at_once = 1;
   static constexpr int three_rows_vectors = 4;
@@ -156,7 +450,47 @@ struct Floats {
     return _mm256_load_ps(reinterpret_cast<const float*>(at(block, k, o)));
   }
 };
-static_assert(Floats::block_bytes <= static_cast<int64_t>(kScratchBytes));
+
+// Sums that always join those in y.
+struct AddedFloats : Floats {
+  static void add_to(float* y, __m256 sum, Scale /*none*/, bool /*first*/) { _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), sum)); }
+};
+
+// Rows and weights as whole numbers.
+struct Words {
+  using Vector = __m256i;
+  static constexpr int64_t steps = kPairs, input_bytes = kBlock * 2;
+  static constexpr int64_t block_bytes = sizeof(Numbers);
+  static constexpr int64_t inputs_at_once = 1;
+  static constexpr int three_rows_vectors = 2;
+  static constexpr int64_t most_rows = 4;  // of more, the compiler would spill sums; no slower
+  static const std::byte* inputs(const PanelJob& job, int64_t row, int64_t index) {
+    return reinterpret_cast<const std::byte*>(digit_rows(job).digits(job.digits_first + row, index));
+  }
+  static int64_t stride(const PanelJob& /*job*/) { return kBlock * 2; }
+  static const std::byte* at(const std::byte* block, int64_t pair, int64_t o) { return block + (pair * kPanel + o) * 4; }
+  static __m256i read(const std::byte* block, int64_t pair, int64_t o) {
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(at(block, pair, o)));
+  }
+  static __m256i zero() { return _mm256_setzero_si256(); }
+  static __m256i broadcast(const std::byte* input) {
+    return _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(input)));
+  }
+  static __m256i add_product(__m256i weights, __m256i input, __m256i sum) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(weights, input));
+  }
+  using Scale = __m256;
+  static const float* scales(const PanelJob& job, int64_t row, int64_t index) {
+    return &digit_rows(job).scale(job.digits_first + row, index);
+  }
+  static __m256 scale(const std::byte* block, int64_t o, float of_row) {
+    return _mm256_set1_ps(reinterpret_cast<const Numbers*>(block)->scale[o / 16] * of_row);
+  }
+  static void add_to(float* y, __m256i sum, __m256 scale, bool first) {
+    _mm256_storeu_ps(y, add_scaled(first ? _mm256_setzero_ps() : _mm256_loadu_ps(y), sum, scale));
+  }
+};
+static_assert(sizeof(Numbers) <= kScratchBytes && Floats::block_bytes <= kScratchBytes);
 
 void unpack_pairs(const std::byte* block, int64_t ahead, float* to) {
   for (int64_t k = 0; k < kBlock; k += 2)
@@ -168,9 +502,6 @@ void unpack_pairs(const std::byte* block, int64_t ahead, float* to) {
     }
 }
 
-// Sums over block `index` join those of the blocks before it.
-inline void add_to(float* y, __m256 sum, int64_t index) { _mm256_storeu_ps(y, index == 0 ? sum : _mm256_add_ps(_mm256_loadu_ps(y), sum)); }
-
 // What is fetched from memory while a block is multiplied: what lies `job.ahead` bytes behind the line that is read; the lines from `next`
 // on; or nothing, which leaves more of the processor to many rows.
 enum class Fetch { ahead, next, nothing };
@@ -178,58 +509,68 @@ enum class Fetch { ahead, next, nothing };
 // Some rows by the block `index` of a panel, for 8 x vectors outputs at a time: rows x vectors sums stay in registers.
 template <class Weights, int rows, int vectors, Fetch fetched>
 void multiply_block(const std::byte* w, const PanelJob& job, int64_t row, int64_t index, const std::byte* next) {
-  const int64_t x_stride = job.x_stride, y_stride = job.y_stride, ahead = job.ahead;  // read once: what is stored to y might be the job
-  const float* x = static_cast<const float*>(job.x) + row * x_stride + index * kBlock;
+  const int64_t stride = Weights::stride(job), y_stride = job.y_stride,
+                ahead = job.ahead;  // read once: what is stored to y might be the job
+  const std::byte* x = Weights::inputs(job, row, index);
+  const float* scales = Weights::scales(job, row, index);
   float* y = job.y + row * y_stride;
+  using Vector = typename Weights::Vector;
   for (int64_t o = 0; o < kPanel; o += 8 * vectors) {
-    __m256 sum[rows][vectors];
+    Vector sum[rows][vectors];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) sum[r][v] = _mm256_setzero_ps();
+      for (int v = 0; v < vectors; ++v) sum[r][v] = Weights::zero();
 #pragma GCC unroll 2
-    for (int64_t k = 0; k < kBlock; ++k) {
+    for (int64_t k = 0; k < Weights::steps; ++k) {
       if (fetched == Fetch::ahead && k % Weights::inputs_at_once == 0)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v += 2) fetch(Weights::at(w, k, o + 8 * v) + ahead);
-      if (fetched == Fetch::next && k % 2 == 0) {
+      if (fetched == Fetch::next && k % (Weights::steps / kPairs) == 0) {
         _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
         next += 64;
       }
       // The smaller of the two factors' vectors is held in registers, beside the sums: there are only 16.
-      __m256 held[rows < vectors ? rows : vectors];
+      Vector held[rows < vectors ? rows : vectors];
       if constexpr (rows < vectors) {
 #pragma GCC unroll 6
-        for (int r = 0; r < rows; ++r) held[r] = _mm256_broadcast_ss(x + r * x_stride + k);
+        for (int r = 0; r < rows; ++r) held[r] = Weights::broadcast(x + r * stride + 4 * k);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) {
-          const __m256 value = Weights::read(w, k, o + 8 * v);
+          const Vector value = Weights::read(w, k, o + 8 * v);
 #pragma GCC unroll 6
-          for (int r = 0; r < rows; ++r) sum[r][v] = _mm256_fmadd_ps(value, held[r], sum[r][v]);
+          for (int r = 0; r < rows; ++r) sum[r][v] = Weights::add_product(value, held[r], sum[r][v]);
         }
       } else {
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) held[v] = Weights::read(w, k, o + 8 * v);
 #pragma GCC unroll 6
         for (int r = 0; r < rows; ++r) {
-          const __m256 input = _mm256_broadcast_ss(x + r * x_stride + k);
+          const Vector input = Weights::broadcast(x + r * stride + 4 * k);
 #pragma GCC unroll 8
-          for (int v = 0; v < vectors; ++v) sum[r][v] = _mm256_fmadd_ps(held[v], input, sum[r][v]);
+          for (int v = 0; v < vectors; ++v) sum[r][v] = Weights::add_product(held[v], input, sum[r][v]);
         }
       }
     }
+    typename Weights::Scale scale[rows][vectors / 2];  // read before anything is stored: the compiler must take y for its place
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v += 2) scale[r][v / 2] = Weights::scale(w, o + 8 * v, scales ? scales[r] : 0);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) add_to(y + r * y_stride + o + 8 * v, sum[r][v], index);
+      for (int v = 0; v < vectors; ++v) Weights::add_to(y + r * y_stride + o + 8 * v, sum[r][v], scale[r][v / 2], index == 0);
   }
 }
 
 // Inputs of the rows that are multiplied next, which no hardware foresees: a row's next inputs lie far from the next row's.
-inline void fetch_inputs(const PanelJob& job, int64_t row, int64_t index) {
-  const float* x = static_cast<const float*>(job.x) + row * job.x_stride + index * kBlock;
-  for (int64_t last = job.rows - row < kRows ? job.rows : row + kRows; row < last; ++row, x += job.x_stride)
-    for (int64_t k = 0; k < kBlock; k += 16) fetch(reinterpret_cast<const std::byte*>(x + k));
+template <class Weights>
+void fetch_inputs(const PanelJob& job, int64_t row, int64_t index) {
+  const int64_t stride = Weights::stride(job);
+  const std::byte* x = Weights::inputs(job, row, index);
+  for (int64_t last = job.rows - row < Weights::most_rows ? job.rows : row + Weights::most_rows; row < last; ++row, x += stride)
+    for (int64_t at = 0; at < Weights::input_bytes; at += 64) fetch(x + at);
 }
 
 using Multiply = void (*)(const std::byte*, const PanelJob&, int64_t, int64_t, const std::byte*);
@@ -244,13 +585,13 @@ constexpr Multiply kMultiply[kRows] = {multiply_block<Weights, 1, 8, fetched>,
 // All rows, in near-equal groups of at most kRows, by a block; only the first group fetches.
 template <class Weights, Fetch fetched>
 void multiply_rows(const std::byte* w, const PanelJob& job, int64_t index, const std::byte* next) {
-  const int64_t groups = (job.rows + kRows - 1) / kRows;
+  const int64_t groups = (job.rows + Weights::most_rows - 1) / Weights::most_rows;
   for (int64_t group = 0, row = 0; group < groups; ++group) {
     const int64_t rows = (job.rows - row + groups - group - 1) / (groups - group);
     if (group + 1 < groups)
-      fetch_inputs(job, row + rows, index);
+      fetch_inputs<Weights>(job, row + rows, index);
     else if (index + 1 < job.blocks)
-      fetch_inputs(job, 0, index + 1);
+      fetch_inputs<Weights>(job, 0, index + 1);
     const auto& multiply = group == 0 ? kMultiply<Weights, fetched> : kMultiply<Weights, Fetch::nothing>;
     multiply[rows - 1](w, job, row, index, next);
     row += rows;
@@ -305,10 +646,10 @@ inline bool is_scalable(const float* x) {
   return _mm256_movemask_epi8(inside) == -1;
 }
 
-// One row by the block `index` of a panel with usual exponents, straight from its codes: the powers go to the row's inputs, which must be
-// scalable and are fewer than the weights. The products are those of unpacked weights.
+// One row as float32 by the block `index` of a panel with usual exponents, straight from its codes: the powers go to the row's inputs,
+// which must be scalable and are fewer than the weights. The products are those of unpacked weights.
 template <class Format>
-void multiply_codes(const std::byte* block, const PanelJob& job, const float* x, int64_t index) {
+void multiply_codes_as_floats(const std::byte* block, const PanelJob& job, const float* x, int64_t index) {
   alignas(32) float scaled[4 * kBlock];
   read_powers<Format::kBias + kCodeShift>(block, x, scaled);
   __m256 sum[8];
@@ -318,20 +659,162 @@ void multiply_codes(const std::byte* block, const PanelJob& job, const float* x,
     sum[v] = _mm256_fmadd_ps(codes, _mm256_broadcast_ss(scaled + v / 2 * kBlock + k), sum[v]);
   });
 #pragma GCC unroll 8
-  for (int v = 0; v < 8; ++v) add_to(job.y + 8 * v, sum[v], index);
+  for (int v = 0; v < 8; ++v) FloatRows::add_to(job.y + 8 * v, sum[v], {}, index == 0);
 }
 
+inline __m256i broadcast_pair(const void* pair) { return Words::broadcast(static_cast<const std::byte*>(pair)); }
+
+// What lower digits add to 8v..8v+7 of a row's outputs: add(v, products, scale).
+template <class Read, class Add>
+[[gnu::always_inline]] inline void add_lower(const LowerDigits& lower, const float (&scale)[4], const Read& read, const Add& add) {
+  const __m256i inputs = broadcast_pair(lower.digits);
+  const __m256 scales =
+      _mm256_mul_ps(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(scale)), _mm256_set1_ps(power_of_two(lower.exponent)));
+  const __m256 of_group[4] = {_mm256_permute_ps(scales, 0x00), _mm256_permute_ps(scales, 0x55), _mm256_permute_ps(scales, 0xAA),
+                              _mm256_permute_ps(scales, 0xFF)};
+#pragma GCC unroll 8
+  for (int v = 0; v < 8; ++v) add(v, Words::add_product(read(v), inputs, Words::zero()), of_group[v / 2]);
+}
+
+// Calls take(piece, first row in the job, piece's number) for each piece of the rows' digits for a block.
+template <class Take>
+[[gnu::always_inline]] inline void for_pieces(const PanelJob& job, int64_t index, const Take& take) {
+  const DigitRows digits = digit_rows(job);
+  for (int64_t row = 0; row < job.rows; row += kDigitsPiece) {
+    const int64_t piece = (job.digits_first + row) / kDigitsPiece;
+    take(digits.piece(piece, index), digits.lower(piece), row);
+  }
+}
+
+// What the far weights add to the rows that are whole numbers.
+template <class Format>
+void add_far_weights(const std::byte* block, const Factors& factors, const PanelJob& job, int64_t index) {
+  const DigitRows digits = digit_rows(job);
+  for (int64_t i = 0; i < factors.far_count; ++i) {
+    const auto [n, k] = factors.far[i];
+    const __m256 power = _mm256_set1_ps(power_of_two(static_cast<uint32_t>(block[n * kBlock + k]) - Format::kBias + 127));
+    const float* x = static_cast<const float*>(job.x) + index * kBlock + k;
+    for (int half = 0; half < 2; ++half) {
+      const __m256i words = Format::words(block, k / 2, 2 * n + half);
+      const __m256i codes = _mm256_srai_epi32(k % 2 ? words : _mm256_slli_epi32(words, 16), 24);
+      const __m256 weights = _mm256_mul_ps(_mm256_cvtepi32_ps(codes), power);
+      float* y = job.y + 16 * n + 8 * half;
+      for (int64_t row = 0; row < job.rows; ++row, y += job.y_stride)
+        if (digits.scale(job.digits_first + row, index) != 0)
+          _mm256_storeu_ps(y, _mm256_fmadd_ps(weights, _mm256_set1_ps(x[row * job.x_stride]), _mm256_loadu_ps(y)));
+    }
+  }
+}
+
+// The rows whose inputs are no whole numbers.
+template <class Format>
+void add_inexact_rows(const std::byte* block, const PanelJob& job, int64_t index) {
+  bool unpacked = false;
+  for_pieces(job, index, [&](const DigitRows::Piece& piece, const LowerDigits* /*lower*/, int64_t first) {
+    for (int64_t rows = piece.inexact; rows; rows &= rows - 1) {
+      if (!unpacked) unpack_block<Format>(block, 0, reinterpret_cast<float*>(job.scratch));
+      unpacked = true;
+      multiply_block<AddedFloats, 1, 8, Fetch::nothing>(job.scratch, job, first + __builtin_ctzll(static_cast<uint64_t>(rows)), index,
+                                                        nullptr);
+    }
+  });
+}
+
+inline __m256i number(__m256i words, const Factors& factors, int64_t pair, int v) {
+  return _mm256_mulhi_epi16(words, broadcast_pair(&factors.of_input[v / 2][2 * pair]));
+}
+
+// The sums of a block's outputs for a row's digits. Not inlined: beside what its caller needs, the sums would not stay in registers.
+template <class Format>
+[[gnu::noinline]] void sum_codes(const std::byte* block, int64_t ahead, const Factors& factors, const int16_t* digits, __m256i (&sums)[8]) {
+  __m256i sum[8];
+#pragma GCC unroll 8
+  for (int v = 0; v < 8; ++v) sum[v] = Words::zero();
+  Format::read_words(block, ahead, [&](int64_t pair, int v, __m256i words) __attribute__((always_inline)) {
+    sum[v] = Words::add_product(number(words, factors, pair, v), broadcast_pair(digits + 2 * pair), sum[v]);
+  });
+#pragma GCC unroll 8
+  for (int v = 0; v < 8; ++v) sums[v] = sum[v];
+}
+
+// One row by a block, straight from its codes.
+template <class Format>
+void multiply_codes(const std::byte* block, const Factors& factors, const PanelJob& job, int64_t index) {
+  const float row_scale = digit_rows(job).scale(job.digits_first, index);
+  __m256i sum[8];
+  sum_codes<Format>(block, job.ahead, factors, digit_rows(job).digits(job.digits_first, index), sum);
+  __m256 y[8];
+#pragma GCC unroll 8
+  for (int v = 0; v < 8; ++v)
+    y[v] = add_scaled(index == 0 ? _mm256_setzero_ps() : _mm256_loadu_ps(job.y + 8 * v), sum[v],
+                      _mm256_set1_ps(factors.scale[v / 2] * row_scale));
+  for_pieces(job, index, [&](const DigitRows::Piece& piece, const LowerDigits* lower, int64_t /*first*/) {
+    for (int64_t i = piece.first; i < piece.first + piece.count; ++i) {
+      const int64_t pair = lower[i].pair;
+      add_lower(
+          lower[i], factors.scale,
+          [&](int v) __attribute__((always_inline)) { return number(Format::words(block, pair, v), factors, pair, v); },
+          [&](int v, __m256i products, __m256 scale) __attribute__((always_inline)) { y[v] = add_scaled(y[v], products, scale); });
+    }
+  });
+#pragma GCC unroll 8
+  for (int v = 0; v < 8; ++v) _mm256_storeu_ps(job.y + 8 * v, y[v]);
+}
+
+// Rows by a block that becomes whole numbers in the cache.
+template <class Format>
+void multiply_numbers(const std::byte* block, const Factors& factors, const PanelJob& job, int64_t index) {
+  Numbers& numbers = *reinterpret_cast<Numbers*>(job.scratch);
+  std::memcpy(numbers.scale, factors.scale, sizeof numbers.scale);
+  Format::read_words(block, job.ahead, [&](int64_t pair, int v, __m256i words) __attribute__((always_inline)) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(numbers.pairs[pair]) + v, number(words, factors, pair, v));
+  });
+  multiply_cached<Words>(job.scratch, job, index, block + Format::block_bytes);
+  float* const y = job.y;
+  const int64_t y_stride = job.y_stride;
+  for_pieces(job, index, [&](const DigitRows::Piece& piece, const LowerDigits* lower, int64_t first) {
+    for (int64_t i = piece.first, last = piece.first + piece.count; i < last; ++i) {
+      const auto* of_pair = reinterpret_cast<const __m256i*>(numbers.pairs[lower[i].pair]);
+      float* const to = y + (first + lower[i].row) * y_stride;
+      add_lower(
+          lower[i], numbers.scale, [&](int v) __attribute__((always_inline)) { return _mm256_load_si256(of_pair + v); },
+          [&](int v, __m256i products, __m256 scale) __attribute__((always_inline)) { Words::add_to(to + 8 * v, products, scale, false); });
+    }
+  });
+}
+
+template <class Format>
+void multiply_block_as_floats(const std::byte* block, const PanelJob& job, int64_t index) {
+  const float* x = static_cast<const float*>(job.x) + index * kBlock;
+  if (job.rows == 1 && has_usual_exponents(block) && is_scalable(x)) {
+    multiply_codes_as_floats<Format>(block, job, x, index);
+  } else {
+    unpack_block<Format>(block, job.ahead, reinterpret_cast<float*>(job.scratch));
+    multiply_cached<Floats>(job.scratch, job, index, block + Format::block_bytes);
+  }
+}
+
+template <class Format>
+void multiply_block_as_numbers(const std::byte* block, const Factors& factors, const PanelJob& job, int64_t index) {
+  if (job.rows == 1)
+    multiply_codes<Format>(block, factors, job, index);
+  else
+    multiply_numbers<Format>(block, factors, job, index);
+  if (factors.far_count) [[unlikely]]
+    add_far_weights<Format>(block, factors, job, index);
+  add_inexact_rows<Format>(block, job, index);
+}
+
+// Block by block, as whole numbers where the rows have digits and the weights' exponents allow it, else as float32.
 template <class Format>
 void multiply_format(const PanelJob& job) {
   for (int64_t index = 0; index < job.blocks; ++index) {
     const std::byte* block = job.panel + index * Format::block_bytes;
-    const float* x = static_cast<const float*>(job.x) + index * kBlock;
-    if (job.rows == 1 && has_usual_exponents(block) && is_scalable(x)) {
-      multiply_codes<Format>(block, job, x, index);
-    } else {
-      unpack_block<Format>(block, job.ahead, reinterpret_cast<float*>(job.scratch));
-      multiply_cached<Floats>(job.scratch, job, index, block + Format::block_bytes);
-    }
+    Factors factors;
+    if (job.digits && read_factors<Format>(block, factors))
+      multiply_block_as_numbers<Format>(block, factors, job, index);
+    else
+      multiply_block_as_floats<Format>(block, job, index);
   }
 }
 
@@ -345,6 +828,8 @@ const LinearKernels kLinearAvx2{
                      .bfloat4_b = multiply_format<Bfloat4>},
     .exponent_range_rows = 0,
     .exponent_range = nullptr,
+    .digits_bytes = digits_bytes,
+    .make_digits = make_digits,
     .pack_float32 = pack_float32,
     .pack_bfloat16 = pack_bfloat16,
     .pack_bfloat8_b = pack_bfloat8_b,

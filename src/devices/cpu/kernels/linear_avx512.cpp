@@ -381,6 +381,8 @@ const LinearKernels kLinearAvx512{
                      .bfloat4_b = multiply_unpacked<Bfloat4, kWidenedRows>},
     .exponent_range_rows = kFewRows,
     .exponent_range = exponent_range,
+    .digits_bytes = nullptr,
+    .make_digits = nullptr,
     .pack_float32 = pack_float32,
     .pack_bfloat16 = pack_bfloat16,
     .pack_bfloat8_b = pack_bfloat8_b,

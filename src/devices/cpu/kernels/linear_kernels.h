@@ -20,17 +20,21 @@ namespace tessera::cpu {
 
 inline constexpr int64_t kPanel = 64;  // outputs
 inline constexpr int64_t kBlock = 64;  // inputs
+inline constexpr int64_t kDigitsPiece = 16;  // rows whose digits are made together
 
 // y[row][o] = sum over the panel's inputs. Rows are padded to whole blocks. Every output has one order of summation, whatever the number
 // of rows and the format:
 //   bfloat16 rows: one sum over all input pairs in order, each pair by vdpbf16ps (denormals count as zero)
 //   float32 rows: for each block one sum over its inputs in order, the blocks' sums added in order
+//   float32 rows with `digits`, block formats: for each block an exact sum, then what it lacks, in an order that the block alone tells
 struct PanelJob {
   const std::byte* panel;
   int64_t blocks;
   const void* x;  // bfloat16 bits or float32, as the kernel's table says
   int64_t x_stride;
   int64_t rows;
+  const void* digits;  // what LinearKernels::make_digits made of digits_rows rows; the job's start at row digits_first; or null
+  int64_t digits_rows, digits_first;
   uint8_t x_smallest, x_largest;  // of x's exponent fields other than 0, where the table wants to know
   float* y;
   int64_t y_stride;  // at least 64
@@ -59,6 +63,10 @@ struct LinearKernels {
   // Up to so many bfloat16 rows PanelJob needs x_smallest and x_largest; exponent_range narrows them, which start as 255 and 0.
   int64_t exponent_range_rows;
   void (*exponent_range)(const uint16_t* x, int64_t count, uint8_t& smallest, uint8_t& largest);
+  // Not null: float32_rows' kernels of block formats want rows that were bfloat16 as whole numbers too (PanelJob::digits). make_digits writes
+  // those of the piece's rows, from kDigitsPiece * piece on, whose first is x, into the memory for all `rows`: digits_bytes, aligned to 64.
+  int64_t (*digits_bytes)(int64_t rows, int64_t blocks);
+  void (*make_digits)(const float* x, int64_t x_stride, int64_t rows, int64_t blocks, int64_t piece, std::byte* to);
   PackKernel pack_float32, pack_bfloat16, pack_bfloat8_b, pack_bfloat4_b;
   // Number conversions, rounding to nearest even; a NaN stays one.
   void (*widen)(const uint16_t* from, float* to, int64_t count);

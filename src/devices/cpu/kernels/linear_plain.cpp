@@ -81,6 +81,8 @@ const LinearKernels kLinearPlain{
                      .bfloat4_b = multiply<read_bfloat4_b, 2304>},
     .exponent_range_rows = 0,
     .exponent_range = nullptr,
+    .digits_bytes = nullptr,
+    .make_digits = nullptr,
     .pack_float32 = pack_float32,
     .pack_bfloat16 = pack_bfloat16,
     .pack_bfloat8_b = pack_bfloat8_b,
