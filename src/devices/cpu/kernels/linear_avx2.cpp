@@ -810,6 +810,7 @@ template <class Format>
 void multiply_format(const PanelJob& job) {
   for (int64_t index = 0; index < job.blocks; ++index) {
     const std::byte* block = job.panel + index * Format::block_bytes;
+    for (int n = 0; n < 4; ++n) fetch(block + n * kBlock + job.ahead);  // the codes' lines are fetched where they are read
     Factors factors;
     if (job.digits && read_factors<Format>(block, factors))
       multiply_block_as_numbers<Format>(block, factors, job, index);

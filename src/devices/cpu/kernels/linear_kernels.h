@@ -18,8 +18,8 @@
 
 namespace tessera::cpu {
 
-inline constexpr int64_t kPanel = 64;  // outputs
-inline constexpr int64_t kBlock = 64;  // inputs
+inline constexpr int64_t kPanel = 64;        // outputs
+inline constexpr int64_t kBlock = 64;        // inputs
 inline constexpr int64_t kDigitsPiece = 16;  // rows whose digits are made together
 
 // y[row][o] = sum over the panel's inputs. Rows are padded to whole blocks. Every output has one order of summation, whatever the number
@@ -63,8 +63,9 @@ struct LinearKernels {
   // Up to so many bfloat16 rows PanelJob needs x_smallest and x_largest; exponent_range narrows them, which start as 255 and 0.
   int64_t exponent_range_rows;
   void (*exponent_range)(const uint16_t* x, int64_t count, uint8_t& smallest, uint8_t& largest);
-  // Not null: float32_rows' kernels of block formats want rows that were bfloat16 as whole numbers too (PanelJob::digits). make_digits writes
-  // those of the piece's rows, from kDigitsPiece * piece on, whose first is x, into the memory for all `rows`: digits_bytes, aligned to 64.
+  // Not null: float32_rows' kernels of block formats want rows that were bfloat16 as whole numbers too (PanelJob::digits). make_digits
+  // writes those of the piece's rows, from kDigitsPiece * piece on, whose first is x, into the memory for all `rows`: digits_bytes, aligned
+  // to 64.
   int64_t (*digits_bytes)(int64_t rows, int64_t blocks);
   void (*make_digits)(const float* x, int64_t x_stride, int64_t rows, int64_t blocks, int64_t piece, std::byte* to);
   PackKernel pack_float32, pack_bfloat16, pack_bfloat8_b, pack_bfloat4_b;
