@@ -266,12 +266,12 @@ struct Numbers {
 
 inline __m256 add_scaled(__m256 y, __m256i sum, __m256 scale) { return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, y); }
 
-// The greatest sum of the magnitudes of a block's digits at one place with which no sum of products leaves 32 bits: a number is at most 127
-// * 2^4.
-constexpr float kGreatestSum = 1'056'000;  // of (2^31 - 1) / (127 * 16) = 1,056,831; it is compared with a rounded sum
+// The greatest sum of the magnitudes of a block's digits at one place with which no sum of products leaves 32 bits: of (2^31 - 1) / (127 *
+// 2^4) = 1,056,831, where the divisor is the greatest number; it is compared with a rounded sum.
+constexpr float kGreatestSum = 1'056'000;
 static_assert((kBlock << kPlaceBits) < kGreatestSum);
-constexpr uint32_t kLeastInput = 86,
-                   kGreatestInput = 179;  // exponent fields of a row's largest input with which all scales are normal numbers
+// Exponent fields of a block's largest input with which all scales are normal numbers, and scaling loses no digit of the smallest bfloat16.
+constexpr uint32_t kLeastInput = 86, kGreatestInput = 156;
 
 // A block of a row; its lower digits go to `lower`. Returns their number, or -1 if there are digits left below all places.
 int64_t split_block(const float* x, int16_t* digits, float& scale, LowerDigits* lower, int64_t row) {
