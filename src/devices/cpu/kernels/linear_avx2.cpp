@@ -448,7 +448,7 @@ void multiply_codes_as_floats(const std::byte* block, const PanelJob& job, const
 
 inline __m256i broadcast_pair(const void* pair) { return Words::broadcast(static_cast<const std::byte*>(pair)); }
 
-// What lower digits add to 8v..8v+7 of a row's outputs: add(v, products, scale).
+// Calls add(v, products, scale) with what lower digits add to outputs 8v..8v+7 of a row; read(v) has these outputs' numbers for their pair.
 template <class Read, class Add>
 [[gnu::always_inline]] inline void add_lower(const LowerDigits& lower, const float (&scale)[4], const Read& read, const Add& add) {
   const __m256i inputs = broadcast_pair(lower.digits);
@@ -460,7 +460,7 @@ template <class Read, class Add>
   for (int v = 0; v < 8; ++v) add(v, Words::add_product(read(v), inputs, Words::zero()), of_group[v / 2]);
 }
 
-// Calls take(piece, first row in the job, piece's number) for each piece of the rows' digits for a block.
+// Calls take(piece, its lower digits, its first row in the job) for each piece of the rows' digits for a block.
 template <class Take>
 [[gnu::always_inline]] inline void for_pieces(const PanelJob& job, int64_t index, const Take& take) {
   const DigitRows digits = digit_rows(job);

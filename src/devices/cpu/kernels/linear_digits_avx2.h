@@ -94,7 +94,8 @@ static_assert((kBlock << kPlaceBits) < kGreatestSum);
 // Exponent fields of a block's largest input with which all scales are normal numbers, and scaling loses no digit of the smallest bfloat16.
 constexpr uint32_t kLeastInput = 86, kGreatestInput = 156;
 
-// A block of a row; its lower digits go to `lower`. Returns their number, or -1 if there are digits left below all places.
+// A block of a row; its lower digits go to `lower`. Returns their number, or -1 if the block is to be multiplied as float32: its inputs are
+// too large or too small, or digits are left below all places.
 int64_t split_block(const float* x, int16_t* digits, float& scale, LowerDigits* lower, int64_t row) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
   __m256i greatest = _mm256_setzero_si256();
@@ -106,11 +107,12 @@ int64_t split_block(const float* x, int16_t* digits, float& scale, LowerDigits* 
     sum = _mm256_add_ps(sum, value);
   }
   const uint32_t largest = static_cast<uint32_t>(greatest_of(greatest)), field = largest >> 23;
-  if (field < kLeastInput || field > kGreatestInput) {
+  const auto no_digits = [&](int64_t result) {
     std::memset(digits, 0, kBlock * sizeof *digits);
     scale = 0;
-    return largest == 0 ? 0 : -1;
-  }
+    return result;
+  };
+  if (field < kLeastInput || field > kGreatestInput) return no_digits(largest == 0 ? 0 : -1);
   // The largest magnitude becomes 2^14 to 2^15; half of that if the sums could leave 32 bits.
   uint32_t exponent = 127 + field - 141;
   if (sum_of(sum) * power_of_two(254 - exponent) > kGreatestSum) ++exponent;
@@ -151,9 +153,7 @@ int64_t split_block(const float* x, int16_t* digits, float& scale, LowerDigits* 
     from = rest;
     factor = _mm256_set1_ps(1 << kPlaceBits);
   }
-  std::memset(digits, 0, kBlock * sizeof *digits);
-  scale = 0;
-  return -1;
+  return no_digits(-1);
 }
 
 int64_t digits_bytes(int64_t rows, int64_t blocks) { return DigitRows(nullptr, rows, blocks).bytes(); }
