@@ -34,9 +34,13 @@ n150:
 	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)
 	$(STEP) n150-pytest $(N150_PYTEST) -m "not slow"
 
-# What takes longer: sanitizers, with no suppressions, fuzzers, and the slow part of the Hugging Face parity.
+# What takes longer: AVX-512's kernels where the machine has none, sanitizers, with no suppressions, fuzzers, and the slow part of the
+# Hugging Face parity.
 check:
 	$(STEP) setup-check scripts/setup check
+	$(STEP) emulated-configure cmake --preset emulated
+	$(STEP) emulated-build cmake --build --preset emulated -j $(JOBS)
+	$(STEP) emulated-ctest ctest --preset emulated -j $(JOBS)
 	for sanitizer in asan tsan; do \
 	  $(STEP) $$sanitizer-configure cmake --preset $$sanitizer && \
 	  $(STEP) $$sanitizer-build cmake --build --preset $$sanitizer -j $(JOBS) && \

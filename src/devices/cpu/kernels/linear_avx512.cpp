@@ -59,7 +59,9 @@ inline __m512i broadcast(const void* pair) {
 // A load that stays in its register: the compiler would rather repeat it for each use, but loads are scarce here.
 inline __m512i load_once(const std::byte* line) {
   __m512i value = _mm512_load_si512(line);
+#if defined(__AVX512F__)  // not where it is emulated
   asm("" : "+v"(value));
+#endif
   return value;
 }
 
