@@ -22,7 +22,9 @@ struct Config {  // Gemma3TextConfig; absent fields have its defaults
   std::vector<bool> is_sliding;
   Gemma3Rope rope;
 
-  std::optional<int64_t> window(int64_t layer) const { return is_sliding[static_cast<size_t>(layer)] ? std::optional(sliding_window) : std::nullopt; }
+  std::optional<int64_t> window(int64_t layer) const {
+    return is_sliding[static_cast<size_t>(layer)] ? std::optional(sliding_window) : std::nullopt;
+  }
 };
 
 constexpr IntegerRange kSize{1, int64_t{1} << 24}, kCount{1, 1 << 12}, kTokens{1, int64_t{1} << 40};
@@ -36,7 +38,8 @@ std::vector<bool> sliding_layers(const ConfigReader& text, int64_t num_hidden_la
     return sliding;
   }
   for (const std::string& type : text.texts("layer_types", static_cast<size_t>(kCount.max))) {
-    if (type != "sliding_attention" && type != "full_attention") text.refuse("layer_types", "a layer is sliding_attention or full_attention");
+    if (type != "sliding_attention" && type != "full_attention")
+      text.refuse("layer_types", "a layer is sliding_attention or full_attention");
     sliding.push_back(type == "sliding_attention");
   }
   if (static_cast<int64_t>(sliding.size()) != num_hidden_layers) text.refuse("layer_types", "num_hidden_layers is ", num_hidden_layers);
@@ -59,12 +62,14 @@ Config read_config(const ConfigReader& text) {
   if (const auto cap = text.optional_number("final_logit_softcapping", {.above = 0})) c.final_logit_softcapping = static_cast<float>(*cap);
   c.is_sliding = sliding_layers(text, c.num_hidden_layers);
   c.rope = read_gemma3_rope(text);
-  if (c.num_attention_heads % c.num_key_value_heads != 0) text.refuse("num_key_value_heads", "it does not divide num_attention_heads, ", c.num_attention_heads);
+  if (c.num_attention_heads % c.num_key_value_heads != 0)
+    text.refuse("num_key_value_heads", "it does not divide num_attention_heads, ", c.num_attention_heads);
   if (c.head_dim % 2 != 0) text.refuse("head_dim", "rotary embeddings need an even one");
   if (text.boolean("attention_bias", false)) text.refuse("attention_bias", "biases are not supported");
   if (text.boolean("use_bidirectional_attention", false)) text.refuse("use_bidirectional_attention", "embedding models are not supported");
   if (!text.boolean("tie_word_embeddings", true)) text.refuse("tie_word_embeddings", "a Gemma 3 with its own head is not supported");
-  if (text.is_set("hidden_activation") && text.text("hidden_activation") != "gelu_pytorch_tanh") text.refuse("hidden_activation", "only gelu_pytorch_tanh is supported");
+  if (text.is_set("hidden_activation") && text.text("hidden_activation") != "gelu_pytorch_tanh")
+    text.refuse("hidden_activation", "only gelu_pytorch_tanh is supported");
   return c;
 }
 
@@ -77,8 +82,9 @@ std::string name(int64_t layer, std::string_view part) {
 class Attention {
  public:
   Attention(const Config& c, int64_t layer, Weights& weights, const Rotary& rotary)
-      : qkv_proj_(weights.take_qkv(std::array{name(layer, "self_attn.q_proj"), name(layer, "self_attn.k_proj"), name(layer, "self_attn.v_proj")},
-                                   c.hidden_size, {c.num_attention_heads, c.num_key_value_heads, c.head_dim})),
+      : qkv_proj_(
+            weights.take_qkv(std::array{name(layer, "self_attn.q_proj"), name(layer, "self_attn.k_proj"), name(layer, "self_attn.v_proj")},
+                             c.hidden_size, {c.num_attention_heads, c.num_key_value_heads, c.head_dim})),
         o_proj_(weights.take(name(layer, "self_attn.o_proj"), {1, 1, c.hidden_size, c.num_attention_heads * c.head_dim}, Role::output)),
         q_norm_(weights.take_norm(name(layer, "self_attn.q_norm"), c.head_dim, kNormOffset)),
         k_norm_(weights.take_norm(name(layer, "self_attn.k_norm"), c.head_dim, kNormOffset)),
@@ -106,9 +112,9 @@ class Attention {
 class Mlp {
  public:
   Mlp(const Config& c, int64_t layer, Weights& weights)
-      : gate_up_proj_(weights.take_joined(std::array{name(layer, "mlp.gate_proj"), name(layer, "mlp.up_proj")},
-                                          std::array<Shape, 2>{{{1, 1, c.intermediate_size, c.hidden_size}, {1, 1, c.intermediate_size, c.hidden_size}}},
-                                          Role::gate_up)),
+      : gate_up_proj_(weights.take_joined(
+            std::array{name(layer, "mlp.gate_proj"), name(layer, "mlp.up_proj")},
+            std::array<Shape, 2>{{{1, 1, c.intermediate_size, c.hidden_size}, {1, 1, c.intermediate_size, c.hidden_size}}}, Role::gate_up)),
         down_proj_(weights.take(name(layer, "mlp.down_proj"), {1, 1, c.hidden_size, c.intermediate_size}, Role::down)) {}
 
   Tensor operator()(const Tensor& x) const { return ops::linear(ops::gelu_mul(ops::linear(x, gate_up_proj_)), down_proj_); }
@@ -167,7 +173,8 @@ class Gemma3 final : public Model {
 
   CacheSpec cache_spec() const override {
     CacheSpec spec;
-    for (int64_t i = 0; i < config_.num_hidden_layers; ++i) spec.layers.push_back({config_.num_key_value_heads, config_.head_dim, config_.window(i)});
+    for (int64_t i = 0; i < config_.num_hidden_layers; ++i)
+      spec.layers.push_back({config_.num_key_value_heads, config_.head_dim, config_.window(i)});
     return spec;
   }
 
@@ -190,7 +197,11 @@ std::unique_ptr<Model> make_gemma3(const ConfigReader& config, Weights& weights)
 std::vector<RopeDescription> describe_gemma3_ropes(const ConfigReader& config) {
   const Config c = read_config(config.object("text_config").value_or(config));
   const auto describe = [&](const char* layers, const LinearRope& rope) {
-    return RopeDescription{.layers = layers, .type = rope.factor == 1 ? "default" : "linear", .rotary_dim = c.head_dim, .theta = rope.theta, .factor = rope.factor};
+    return RopeDescription{.layers = layers,
+                           .type = rope.factor == 1 ? "default" : "linear",
+                           .rotary_dim = c.head_dim,
+                           .theta = rope.theta,
+                           .factor = rope.factor};
   };
   return {describe("full", c.rope.full), describe("sliding", c.rope.sliding)};
 }

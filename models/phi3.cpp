@@ -38,9 +38,12 @@ Config read_config(const ConfigReader& config) {
   c.sliding_window = config.optional_integer("sliding_window", kTokens);
   c.rms_norm_eps = static_cast<float>(config.number("rms_norm_eps", {.above = 0, .max = 1}, 1e-5));
   c.tie_word_embeddings = config.boolean("tie_word_embeddings", false);
-  if (c.hidden_size % c.num_attention_heads != 0) config.refuse("hidden_size", "num_attention_heads, ", c.num_attention_heads, ", does not divide it");
-  if (c.num_attention_heads % c.num_key_value_heads != 0) config.refuse("num_key_value_heads", "it does not divide num_attention_heads, ", c.num_attention_heads);
-  if (c.head_dim() % 2 != 0 || c.head_dim() > 1024) config.refuse("hidden_size", "heads of ", c.head_dim(), " values are not supported; an even number up to 1024 is");
+  if (c.hidden_size % c.num_attention_heads != 0)
+    config.refuse("hidden_size", "num_attention_heads, ", c.num_attention_heads, ", does not divide it");
+  if (c.num_attention_heads % c.num_key_value_heads != 0)
+    config.refuse("num_key_value_heads", "it does not divide num_attention_heads, ", c.num_attention_heads);
+  if (c.head_dim() % 2 != 0 || c.head_dim() > 1024)
+    config.refuse("hidden_size", "heads of ", c.head_dim(), " values are not supported; an even number up to 1024 is");
   if (config.is_set("hidden_act") && config.text("hidden_act") != "silu") config.refuse("hidden_act", "only silu is supported");
   c.rope = read_phi3_rope(config, c.head_dim(), c.max_position_embeddings);
   return c;
@@ -71,7 +74,8 @@ class Attention {
         rotary_(rotary),
         num_heads_(c.num_attention_heads),
         num_kv_heads_(c.num_key_value_heads),
-        params_{.layer = layer, .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim()))), .window = c.sliding_window} {}
+        params_{
+            .layer = layer, .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim()))), .window = c.sliding_window} {}
 
   Tensor operator()(const Tensor& x, const Step& step) const {
     auto [q, k, v] = ops::nlp_create_qkv_heads(ops::linear(x, qkv_proj_), num_heads_, num_kv_heads_);
@@ -141,7 +145,9 @@ class Phi3 final : public Model {
   }
 
   CacheSpec cache_spec() const override {
-    CacheSpec spec{std::vector<CacheLayer>(static_cast<size_t>(config_.num_hidden_layers), {config_.num_key_value_heads, config_.head_dim(), config_.sliding_window}), {}};
+    CacheSpec spec{std::vector<CacheLayer>(static_cast<size_t>(config_.num_hidden_layers),
+                                           {config_.num_key_value_heads, config_.head_dim(), config_.sliding_window}),
+                   {}};
     if (!rotary_.long_inverse_frequencies.empty()) spec.recompute_after = rotary_.long_after;
     return spec;
   }
@@ -158,12 +164,18 @@ class Phi3 final : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> make_phi3(const ConfigReader& config, Weights& weights) { return std::make_unique<Phi3>(read_config(config), weights); }
+std::unique_ptr<Model> make_phi3(const ConfigReader& config, Weights& weights) {
+  return std::make_unique<Phi3>(read_config(config), weights);
+}
 
 std::vector<RopeDescription> describe_phi3_ropes(const ConfigReader& config) {
   const Phi3Rope rope = read_config(config).rope;
   if (rope.short_factor.empty()) return {{.layers = "all", .type = "default", .rotary_dim = rope.rotary_dim, .theta = rope.theta}};
-  return {{.layers = "all", .type = "longrope", .rotary_dim = rope.rotary_dim, .theta = rope.theta, .attention_factor = rope.attention_factor,
+  return {{.layers = "all",
+           .type = "longrope",
+           .rotary_dim = rope.rotary_dim,
+           .theta = rope.theta,
+           .attention_factor = rope.attention_factor,
            .long_after = rope.original_max_position_embeddings}};
 }
 

@@ -48,13 +48,15 @@ bool is_tied(const ConfigReader& config, const Architecture& architecture) {
 constexpr uint64_t kLeastKeptBytes = uint64_t{64} << 20;  // of a checkpoint: less is packed in no time
 
 // One file for each checkpoint's directory, device and type of weights, replaced when it is outdated.
-std::optional<PackedWeights> kept_weights(const Checkpoint& checkpoint, const WeightSource& source, const Device& device, DataType weights) {
+std::optional<PackedWeights> kept_weights(const Checkpoint& checkpoint, const WeightSource& source, const Device& device,
+                                          DataType weights) {
   uint64_t bytes = 0;
   for (const StoredTensor& tensor : source.tensors()) bytes += tensor.bytes;
   const std::optional<std::filesystem::path> folder = packed_folder();
   if (!folder || bytes < kLeastKeptBytes) return std::nullopt;
   const std::string place = std::filesystem::absolute(checkpoint.directory()).string();
-  return PackedWeights(*folder / (digest(message(place, '\n', device.packed_layout(), '\n', weights)) + ".weights"), source, device, weights);
+  return PackedWeights(*folder / (digest(message(place, '\n', device.packed_layout(), '\n', weights)) + ".weights"), source, device,
+                       weights);
 }
 
 // All but what other files than config.json hold.
@@ -108,8 +110,9 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
 }
 
 ModelDescription describe_config(const Checkpoint& checkpoint) {
-  return describe_config(checkpoint.architecture().empty() ? std::string(find("", checkpoint.model_type()).name) : checkpoint.architecture(),
-                         checkpoint.config());
+  return describe_config(
+      checkpoint.architecture().empty() ? std::string(find("", checkpoint.model_type()).name) : checkpoint.architecture(),
+      checkpoint.config());
 }
 
 ModelDescription describe_config(const std::string& architecture, const ConfigReader& config) {

@@ -49,7 +49,8 @@ class Tokens {
  public:
   explicit Tokens(int64_t vocabulary) : vocabulary_(vocabulary) {}
   void append(Sequence& sequence, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) sequence.tokens.push_back(static_cast<TokenId>(uniform(1, 0, drawn_++) * static_cast<double>(vocabulary_)));
+    for (int64_t i = 0; i < count; ++i)
+      sequence.tokens.push_back(static_cast<TokenId>(uniform(1, 0, drawn_++) * static_cast<double>(vocabulary_)));
   }
 
  private:
@@ -187,18 +188,20 @@ class Printer {
 
   void markdown(const OrderedJson& row) {
     if (first_)
-      write_out("| model                          |       size |     params | backend | threads |             test |                  t/s |\n"
-                "| ------------------------------ | ---------: | ---------: | ------- | ------: | ---------------: | -------------------: |\n");
+      write_out(
+          "| model                          |       size |     params | backend | threads |             test |                  t/s |\n"
+          "| ------------------------------ | ---------: | ---------: | ------- | ------: | ---------------: | -------------------: |\n");
     const auto of = [&](const char* key) { return row[key].get<double>(); };
     std::ostringstream test, speed, line;
     test << (of("n_prompt") > 0 ? "pp" : "tg") << std::max(row["n_prompt"].get<int64_t>(), row["n_gen"].get<int64_t>());
     if (of("n_depth") > 0) test << " @ d" << row["n_depth"];
     if (of("n_parallel") > 1) test << " x " << row["n_parallel"];
     speed << std::fixed << std::setprecision(2) << of("avg_ts") << " ± " << of("stddev_ts");
-    line << "| " << std::left << std::setw(30) << row["model_type"].get<std::string>() << " | " << std::right << std::fixed << std::setprecision(2) << std::setw(6)
-         << of("model_size") / (1 << 20) << " MiB | " << std::setw(8) << of("model_n_params") / 1e6 << " M | " << std::left << std::setw(7)
-         << row["backends"].get<std::string>() << " | " << std::right << std::setw(7) << row["n_threads"].get<int>() << " | " << std::setw(16) << test.str() << " | "
-         << std::setw(21) << speed.str() << " |\n";  // "±" is two bytes and one column
+    line << "| " << std::left << std::setw(30) << row["model_type"].get<std::string>() << " | " << std::right << std::fixed
+         << std::setprecision(2) << std::setw(6) << of("model_size") / (1 << 20) << " MiB | " << std::setw(8) << of("model_n_params") / 1e6
+         << " M | " << std::left << std::setw(7) << row["backends"].get<std::string>() << " | " << std::right << std::setw(7)
+         << row["n_threads"].get<int>() << " | " << std::setw(16) << test.str() << " | " << std::setw(21) << speed.str()
+         << " |\n";  // "±" is two bytes and one column
     write_out(line.str());
   }
 
@@ -212,7 +215,11 @@ void add_bench(CLI::App& app, BenchOptions& options) {
   CLI::App& command = *app.add_subcommand("bench", "Measure how fast a model reads prompts and generates");
   add_model_flags(command, options.model);
   const auto list = [&](const char* flag, auto& values, const char* help, int64_t least) {
-    command.add_option(flag, values, help)->delimiter(',')->check(CLI::Range(least, int64_t{1} << 30))->capture_default_str()->type_name("N,...");
+    command.add_option(flag, values, help)
+        ->delimiter(',')
+        ->check(CLI::Range(least, int64_t{1} << 30))
+        ->capture_default_str()
+        ->type_name("N,...");
   };
   command.remove_option(command.get_option("--threads"));
   command.remove_option(command.get_option("--ctx-size"));
@@ -221,7 +228,9 @@ void add_bench(CLI::App& app, BenchOptions& options) {
   list("-d,--n-depth", options.depths, "Tokens in the cache before the clock starts", 0);
   list("--parallel", options.parallel, "Sequences that run side by side; tokens/s are those of all", 1);
   list("-t,--threads", options.threads, "Threads; all processors if not given", 1);
-  command.add_option("-r,--repetitions", options.repetitions, "How often each test is timed")->check(CLI::Range(int64_t{1}, int64_t{10000}))->capture_default_str();
+  command.add_option("-r,--repetitions", options.repetitions, "How often each test is timed")
+      ->check(CLI::Range(int64_t{1}, int64_t{10000}))
+      ->capture_default_str();
   command.add_option("-o,--output", options.output, "md, csv, json or jsonl; every sample is in the last two")
       ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))
       ->capture_default_str();
@@ -244,7 +253,8 @@ int bench(const BenchOptions& options) {
     Bench runs(session);
     const OrderedJson about = about_json(session, flags.model);
     for (const Test& test : tests) {
-      if (options.warmup) runs.measure({std::min<int64_t>(test.prompt, session.generator().chunk()), std::min<int64_t>(test.generated, 1), 0, test.parallel});
+      if (options.warmup)
+        runs.measure({std::min<int64_t>(test.prompt, session.generator().chunk()), std::min<int64_t>(test.generated, 1), 0, test.parallel});
       std::vector<int64_t> samples;
       for (int64_t i = 0; i < options.repetitions; ++i) samples.push_back(runs.measure(test));
       printer.print(result_json(session, about, test, samples));

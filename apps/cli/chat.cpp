@@ -47,7 +47,8 @@ class Conversation {
     messages_.push_back({ChatRole::user, user});
     const size_t before = sequence_->tokens.size();
     try {
-      const std::vector<TokenId> ids = first ? template_.encode(session_.tokenizer(), messages_, true) : template_.encode_reply(session_.tokenizer(), user);
+      const std::vector<TokenId> ids =
+          first ? template_.encode(session_.tokenizer(), messages_, true) : template_.encode_reply(session_.tokenizer(), user);
       sequence_->tokens.insert(sequence_->tokens.end(), ids.begin(), ids.end());
       const StreamResult result = stream(session_, *sequence_, sampler_, drafting_, options_.stream);
       messages_.push_back({ChatRole::assistant, result.text});
@@ -62,7 +63,10 @@ class Conversation {
   void save(const std::string& path) const {
     nlohmann::ordered_json json = nlohmann::ordered_json::array();
     for (const ChatMessage& m : messages_)
-      json.push_back({{"role", m.role == ChatRole::system ? "system" : m.role == ChatRole::user ? "user" : "assistant"}, {"content", m.content}});
+      json.push_back({{"role", m.role == ChatRole::system ? "system"
+                               : m.role == ChatRole::user ? "user"
+                                                          : "assistant"},
+                      {"content", m.content}});
     OutputFile file(path);
     file.write(json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
     file.finish();
@@ -105,9 +109,12 @@ void add_chat(CLI::App& app, ChatOptions& options) {
   CLI::App& command = *app.add_subcommand("chat", "Talk to an instruction-tuned model on the terminal");
   add_model_flags(command, options.model);
   command.add_option("--system,--sys", options.system, "The system message")->type_name("TEXT");
-  command.add_option("--template", options.chat_template, "The template if the checkpoint has none known: gemma, phi3 or chatml")->type_name("NAME");
+  command.add_option("--template", options.chat_template, "The template if the checkpoint has none known: gemma, phi3 or chatml")
+      ->type_name("NAME");
   command.add_option("-n,--predict", options.stream.new_tokens, "New tokens of an answer at most")->check(CLI::PositiveNumber);
-  command.add_option("--stop", options.stream.stop, "End an answer before this text; may be given several times")->type_name("TEXT")->take_all();
+  command.add_option("--stop", options.stream.stop, "End an answer before this text; may be given several times")
+      ->type_name("TEXT")
+      ->take_all();
   add_sampling_flags(command, options.sampling);
   add_speculation_flags(command, options.speculation);
 }

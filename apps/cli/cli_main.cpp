@@ -56,10 +56,13 @@ int parse_and_run(int argc, char** argv) {
   app.set_help_flag("-h,--help", "Print this and leave");
   app.require_subcommand(0, 1);
   app.set_version_flag("--version", "tessera " TESSERA_VERSION, "Print the version and leave");
-  app.add_flag_callback("--list-devices", [] {
-    list_devices();
-    throw CLI::Success();
-  }, "List the devices and leave");
+  app.add_flag_callback(
+      "--list-devices",
+      [] {
+        list_devices();
+        throw CLI::Success();
+      },
+      "List the devices and leave");
   RunOptions run_options;
   add_run(app, run_options);
   ChatOptions chat_options;

@@ -21,7 +21,8 @@ Generator::Progress watched(ProgressBar& bar) {
 }
 
 void check_context(const Session& session, size_t prompt, int64_t more) {
-  check(static_cast<int64_t>(prompt) + more <= session.context(), "the prompt has ", prompt, " tokens and ", more, " follow it; the context ends at ", session.context());
+  check(static_cast<int64_t>(prompt) + more <= session.context(), "the prompt has ", prompt, " tokens and ", more,
+        " follow it; the context ends at ", session.context());
 }
 
 int save_reference(const EvalOptions& options) {
@@ -31,15 +32,22 @@ int save_reference(const EvalOptions& options) {
   std::vector<TokenId> prompt = prompt_ids(options.text, session);
   check_context(session, prompt.size(), options.new_tokens);
   ProgressBar bar("reference");
-  Reference reference = make_reference(session.generator(), std::move(prompt), options.new_tokens, session.generation().tokens.eos, static_cast<size_t>(options.top), watched(bar));
+  Reference reference = make_reference(session.generator(), std::move(prompt), options.new_tokens, session.generation().tokens.eos,
+                                       static_cast<size_t>(options.top), watched(bar));
   const ModelOptions& types = session.options();
-  reference.made_by = message("tessera " TESSERA_VERSION ", ", options.model.model, ", weights ", types.weights, ", activations ", types.activations, ", cache ", types.cache);
+  reference.made_by = message("tessera " TESSERA_VERSION ", ", options.model.model, ", weights ", types.weights, ", activations ",
+                              types.activations, ", cache ", types.cache);
   write_reference(file, reference);
   const auto made = static_cast<int64_t>(reference.tokens.size());
-  if (made < options.new_tokens) report.print(message("Reference generation stopped early (requested ", options.new_tokens, ", got ", made, ").\n"));
+  if (made < options.new_tokens)
+    report.print(message("Reference generation stopped early (requested ", options.new_tokens, ", got ", made, ").\n"));
   report.print(message("saved ", made, " tokens after a prompt of ", reference.prompt.size(), " to ", *options.save_reference, '\n'));
-  report.set({{"command", "eval"}, {"model", options.model.model}, {"precision", precision_json(types)}, {"saved", *options.save_reference},
-              {"prompt_tokens", reference.prompt.size()}, {"new_tokens", made}});
+  report.set({{"command", "eval"},
+              {"model", options.model.model},
+              {"precision", precision_json(types)},
+              {"saved", *options.save_reference},
+              {"prompt_tokens", reference.prompt.size()},
+              {"new_tokens", made}});
   report.finish();
   return 0;
 }
@@ -56,8 +64,14 @@ int against_reference(const EvalOptions& options) {
     ProgressBar bar("teacher forcing");
     score = score_reference(session.generator(), reference, session.threads(), watched(bar));
   }
-  report.set({{"command", "eval"}, {"model", options.model.model}, {"precision", precision_json(session.options())}, {"reference", *options.reference},
-              {"made_by", reference.made_by}, {"prompt_tokens", reference.prompt.size()}, {"total", score.total}, {"distinct", score.distinct}});
+  report.set({{"command", "eval"},
+              {"model", options.model.model},
+              {"precision", precision_json(session.options())},
+              {"reference", *options.reference},
+              {"made_by", reference.made_by},
+              {"prompt_tokens", reference.prompt.size()},
+              {"total", score.total},
+              {"distinct", score.distinct}});
   if (score.total == 0) {
     report.print("No tokens to evaluate.\n");
     report.finish();
@@ -65,13 +79,21 @@ int against_reference(const EvalOptions& options) {
   }
   const double top1 = part(score.top1, score.total), top5 = part(score.top5, score.total), choice = part(score.choice_in_top5, score.total);
   const Perplexity ppl = perplexity(score.loss);
-  std::string text = message("reference of ", score.total, " tokens, ", score.distinct, " distinct, after a prompt of ", reference.prompt.size(), '\n');
-  report.set({{"top1", top1}, {"top5", top5}, {"choice_in_reference_top5", choice}, {"perplexity", ppl.value}, {"perplexity_error", ppl.error}});
-  text += format("Perplexity of the reference's tokens: %.4f ± %.4f\nOur choice in the reference's top 5: %.2f%% (%.4f)\n", ppl.value, ppl.error, choice * 100, choice);
+  std::string text =
+      message("reference of ", score.total, " tokens, ", score.distinct, " distinct, after a prompt of ", reference.prompt.size(), '\n');
+  report.set(
+      {{"top1", top1}, {"top5", top5}, {"choice_in_reference_top5", choice}, {"perplexity", ppl.value}, {"perplexity_error", ppl.error}});
+  text += format("Perplexity of the reference's tokens: %.4f ± %.4f\nOur choice in the reference's top 5: %.2f%% (%.4f)\n", ppl.value,
+                 ppl.error, choice * 100, choice);
   if (score.kl.count() > 0) {
-    report.set({{"ties", score.ties}, {"ties_missed", score.ties_missed}, {"kl_mean", score.kl.mean()}, {"kl_error", score.kl.standard_error()}, {"kl_max", score.kl.max()}});
-    text += format("KL(reference || model): mean %.6f ± %.6f, max %.6f\nTies in the reference: %lld, chosen otherwise: %lld\n", score.kl.mean(), score.kl.standard_error(),
-                   score.kl.max(), static_cast<long long>(score.ties), static_cast<long long>(score.ties_missed));
+    report.set({{"ties", score.ties},
+                {"ties_missed", score.ties_missed},
+                {"kl_mean", score.kl.mean()},
+                {"kl_error", score.kl.standard_error()},
+                {"kl_max", score.kl.max()}});
+    text +=
+        format("KL(reference || model): mean %.6f ± %.6f, max %.6f\nTies in the reference: %lld, chosen otherwise: %lld\n", score.kl.mean(),
+               score.kl.standard_error(), score.kl.max(), static_cast<long long>(score.ties), static_cast<long long>(score.ties_missed));
   }
   report.print(text + format("Top-1 accuracy: %.2f%% (%.4f)\nTop-5 accuracy: %.2f%% (%.4f)\n", top1 * 100, top1, top5 * 100, top5));
   report.finish();
@@ -96,7 +118,8 @@ struct Totals {
 };
 
 std::string row(const char* title, const ModelOptions& types, const Perplexity& ppl) {
-  return format("%-8s %-10s %-11s %-10s %.4f ± %.4f\n", title, name(types.weights).data(), name(types.activations).data(), name(types.cache).data(), ppl.value, ppl.error);
+  return format("%-8s %-10s %-11s %-10s %.4f ± %.4f\n", title, name(types.weights).data(), name(types.activations).data(),
+                name(types.cache).data(), ppl.value, ppl.error);
 }
 
 int side_by_side(const EvalOptions& options) {
@@ -109,15 +132,18 @@ int side_by_side(const EvalOptions& options) {
   Totals totals;
   {
     ProgressBar bar("comparing");
-    for (const ComparedToken& token : compare_tokens(against.generator(), session.generator(), text, session.threads(), watched(bar))) totals.add(token);
+    for (const ComparedToken& token : compare_tokens(against.generator(), session.generator(), text, session.threads(), watched(bar)))
+      totals.add(token);
   }
   const int64_t scored = totals.kl.count();
   const Perplexity ours = perplexity(totals.q_loss), theirs = perplexity(totals.p_loss);
   const double same = part(totals.same_best, scored), in_five = part(totals.best_in_five, scored);
   std::string out = message("scored ", scored, " of ", text.tokens.size(), " tokens\n");
-  out += "         weights    activations cache      perplexity\n" + row("model", session.options(), ours) + row("against", against.options(), theirs);
+  out += "         weights    activations cache      perplexity\n" + row("model", session.options(), ours) +
+         row("against", against.options(), theirs);
   out += format("log(perplexity / against)     %+.6f ± %.6f\n", totals.loss_change.mean(), totals.loss_change.standard_error());
-  out += format("KL(against || model)          mean %.6f ± %.6f, max %.6f\n", totals.kl.mean(), totals.kl.standard_error(), totals.kl.max());
+  out +=
+      format("KL(against || model)          mean %.6f ± %.6f, max %.6f\n", totals.kl.mean(), totals.kl.standard_error(), totals.kl.max());
   out += format("|logit difference|            mean %.6f, max %.6f\n", totals.difference.mean(), totals.largest_difference.max());
   out += format("Top-1 agreement: %.2f%% (%.4f)\nTop-5 agreement: %.2f%% (%.4f)\n", same * 100, same, in_five * 100, in_five);
   report.print(out);
@@ -153,9 +179,14 @@ void add_eval(CLI::App& app, EvalOptions& options) {
   add_prompt_flags(command, options.text).require_option(0, 1);
   add_window_flags(command, options.windows);
   command.add_option("--reference", options.reference, "Teacher forcing against this saved reference")->type_name("FILE");
-  command.add_option("--save-reference", options.save_reference, "Save the model's own greedy tokens after the prompt as a reference")->type_name("FILE");
-  command.add_option("-n,--new,--predict", options.new_tokens, "New tokens of a saved reference")->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--top", options.top, "Log-probabilities kept of each token of a saved reference; 0: none")->check(CLI::Range(0, 1 << 20))->capture_default_str();
+  command.add_option("--save-reference", options.save_reference, "Save the model's own greedy tokens after the prompt as a reference")
+      ->type_name("FILE");
+  command.add_option("-n,--new,--predict", options.new_tokens, "New tokens of a saved reference")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--top", options.top, "Log-probabilities kept of each token of a saved reference; 0: none")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
   add_precision_flags(command, "--against-", "", options.against);
   add_json_flag(command, options.json);
 }
@@ -165,7 +196,8 @@ int eval(const EvalOptions& options) {
   const bool against = options.against.weights || options.against.activations || options.against.cache;
   check(options.reference.has_value() + options.save_reference.has_value() + against == 1,
         "eval: give one of --reference FILE, --save-reference FILE, or --against-weights, --against-activations, --against-cache TYPE");
-  check(options.text.given() != options.reference.has_value(), "eval: ", options.reference ? "--reference has its own prompt; leave -p, -f and --ids-file out" : "give a text by -p, -f or --ids-file");
+  check(options.text.given() != options.reference.has_value(), "eval: ",
+        options.reference ? "--reference has its own prompt; leave -p, -f and --ids-file out" : "give a text by -p, -f or --ids-file");
   if (options.reference) return against_reference(options);
   return options.save_reference ? save_reference(options) : side_by_side(options);
 }

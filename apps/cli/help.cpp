@@ -37,8 +37,9 @@ constexpr std::array kExamples{
               "  tessera eval -m google/gemma-3-270m --weights bfloat8_b --reference ref.json\n"
               "  tessera eval -m google/gemma-3-270m -f text.txt --weights bfloat8_b --against-weights bfloat16\n"},
     std::pair{"bench", "  tessera bench -m google/gemma-3-270m -p 512 -n 128 -r 5\n"},
-    std::pair{"plan", "  tessera plan -m google/gemma-3-4b-it --weights bfloat8_b -c 8192 --sequences 8\n"
-                      "  tessera plan -m path/to/a/checkpoint --device cpu --memory 16\n"},
+    std::pair{"plan",
+              "  tessera plan -m google/gemma-3-4b-it --weights bfloat8_b -c 8192 --sequences 8\n"
+              "  tessera plan -m path/to/a/checkpoint --device cpu --memory 16\n"},
     std::pair{"compare", "  tessera compare -m google/gemma-3-270m -p \"Once upon a time\" --weights-b bfloat8_b\n"},
 };
 

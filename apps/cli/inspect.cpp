@@ -11,8 +11,8 @@
 #include "cli/report.h"
 #include "cli/session.h"
 #include "core/error.h"
-#include "core/packed_file.h"
 #include "core/json.h"
+#include "core/packed_file.h"
 #include "cpu/cpu_device.h"
 #include "generate/cache.h"
 #include "models/description.h"
@@ -34,9 +34,11 @@ const WeightSpec& find(const ModelDescription& model, std::initializer_list<Role
 OrderedJson ropes_json(const ModelDescription& model) {
   OrderedJson ropes = OrderedJson::array();
   for (const RopeDescription& rope : model.ropes) {
-    OrderedJson& json = ropes.emplace_back(OrderedJson{{"layers", rope.layers}, {"type", rope.type}, {"theta", rope.theta}, {"rotary_dim", rope.rotary_dim}});
+    OrderedJson& json = ropes.emplace_back(
+        OrderedJson{{"layers", rope.layers}, {"type", rope.type}, {"theta", rope.theta}, {"rotary_dim", rope.rotary_dim}});
     if (rope.type == "linear") json["factor"] = rope.factor;
-    if (rope.type == "longrope") json.update(OrderedJson{{"original_max_position_embeddings", rope.long_after}, {"attention_factor", rope.attention_factor}});
+    if (rope.type == "longrope")
+      json.update(OrderedJson{{"original_max_position_embeddings", rope.long_after}, {"attention_factor", rope.attention_factor}});
   }
   return ropes;
 }
@@ -142,7 +144,8 @@ std::string megabytes(const OrderedJson& bytes) {
 
 std::string token_text(const OrderedJson& token) {
   if (token.is_null()) return "none";
-  return token["text"].is_null() ? token["id"].dump() : message(token["id"].dump(), ' ', printable(token["text"].get_ref<const std::string&>()));
+  return token["text"].is_null() ? token["id"].dump()
+                                 : message(token["id"].dump(), ' ', printable(token["text"].get_ref<const std::string&>()));
 }
 
 std::string tokens_text(const OrderedJson& tokens) {
@@ -165,27 +168,29 @@ std::string ropes_text(const OrderedJson& ropes) {
   std::ostringstream text;
   text.precision(12);
   for (const OrderedJson& rope : ropes) {
-    text << (text.tellp() > 0 ? "; " : "") << rope["layers"].get<std::string>() << " layers " << rope["type"].get<std::string>() << ", theta "
-         << rope["theta"].get<double>() << ", " << rope["rotary_dim"] << " values";
+    text << (text.tellp() > 0 ? "; " : "") << rope["layers"].get<std::string>() << " layers " << rope["type"].get<std::string>()
+         << ", theta " << rope["theta"].get<double>() << ", " << rope["rotary_dim"] << " values";
     if (rope.contains("factor")) text << ", factor " << rope["factor"].get<double>();
     if (rope.contains("attention_factor"))
-      text << ", long factors after " << rope["original_max_position_embeddings"] << " tokens, attention factor " << rope["attention_factor"].get<double>();
+      text << ", long factors after " << rope["original_max_position_embeddings"] << " tokens, attention factor "
+           << rope["attention_factor"].get<double>();
   }
   return text.str();
 }
 
 std::string generation_text(const OrderedJson& generation) {
   std::ostringstream text;
-  text << (generation["do_sample"].get<bool>() ? "sampling" : "greedy; if sampling") << ", temperature " << generation["temperature"].get<double>() << ", top_k "
-       << generation["top_k"] << ", top_p " << generation["top_p"].get<double>() << ", min_p " << generation["min_p"].get<double>()
-       << ", repetition_penalty " << generation["repetition_penalty"].get<double>();
+  text << (generation["do_sample"].get<bool>() ? "sampling" : "greedy; if sampling") << ", temperature "
+       << generation["temperature"].get<double>() << ", top_k " << generation["top_k"] << ", top_p " << generation["top_p"].get<double>()
+       << ", min_p " << generation["min_p"].get<double>() << ", repetition_penalty " << generation["repetition_penalty"].get<double>();
   return text.str();
 }
 
 std::string memory_text(const OrderedJson& facts) {
   std::ostringstream text;
   text << "\nmemory of the weights\n";
-  for (const auto& [type, bytes] : facts["weights_bytes"].items()) text << "  " << std::left << std::setw(12) << type << std::right << std::setw(12) << megabytes(bytes) << '\n';
+  for (const auto& [type, bytes] : facts["weights_bytes"].items())
+    text << "  " << std::left << std::setw(12) << type << std::right << std::setw(12) << megabytes(bytes) << '\n';
   text << "\nmemory of one sequence's cache\n  context     ";
   for (const DataType type : kCacheTypes) text << std::setw(12) << name(type);
   text << '\n';
@@ -206,12 +211,14 @@ std::string text_of(const OrderedJson& facts) {
   line("architecture", facts["architecture"].get<std::string>());
   line("layers", layers_text(facts));
   line("hidden size", message(facts["hidden_size"], ", intermediate ", facts["intermediate_size"]));
-  line("heads", message(facts["num_attention_heads"], " of ", facts["head_dim"], " values, ", facts["num_key_value_heads"], " of keys and values"));
+  line("heads",
+       message(facts["num_attention_heads"], " of ", facts["head_dim"], " values, ", facts["num_key_value_heads"], " of keys and values"));
   line("vocabulary", message(facts["vocab_size"], facts["tied"].get<bool>() ? ", the head tied to the embedding" : ", a head of its own"));
   line("context", facts["max_position_embeddings"].dump());
   line("rope", ropes_text(facts["ropes"]));
   line("parameters", facts["parameters"].dump());
-  for (const auto& [dtype, held] : tensors["dtypes"].items()) line("tensors", message(held["tensors"], " in ", dtype, ", ", megabytes(held["bytes"])));
+  for (const auto& [dtype, held] : tensors["dtypes"].items())
+    line("tensors", message(held["tensors"], " in ", dtype, ", ", megabytes(held["bytes"])));
   line("chat template", facts["has_chat_template"].get<bool>() ? "there" : "none");
   line("end tokens", tokens_text(generation["eos"]));
   line("begin token", token_text(generation["bos"]));
@@ -220,7 +227,8 @@ std::string text_of(const OrderedJson& facts) {
   text << memory_text(facts);
   if (tensors.contains("list")) text << "\ntensors\n";
   for (const OrderedJson& tensor : tensors.value("list", OrderedJson::array()))
-    text << "  " << printable(tensor["name"].get_ref<const std::string&>()) << ' ' << tensor["dtype"].get<std::string>() << ' ' << tensor["shape"].dump() << ' ' << tensor["bytes"] << '\n';
+    text << "  " << printable(tensor["name"].get_ref<const std::string&>()) << ' ' << tensor["dtype"].get<std::string>() << ' '
+         << tensor["shape"].dump() << ' ' << tensor["bytes"] << '\n';
   for (const OrderedJson& note : facts["notes"]) text << "\nnote: " << one_line(note.get<std::string>()) << '\n';
   return text.str();
 }
@@ -229,7 +237,9 @@ std::string text_of(const OrderedJson& facts) {
 
 void add_inspect(CLI::App& app, InspectOptions& options) {
   CLI::App& command = *app.add_subcommand("inspect", "Tell what a checkpoint is and what memory it takes");
-  command.add_option("-m,--model", options.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")->required()->type_name("MODEL");
+  command.add_option("-m,--model", options.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
+      ->required()
+      ->type_name("MODEL");
   command.add_flag("--tensors", options.tensors, "List all tensors");
   add_json_flag(command, options.json);
 }

@@ -55,16 +55,18 @@ struct LineEditor::Terminal {
     history_w(history, &event, H_SETUNIQUE, 1);
     el_wset(edit, EL_CLIENTDATA, this);
     el_wset(edit, EL_HIST, history_w, history);
-    el_wset(edit, EL_PROMPT, +[](EditLine* line) {
-      Terminal* self = nullptr;
-      el_wget(line, EL_CLIENTDATA, &self);
-      return self->prompt.data();
-    });
-    el_wset(edit, EL_GETCFN, +[](EditLine* line, wchar_t* character) {
-      Terminal* self = nullptr;
-      el_wget(line, EL_CLIENTDATA, &self);
-      return self->next(*character);
-    });
+    el_wset(
+        edit, EL_PROMPT, +[](EditLine* line) {
+          Terminal* self = nullptr;
+          el_wget(line, EL_CLIENTDATA, &self);
+          return self->prompt.data();
+        });
+    el_wset(
+        edit, EL_GETCFN, +[](EditLine* line, wchar_t* character) {
+          Terminal* self = nullptr;
+          el_wget(line, EL_CLIENTDATA, &self);
+          return self->next(*character);
+        });
     el_wset(edit, EL_EDITOR, L"emacs");
     write_out(kBracketsOn);
   }
@@ -122,7 +124,10 @@ struct LineEditor::Terminal {
         code = 0xFFFFFFFF;
       }
     }
-    const bool good = length > 1 && code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF) && code >= (length == 2 ? 0x80u : length == 3 ? 0x800u : 0x10000u);
+    const bool good = length > 1 && code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF) &&
+                      code >= (length == 2   ? 0x80u
+                               : length == 3 ? 0x800u
+                                             : 0x10000u);
     character = good ? static_cast<wchar_t>(code) : kBadCharacter;
     return 1;
   }

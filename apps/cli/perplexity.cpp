@@ -13,8 +13,10 @@
 namespace tessera {
 
 void add_window_flags(CLI::App& command, WindowFlags& flags) {
-  command.add_option("--window", flags.window, "The longest piece of the text in one forward, in tokens; the context if not given")->check(CLI::PositiveNumber);
-  command.add_option("--stride", flags.stride, "How many tokens a window begins behind the one before it; half of a window if not given")->check(CLI::PositiveNumber);
+  command.add_option("--window", flags.window, "The longest piece of the text in one forward, in tokens; the context if not given")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--stride", flags.stride, "How many tokens a window begins behind the one before it; half of a window if not given")
+      ->check(CLI::PositiveNumber);
 }
 
 ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const Session& session) {
@@ -55,8 +57,8 @@ int perplexity(const PerplexityOptions& options) {
   const int64_t window = text.windows.front().end;
 
   std::ostringstream out;
-  out << "scored " << losses.count() << " of " << text.tokens.size() << " tokens in " << text.windows.size() << (text.windows.size() == 1 ? " window of " : " windows of ")
-      << window << '\n';
+  out << "scored " << losses.count() << " of " << text.tokens.size() << " tokens in " << text.windows.size()
+      << (text.windows.size() == 1 ? " window of " : " windows of ") << window << '\n';
   out.precision(4);
   out << std::fixed << "perplexity " << result.value << " ± " << result.error << '\n';
   report.print(out.str());
@@ -76,7 +78,8 @@ int perplexity(const PerplexityOptions& options) {
   report.finish();
   std::ostringstream timing;
   timing.precision(1);
-  timing << std::fixed << "load " << session.load_seconds() * 1e3 << " ms, scoring " << seconds * 1e3 << " ms, " << static_cast<double>(losses.count()) / seconds << " tokens/s\n";
+  timing << std::fixed << "load " << session.load_seconds() * 1e3 << " ms, scoring " << seconds * 1e3 << " ms, "
+         << static_cast<double>(losses.count()) / seconds << " tokens/s\n";
   std::cerr << timing.str();
   return 0;
 }

@@ -108,20 +108,18 @@ int plan(const PlanOptions& options) {
   line(message("a forward's own, ", load.activations), need.working);
   line("all", need.total());
   report.print(text + fit_text(*planned, need, others) + longest_text(rows));
-  report.set(
-      {{"command", "plan"},
-       {"model", options.model},
-       {"architecture", model.architecture},
-       {"device", planned->name()},
-       {"memory_bytes", planned->memory()},
-       {"precision", {{"weights", name(load.weights)}, {"activations", name(load.activations)}, {"cache", name(load.cache)}}},
-       {"context", load.context},
-       {"sequences", load.sequences},
-       {"bytes",
-        {{"weights", need.weights}, {"cache", need.cache}, {"working", need.working}, {"all", need.total()}}},
-       {"fits", fits},
-       {"fits_with", others},
-       {"longest_context", rows}});
+  report.set({{"command", "plan"},
+              {"model", options.model},
+              {"architecture", model.architecture},
+              {"device", planned->name()},
+              {"memory_bytes", planned->memory()},
+              {"precision", {{"weights", name(load.weights)}, {"activations", name(load.activations)}, {"cache", name(load.cache)}}},
+              {"context", load.context},
+              {"sequences", load.sequences},
+              {"bytes", {{"weights", need.weights}, {"cache", need.cache}, {"working", need.working}, {"all", need.total()}}},
+              {"fits", fits},
+              {"fits_with", others},
+              {"longest_context", rows}});
   report.finish();
   return fits ? 0 : kDoesNotFit;
 }

@@ -26,8 +26,8 @@ void ProgressBar::show(int64_t done, int64_t total) {
   drawn_ = true;
   constexpr int64_t kWidth = 30;
   const auto filled = static_cast<int>(std::clamp<int64_t>(done * kWidth / total, 0, kWidth));
-  std::fprintf(stderr, "\r%s [%.*s%*s] %3d%%", label_.c_str(), filled, "##############################", static_cast<int>(kWidth) - filled, "",
-               static_cast<int>(done * 100 / total));
+  std::fprintf(stderr, "\r%s [%.*s%*s] %3d%%", label_.c_str(), filled, "##############################", static_cast<int>(kWidth) - filled,
+               "", static_cast<int>(done * 100 / total));
   std::fflush(stderr);
 }
 

@@ -36,7 +36,8 @@ CLI::Option_group& add_prompt_flags(CLI::App& command, PromptFlags& flags) {
   CLI::Option_group& group = *command.add_option_group("prompt");
   group.add_option("-p,--prompt", flags.text, "The prompt, raw: no chat template; control tokens in it count")->type_name("TEXT");
   group.add_option("-f,--file", flags.file, "A file with the prompt")->type_name("FILE");
-  group.add_option("--ids-file", flags.ids_file, "A file with the prompt's token ids: a JSON list, or blanks between them")->type_name("FILE");
+  group.add_option("--ids-file", flags.ids_file, "A file with the prompt's token ids: a JSON list, or blanks between them")
+      ->type_name("FILE");
   return group;
 }
 

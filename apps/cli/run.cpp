@@ -24,13 +24,18 @@ void add_run(CLI::App& app, RunOptions& options) {
   add_model_flags(command, options.model);
   CLI::Option_group& source = add_prompt_flags(command, options.prompt);
   source.require_option(1);
-  CLI::Option* chat = command.add_flag("--chat", options.chat, "The prompt is one turn of a chat: put it into the checkpoint's template")->excludes(source.get_option("--ids-file"));
+  CLI::Option* chat = command.add_flag("--chat", options.chat, "The prompt is one turn of a chat: put it into the checkpoint's template")
+                          ->excludes(source.get_option("--ids-file"));
   command.add_option("--system", options.system, "The chat's system message")->needs(chat)->type_name("TEXT");
-  command.add_option("--template", options.chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")->needs(chat)->type_name("NAME");
-  command.add_option("-n,--predict", options.stream.new_tokens, "New tokens at most; to an end token or the context's end if not given")->check(CLI::NonNegativeNumber);
+  command.add_option("--template", options.chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")
+      ->needs(chat)
+      ->type_name("NAME");
+  command.add_option("-n,--predict", options.stream.new_tokens, "New tokens at most; to an end token or the context's end if not given")
+      ->check(CLI::NonNegativeNumber);
   command.add_option("--stop", options.stream.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
   command.add_flag("--print-ids", options.stream.print_ids, "Print the new tokens' ids instead of text");
-  command.add_option("--logits", options.stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")->type_name("FILE");
+  command.add_option("--logits", options.stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")
+      ->type_name("FILE");
   add_sampling_flags(command, options.sampling);
   add_speculation_flags(command, options.speculation);
 }

@@ -34,7 +34,9 @@ std::string is_seed(const std::string& text) {
 
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
   const std::string group = "Sampling (generation_config.json's values if not given)";
-  const auto add = [&](const std::string& flag, auto& target, const std::string& help) { return command.add_option(flag, target, help)->group(group); };
+  const auto add = [&](const std::string& flag, auto& target, const std::string& help) {
+    return command.add_option(flag, target, help)->group(group);
+  };
   add("--temp", flags.temperature, "Temperature; 0 is greedy");
   add("--top-k", flags.top_k, "Sample from the k most probable tokens; 0: all");
   add("--top-p", flags.top_p, "Sample from the most probable tokens that reach this probability together");
@@ -42,7 +44,9 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
   add("--repeat-penalty", flags.repetition_penalty, "Divide the logits of tokens seen in prompt or output by this; 1: off");
   add("--presence-penalty", flags.presence_penalty, "Lower the logit of a token in the output by this");
   add("--frequency-penalty", flags.frequency_penalty, "Lower it by this for each time that the token stands in the output");
-  add("-l,--logit-bias", flags.logit_bias, "Add to a token's logit, as in 106-5 or 42+1.5; may be given several times")->type_name("ID+BIAS")->take_all();
+  add("-l,--logit-bias", flags.logit_bias, "Add to a token's logit, as in 106-5 or 42+1.5; may be given several times")
+      ->type_name("ID+BIAS")
+      ->take_all();
   add("--min-new-tokens", flags.min_new_tokens, "No end token before so many new tokens")->check(CLI::NonNegativeNumber);
   command.add_flag("--ignore-eos", flags.ignore_eos, "Go on past end tokens")->group(group);
   add("-s,--seed", flags.seed, "Makes sampling repeatable; a random one, printed at the end, if not given")->check(is_seed);

@@ -57,7 +57,9 @@ int64_t context_on_card(const Checkpoint& checkpoint, const ModelFlags& flags, i
 }
 
 CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::optional<DataType>& target, const std::string& help) {
-  return command.add_option_function<std::string>(flag, [&target](const std::string& text) { target = parse_data_type(text); }, help)->type_name("TYPE");
+  return command.add_option_function<std::string>(
+                    flag, [&target](const std::string& text) { target = parse_data_type(text); }, help)
+      ->type_name("TYPE");
 }
 
 }  // namespace
@@ -71,26 +73,39 @@ std::optional<int64_t> kernel_bytes(const char* path, std::string_view field) {
   return std::nullopt;
 }
 
-int64_t available_memory() { return kernel_bytes("/proc/meminfo", "MemAvailable:").value_or(::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE)); }
+int64_t available_memory() {
+  return kernel_bytes("/proc/meminfo", "MemAvailable:").value_or(::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE));
+}
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.option_defaults()->group("Model");
-  command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")->required()->type_name("MODEL");
-  command.add_option("--device", flags.device, "Where to run: cpu, or n150 with the Python package's command")->type_name("NAME")->capture_default_str();
+  command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
+      ->required()
+      ->type_name("MODEL");
+  command.add_option("--device", flags.device, "Where to run: cpu, or n150 with the Python package's command")
+      ->type_name("NAME")
+      ->capture_default_str();
   command.add_option("--device-id", flags.device_id, "Which of several cards; the first, 0, if not given")->check(CLI::Range(0, 255));
   command.add_option("--trace", flags.trace, "1: the n150's decodes are recorded and replayed")->check(CLI::Range(0, 1));
   command.add_option("-t,--threads", flags.threads, "Threads; all processors if not given")->check(CLI::Range(1, 1024));
   add_precision_flags(command, "--", "", flags.precision);
-  command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")->check(CLI::Range(int64_t{1}, kLongestContext));
-  command.add_option("-b,--batch-size", flags.batch, "The longest piece of a prompt in one forward, in tokens; what the device takes if not given")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")
+      ->check(CLI::Range(int64_t{1}, kLongestContext));
+  command
+      .add_option("-b,--batch-size", flags.batch,
+                  "The longest piece of a prompt in one forward, in tokens; what the device takes if not given")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command.option_defaults()->group("Options");
 }
 
 void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision) {
   const auto unset = [&](const char* otherwise) { return suffix.empty() ? otherwise : "; side a's if not given"; };
-  add_data_type(command, prefix + "weights" + suffix, precision.weights, std::string("float32, bfloat16, bfloat8_b or bfloat4_b") + unset("; as stored if not given"));
-  add_data_type(command, prefix + "activations" + suffix, precision.activations, std::string("float32 or bfloat16") + unset(" (the default)"));
-  add_data_type(command, prefix + "cache" + suffix, precision.cache, std::string("float32, bfloat16 or bfloat8_b") + unset("; the activations' type if not given"));
+  add_data_type(command, prefix + "weights" + suffix, precision.weights,
+                std::string("float32, bfloat16, bfloat8_b or bfloat4_b") + unset("; as stored if not given"));
+  add_data_type(command, prefix + "activations" + suffix, precision.activations,
+                std::string("float32 or bfloat16") + unset(" (the default)"));
+  add_data_type(command, prefix + "cache" + suffix, precision.cache,
+                std::string("float32, bfloat16 or bfloat8_b") + unset("; the activations' type if not given"));
 }
 
 void offer_n150(OpenDevice open) { n150_opener() = std::move(open); }
@@ -134,9 +149,11 @@ Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Dev
   const int64_t fitting = on_card            ? context_
                           : token_bytes == 0 ? longest
                                              : std::max<int64_t>(available_memory() / 10 * 9 / (token_bytes * sequences), 1);
-  check<ResourceError>(flags.context <= fitting, "-c ", flags.context, ": memory holds a context of ", fitting, " tokens; shorten it or use --cache bfloat8_b");
+  check<ResourceError>(flags.context <= fitting, "-c ", flags.context, ": memory holds a context of ", fitting,
+                       " tokens; shorten it or use --cache bfloat8_b");
   context_ = flags.context > 0 ? flags.context : std::min({longest, fitting, kLongestContext});
-  if (context_ < longest && flags.context == 0) tell(message("note: the model's context is ", longest, " tokens; memory is for ", context_));
+  if (context_ < longest && flags.context == 0)
+    tell(message("note: the model's context is ", longest, " tokens; memory is for ", context_));
   cache_ = std::make_unique<Cache>(*device_, loaded_.model->cache_spec(),
                                    cache_options(loaded_.options.cache, context_, sequences, device_->limits()));
   generator_ = std::make_unique<Generator>(*loaded_.model, *device_, *cache_, flags.batch);

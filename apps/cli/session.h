@@ -21,12 +21,12 @@ constexpr int64_t kLongestContext = int64_t{1} << 30;  // that can be asked for,
 // The flags by which every command names a model, its precision and its place.
 struct ModelFlags {
   std::string model, device = "cpu";
-  int device_id = 0;                                 // of cards
-  int trace = 0;                                     // 1: the card's decodes are recorded and replayed
-  int threads = 0;                                   // 0: all processors
+  int device_id = 0;  // of cards
+  int trace = 0;      // 1: the card's decodes are recorded and replayed
+  int threads = 0;    // 0: all processors
   Precision precision;
-  int64_t context = 0;                               // 0: the checkpoint's own, or what memory holds
-  int64_t batch = 0;                                 // 0: what the device takes
+  int64_t context = 0;  // 0: the checkpoint's own, or what memory holds
+  int64_t batch = 0;    // 0: what the device takes
 };
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);

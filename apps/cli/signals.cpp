@@ -12,7 +12,7 @@ namespace {
 volatile std::sig_atomic_t noted = 0;
 
 void install(void (*handler)(int)) {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = handler;
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);

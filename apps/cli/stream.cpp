@@ -76,7 +76,8 @@ class Printer {
 
 StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, const Drafting& drafting, const StreamOptions& options) {
   const auto known = static_cast<int64_t>(sequence.tokens.size());
-  check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(), ". Shorten it or raise -c");
+  check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(),
+        ". Shorten it or raise -c");
   const std::vector<TokenId>& ends = session.generation().tokens.eos;
   const int64_t most = std::min(options.new_tokens.value_or(session.context()), session.context() - known);
   Printer printer(session, options);
@@ -117,8 +118,9 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
 void print_timing(const Session& session, const StreamResult& result, const SamplingParams& params) {
   std::ostringstream line;
   line.precision(1);
-  line << std::fixed << "load " << session.load_seconds() * 1e3 << " ms, first token " << result.first_token_seconds * 1e3 << " ms, prefill " << result.prompt_tokens
-       << " tokens " << static_cast<double>(result.prompt_tokens) / result.prefill_seconds << " tokens/s";
+  line << std::fixed << "load " << session.load_seconds() * 1e3 << " ms, first token " << result.first_token_seconds * 1e3
+       << " ms, prefill " << result.prompt_tokens << " tokens " << static_cast<double>(result.prompt_tokens) / result.prefill_seconds
+       << " tokens/s";
   if (const int64_t decoded = result.new_tokens - 1; decoded > 0)
     line << ", decode " << decoded << " tokens " << static_cast<double>(decoded) / result.decode_seconds << " tokens/s";
   if (result.drafted > 0) line << ", drafted " << result.drafted << " tokens, right " << result.accepted;

@@ -47,7 +47,8 @@ class CheckedSampler {
   std::vector<std::pair<TokenId, double>> candidates(const LogitsRow& logits, const TokenIds& tokens, size_t prompt) {
     expect(static_cast<int64_t>(logits.size()), tokens.values.size(), prompt);
     std::vector<std::pair<TokenId, double>> found;
-    for (const TokenProbability& c : sampler_.candidates({logits.data(), logits.size()}, tokens.ids(), prompt)) found.emplace_back(c.token, c.probability);
+    for (const TokenProbability& c : sampler_.candidates({logits.data(), logits.size()}, tokens.ids(), prompt))
+      found.emplace_back(c.token, c.probability);
     return found;
   }
 
@@ -61,7 +62,6 @@ class CheckedSampler {
   Sampler& sampler() { return sampler_; }
 
  private:
-
   std::vector<TokenId> end_tokens_;
   Sampler sampler_;
 };
@@ -78,9 +78,10 @@ class TurnTakingGenerator {
     int64_t rows = 0;
     for (const auto& [object, logit_rows] : wanted) {
       auto* const sequence = nb::cast<Sequence*>(object);
-      check(sequence != nullptr && seen.insert(sequence).second, "forward: request ", requests.size(), " has the sequence of one before it, or none");
-      check(logit_rows >= 0 && logit_rows <= static_cast<int64_t>(sequence->tokens.size()), "forward: the logits of ", logit_rows, " rows are wanted of ",
-            sequence->tokens.size(), " tokens");
+      check(sequence != nullptr && seen.insert(sequence).second, "forward: request ", requests.size(),
+            " has the sequence of one before it, or none");
+      check(logit_rows >= 0 && logit_rows <= static_cast<int64_t>(sequence->tokens.size()), "forward: the logits of ", logit_rows,
+            " rows are wanted of ", sequence->tokens.size(), " tokens");
       requests.push_back({sequence, logit_rows});
       first_rows.push_back(rows);
       rows += logit_rows;
@@ -130,42 +131,53 @@ class TurnTakingGenerator {
 
 void bind_sequence(nb::module_& m) {
   nb::class_<Sequence>(m, "Sequence", "One conversation, made by a Cache. One thread at a time uses it.")
-      .def_prop_rw("tokens", [](const Sequence& self) { return as_array(self.tokens); },
-                   [](Sequence& self, const TokenIds& ids) {
-                     const std::vector<TokenId> tokens = ids.ids();
-                     const auto cached = static_cast<size_t>(self.length());
-                     check(tokens.size() >= cached && std::equal(self.tokens.begin(), self.tokens.begin() + static_cast<std::ptrdiff_t>(cached), tokens.begin()),
-                           "sequence: its first ", cached, " tokens are cached and cannot change; cut it with Cache.truncate first");
-                     self.tokens = tokens;
-                   },
-                   nb::for_getter(nb::rv_policy::move), nb::for_getter(nb::sig("def tokens(self) -> numpy.typing.NDArray[numpy.int32]")),
-                   "A copy of the token ids, those not cached yet included. Setting them keeps the cached ones.")
-      .def("append",
-           [](Sequence& self, const TokenIds& ids) {
-             const std::vector<TokenId> more = ids.ids();
-             self.tokens.insert(self.tokens.end(), more.begin(), more.end());
-           },
-           "ids"_a, "Tokens to be forwarded later.")
-      .def("__len__", [](const Sequence& self) { return self.tokens.size(); }, "Tokens, those not cached yet included.")
+      .def_prop_rw(
+          "tokens", [](const Sequence& self) { return as_array(self.tokens); },
+          [](Sequence& self, const TokenIds& ids) {
+            const std::vector<TokenId> tokens = ids.ids();
+            const auto cached = static_cast<size_t>(self.length());
+            check(tokens.size() >= cached &&
+                      std::equal(self.tokens.begin(), self.tokens.begin() + static_cast<std::ptrdiff_t>(cached), tokens.begin()),
+                  "sequence: its first ", cached, " tokens are cached and cannot change; cut it with Cache.truncate first");
+            self.tokens = tokens;
+          },
+          nb::for_getter(nb::rv_policy::move), nb::for_getter(nb::sig("def tokens(self) -> numpy.typing.NDArray[numpy.int32]")),
+          "A copy of the token ids, those not cached yet included. Setting them keeps the cached ones.")
+      .def(
+          "append",
+          [](Sequence& self, const TokenIds& ids) {
+            const std::vector<TokenId> more = ids.ids();
+            self.tokens.insert(self.tokens.end(), more.begin(), more.end());
+          },
+          "ids"_a, "Tokens to be forwarded later.")
+      .def(
+          "__len__", [](const Sequence& self) { return self.tokens.size(); }, "Tokens, those not cached yet included.")
       .def_prop_ro("length", &Sequence::length, "Tokens whose keys and values are cached.")
       .def_prop_ro("rope_length", &Sequence::rope_length);
 }
 
 void bind_cache(nb::module_& m) {
   nb::class_<Cache>(m, "Cache", "The pages of one device and one model. Sequences share pages and copy them on write.")
-      .def("__init__",
-           [](Cache* self, Device& device, const CacheSpec& spec, const std::string& dtype, int64_t max_tokens, int64_t max_sequences, int64_t rewind_tokens) {
-             new (self) Cache(device, spec,
-                              {.dtype = parse_data_type(dtype), .max_tokens = max_tokens, .max_sequences = max_sequences, .rewind_tokens = rewind_tokens});
-           },
-           "device"_a, "spec"_a, nb::kw_only(), "dtype"_a, "max_tokens"_a, "max_sequences"_a = 1, "rewind_tokens"_a = CacheOptions().rewind_tokens,
-           nb::keep_alive<1, 2>(),
-           "Room for max_tokens tokens, summed over the sequences, of which max_sequences live at the same time; rewind_tokens are kept behind a window.\n"
-           "Raises ResourceError.")
+      .def(
+          "__init__",
+          [](Cache* self, Device& device, const CacheSpec& spec, const std::string& dtype, int64_t max_tokens, int64_t max_sequences,
+             int64_t rewind_tokens) {
+            new (self) Cache(device, spec,
+                             {.dtype = parse_data_type(dtype),
+                              .max_tokens = max_tokens,
+                              .max_sequences = max_sequences,
+                              .rewind_tokens = rewind_tokens});
+          },
+          "device"_a, "spec"_a, nb::kw_only(), "dtype"_a, "max_tokens"_a, "max_sequences"_a = 1,
+          "rewind_tokens"_a = CacheOptions().rewind_tokens, nb::keep_alive<1, 2>(),
+          "Room for max_tokens tokens, summed over the sequences, of which max_sequences live at the same time; rewind_tokens are kept "
+          "behind a window.\n"
+          "Raises ResourceError.")
       .def("create", &Cache::create, nb::keep_alive<0, 1>())
       .def("fork", &Cache::fork, "sequence"_a, nb::keep_alive<0, 1>(), "A sequence with the same tokens and pages.")
       .def("truncate", &Cache::truncate, "sequence"_a, "length"_a, "Forgets the tokens from `length` on.")
-      .def("rewind", &Cache::rewind, "sequence"_a, "position"_a, "Takes the cached length back and keeps the token ids, to be forwarded again.")
+      .def("rewind", &Cache::rewind, "sequence"_a, "position"_a,
+           "Takes the cached length back and keeps the token ids, to be forwarded again.")
       .def_prop_ro("page_tokens", &Cache::page_tokens)
       .def_prop_ro("groups", &Cache::groups)
       .def_prop_ro("sequences", &Cache::sequences, "That live now.")
@@ -205,18 +217,22 @@ void bind_generation(nb::module_& m) {
   bind_cache(m);
   bind_sampler(m);
   nb::class_<TurnTakingGenerator>(m, "Generator", "Feeds sequences through a model. Threads take turns.")
-      .def(nb::init<const Model&, Device&, Cache&, int64_t>(), "model"_a, "device"_a, "cache"_a, "chunk"_a = 0, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(),
-           nb::keep_alive<1, 4>(), "chunk: the longest piece of a prompt in one Batch; 0: what the device takes.")
+      .def(nb::init<const Model&, Device&, Cache&, int64_t>(), "model"_a, "device"_a, "cache"_a, "chunk"_a = 0, nb::keep_alive<1, 2>(),
+           nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(), "chunk: the longest piece of a prompt in one Batch; 0: what the device takes.")
       .def("forward", &TurnTakingGenerator::forward, "requests"_a, "progress"_a = nb::none(),
            nb::sig("def forward(self, requests: collections.abc.Sequence[tuple[Sequence, int]], "
                    "progress: collections.abc.Callable[[int, int], object] | None = None) -> numpy.typing.NDArray[numpy.float32]"),
-           "Forwards the tokens that are not cached yet of each request's sequence, and gives the logits of its last so many tokens: float32\n"
-           "[rows, vocab], request after request. progress(done, total) is called after each Batch of tokens; what it raises stops the rest.\n"
+           "Forwards the tokens that are not cached yet of each request's sequence, and gives the logits of its last so many tokens: "
+           "float32\n"
+           "[rows, vocab], request after request. progress(done, total) is called after each Batch of tokens; what it raises stops the "
+           "rest.\n"
            "Raises what stopped the first sequence that could not go on; the others have gone on.")
-      .def("score_reference", &TurnTakingGenerator::score_reference, "reference"_a, "threads"_a = 1, "progress"_a = nb::none(),
-           "Feeds what the reference was fed, in as few forwards as it was made with, and judges the choice at each place; `threads` judge.")
+      .def(
+          "score_reference", &TurnTakingGenerator::score_reference, "reference"_a, "threads"_a = 1, "progress"_a = nb::none(),
+          "Feeds what the reference was fed, in as few forwards as it was made with, and judges the choice at each place; `threads` judge.")
       .def("sample", &TurnTakingGenerator::sample, "sequence"_a, "sampler"_a, "prompt"_a, "sample"_a = 0,
-           "Forwards what is not cached yet, and gives the token that `sampler` takes then, as it would from all logits: of these the device gives\n"
+           "Forwards what is not cached yet, and gives the token that `sampler` takes then, as it would from all logits: of these the "
+           "device gives\n"
            "only as many as it needs.")
       .def_prop_ro("chunk", &TurnTakingGenerator::chunk);
 }

@@ -27,7 +27,8 @@ namespace {
 using namespace nb::literals;
 using Stored = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig>;
 
-std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::optional<std::string>& module, bool trace) {
+std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::optional<std::string>& module,
+                                    bool trace) {
   check(threads >= 0, "threads: ", threads, " is negative; 0 takes all processors");
   if (name == "n150") return open_n150(module, device_id, trace);
   check(!trace, "trace: only the n150 records and replays its decodes");
@@ -57,7 +58,8 @@ void expect_n150_holds(const ModelDescription& model, const std::string& what, c
   expect_fits(*machine("n150", 0), model, {types.weights, types.activations, types.cache, context, 1}, what);
 }
 
-Precision precision(const std::optional<std::string>& weights, const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
+Precision precision(const std::optional<std::string>& weights, const std::optional<std::string>& activations,
+                    const std::optional<std::string>& cache) {
   return {.weights = data_type(weights), .activations = data_type(activations), .cache = data_type(cache)};
 }
 
@@ -87,16 +89,16 @@ struct Lent {
   }
 };
 
-LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const std::optional<std::string>& weights, const std::optional<std::string>& activations,
-                       const std::optional<std::string>& cache, const nb::object& progress) {
+LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const std::optional<std::string>& weights,
+                       const std::optional<std::string>& activations, const std::optional<std::string>& cache, const nb::object& progress) {
   const Precision asked = precision(weights, activations, cache);
   const nb::gil_scoped_release release;
   return tessera::load_model(checkpoint, device, asked, [&](int64_t done, int64_t total) { report(progress, done, total); });
 }
 
 LoadedModel make_model(const std::string& architecture, const std::string& config, const nb::dict& tensors, Device& device,
-                       const std::optional<std::string>& weights, const std::optional<std::string>& activations, const std::optional<std::string>& cache,
-                       const nb::object& progress) {
+                       const std::optional<std::string>& weights, const std::optional<std::string>& activations,
+                       const std::optional<std::string>& cache, const nb::object& progress) {
   const Precision asked = precision(weights, activations, cache);
   const Lent lent(tensors);
   const nb::gil_scoped_release release;
@@ -124,12 +126,17 @@ void bind_devices(nb::module_& m) {
       .def("__repr__", [](const Device& self) { return "<tessera.Device " + self.name() + ">"; });
   nb::class_<cpu::CpuDevice, Device>(m, "CpuDevice", "The processor of this machine.")
       .def_prop_ro("threads", &cpu::CpuDevice::threads)
-      .def_prop_ro("isa", [](const cpu::CpuDevice& self) { return std::string(cpu::name(self.isa())); }, "The instruction set: plain, avx2 or avx512.");
+      .def_prop_ro(
+          "isa", [](const cpu::CpuDevice& self) { return std::string(cpu::name(self.isa())); },
+          "The instruction set: plain, avx2 or avx512.");
   nb::class_<ttnn::TtnnDevice, Device>(m, "TtnnDevice", "A Tenstorrent n150.")
-      .def("free_memory", &ttnn::TtnnDevice::free_memory, "Bytes of the card's memory that caches may take: what is free, less what a forward takes for itself.");
+      .def("free_memory", &ttnn::TtnnDevice::free_memory,
+           "Bytes of the card's memory that caches may take: what is free, less what a forward takes for itself.");
   m.def("open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = nb::none(), "trace"_a = false,
-        "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. module: \"ttnn\", or what\n"
-        "TESSERA_TTNN_MODULE names in its place. trace: decodes are recorded and replayed, for which the n150 keeps 128 MB. Raises RuntimeError.");
+        "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. module: "
+        "\"ttnn\", or what\n"
+        "TESSERA_TTNN_MODULE names in its place. trace: decodes are recorded and replayed, for which the n150 keeps 128 MB. Raises "
+        "RuntimeError.");
   m.def("open_device", use_card, "card"_a, nb::kw_only(), "module"_a = nb::none(), "trace"_a = false,
         "An n150 that is an open device of `module` already, and stays open. trace: it was opened with a trace_region_size.");
 }
@@ -164,7 +171,8 @@ void bind_models(nb::module_& m) {
       .def_ro("min_p", &GenerationConfig::min_p)
       .def_ro("repetition_penalty", &GenerationConfig::repetition_penalty);
   nb::class_<LoadedModel>(m, "LoadedModel")
-      .def_prop_ro("model", [](LoadedModel& self) -> Model& { return *self.model; }, nb::rv_policy::reference_internal)
+      .def_prop_ro(
+          "model", [](LoadedModel& self) -> Model& { return *self.model; }, nb::rv_policy::reference_internal)
       .def_ro("options", &LoadedModel::options)
       .def_ro("generation", &LoadedModel::generation, "Of a checkpoint; the defaults for make_model.")
       .def_ro("notes", &LoadedModel::notes, "Odd but harmless: for the user to see.");
@@ -173,7 +181,8 @@ void bind_models(nb::module_& m) {
 }  // namespace
 
 std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace) {
-  return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), device_id, trace ? n150::kTraceBytes : 0), tracing(trace));
+  return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), device_id, trace ? n150::kTraceBytes : 0),
+                                            tracing(trace));
 }
 
 void bind_loading(nb::module_& m) {
@@ -184,41 +193,49 @@ void bind_loading(nb::module_& m) {
       .def_prop_ro("directory", [](const Checkpoint& self) { return self.directory().string(); })
       .def_prop_ro("architecture", &Checkpoint::architecture)
       .def_prop_ro("model_type", &Checkpoint::model_type)
-      .def("tokenizer", [](const Checkpoint& self) { return self.tokenizer().string(); }, "The path of tokenizer.json. Raises FileError.")
+      .def(
+          "tokenizer", [](const Checkpoint& self) { return self.tokenizer().string(); }, "The path of tokenizer.json. Raises FileError.")
       .def("chat_template", &Checkpoint::chat_template);
   bind_models(m);
-  m.def("expect_n150_holds",
-        [](const Checkpoint& checkpoint, int64_t context, const std::optional<std::string>& weights, const std::optional<std::string>& activations,
-           const std::optional<std::string>& cache) {
-          expect_n150_holds(describe_config(checkpoint), checkpoint.directory().string(), precision(weights, activations, cache), context);
-        },
-        "checkpoint"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
-        "Raises ResourceError, in the words of `tessera plan`, when an n150 does not hold the model with one context of so many tokens.");
-  m.def("expect_n150_holds",
-        [](const std::string& architecture, const std::string& config, int64_t context, const std::optional<std::string>& weights,
-           const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
-          const JsonDocument document = parse_json(config, "config");
-          expect_n150_holds(describe_config(architecture, ConfigReader(document.root(), "config")), architecture,
-                            precision(weights, activations, cache), context);
-        },
-        "architecture"_a, "config"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none());
-  m.def("load_model", load_model, "checkpoint"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
-        "progress"_a = nb::none(), nb::keep_alive<0, 2>(),
-        "A checkpoint's model with its weights packed on `device`. Data types are \"float32\", \"bfloat16\", \"bfloat8_b\" and, for weights, \"bfloat4_b\".\n"
-        "None: weights as stored, bfloat16 activations, a cache of the activations' type. progress(done_bytes, total_bytes) is called between tensors.");
-  m.def("load_model",
-        [](const std::string& name, Device& device, const std::optional<std::string>& weights, const std::optional<std::string>& activations,
-           const std::optional<std::string>& cache, const nb::object& progress) {
-          return load_model(Checkpoint::open(name), device, weights, activations, cache, progress);
-        },
-        "name_or_directory"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
-        "progress"_a = nb::none(), nb::keep_alive<0, 2>());
-  m.def("make_model", make_model, "architecture"_a, "config"_a, "tensors"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(),
-        "activations"_a = nb::none(), "cache"_a = nb::none(), "progress"_a = nb::none(), nb::keep_alive<0, 4>(),
-        nb::sig("def make_model(architecture: str, config: str, tensors: dict[str, object], device: Device, *, weights: str | None = None, "
-                "activations: str | None = None, cache: str | None = None, progress: collections.abc.Callable[[int, int], object] | None = None) -> LoadedModel"),
-        "The same from tensors in memory: contiguous NumPy or torch arrays by their checkpoint names, borrowed for the call and not copied.\n"
-        "`architecture` as in config.json's architectures, `config` is its JSON text.");
+  m.def(
+      "expect_n150_holds",
+      [](const Checkpoint& checkpoint, int64_t context, const std::optional<std::string>& weights,
+         const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
+        expect_n150_holds(describe_config(checkpoint), checkpoint.directory().string(), precision(weights, activations, cache), context);
+      },
+      "checkpoint"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
+      "Raises ResourceError, in the words of `tessera plan`, when an n150 does not hold the model with one context of so many tokens.");
+  m.def(
+      "expect_n150_holds",
+      [](const std::string& architecture, const std::string& config, int64_t context, const std::optional<std::string>& weights,
+         const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
+        const JsonDocument document = parse_json(config, "config");
+        expect_n150_holds(describe_config(architecture, ConfigReader(document.root(), "config")), architecture,
+                          precision(weights, activations, cache), context);
+      },
+      "architecture"_a, "config"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
+      "cache"_a = nb::none());
+  m.def("load_model", load_model, "checkpoint"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
+        "cache"_a = nb::none(), "progress"_a = nb::none(), nb::keep_alive<0, 2>(),
+        "A checkpoint's model with its weights packed on `device`. Data types are \"float32\", \"bfloat16\", \"bfloat8_b\" and, for "
+        "weights, \"bfloat4_b\".\n"
+        "None: weights as stored, bfloat16 activations, a cache of the activations' type. progress(done_bytes, total_bytes) is called "
+        "between tensors.");
+  m.def(
+      "load_model",
+      [](const std::string& name, Device& device, const std::optional<std::string>& weights, const std::optional<std::string>& activations,
+         const std::optional<std::string>& cache,
+         const nb::object& progress) { return load_model(Checkpoint::open(name), device, weights, activations, cache, progress); },
+      "name_or_directory"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
+      "progress"_a = nb::none(), nb::keep_alive<0, 2>());
+  m.def(
+      "make_model", make_model, "architecture"_a, "config"_a, "tensors"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(),
+      "activations"_a = nb::none(), "cache"_a = nb::none(), "progress"_a = nb::none(), nb::keep_alive<0, 4>(),
+      nb::sig("def make_model(architecture: str, config: str, tensors: dict[str, object], device: Device, *, weights: str | None = None, "
+              "activations: str | None = None, cache: str | None = None, progress: collections.abc.Callable[[int, int], object] | None = "
+              "None) -> LoadedModel"),
+      "The same from tensors in memory: contiguous NumPy or torch arrays by their checkpoint names, borrowed for the call and not copied.\n"
+      "`architecture` as in config.json's architectures, `config` is its JSON text.");
 }
 
 }  // namespace tessera::python

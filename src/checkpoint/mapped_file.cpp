@@ -61,8 +61,8 @@ void MappedFile::expect_unchanged() const {
 
 // (The change time too: it is moved by a rewriting that sets the modification time back.)
 std::string MappedFile::identity() const {
-  return message(status_.st_ino, " ", status_.st_size, " ", status_.st_mtim.tv_sec, ".", status_.st_mtim.tv_nsec, " ", status_.st_ctim.tv_sec, ".",
-                 status_.st_ctim.tv_nsec);
+  return message(status_.st_ino, " ", status_.st_size, " ", status_.st_mtim.tv_sec, ".", status_.st_mtim.tv_nsec, " ",
+                 status_.st_ctim.tv_sec, ".", status_.st_ctim.tv_nsec);
 }
 
 void MappedFile::prefer_huge_pages() const { ::madvise(begin_, size_, MADV_HUGEPAGE); }

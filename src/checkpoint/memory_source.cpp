@@ -19,8 +19,8 @@ MemorySource::MemorySource(const std::vector<Item>& items) {
     if (!name) continue;
     int64_t values = 1;
     for (int64_t dimension : item.shape) values *= dimension;
-    check(values * bytes_of(item.type) == static_cast<int64_t>(item.bytes.size()), "tensor '", item.name, "': ", item.bytes.size(), " bytes do not hold ", values,
-          " values");
+    check(values * bytes_of(item.type) == static_cast<int64_t>(item.bytes.size()), "tensor '", item.name, "': ", item.bytes.size(),
+          " bytes do not hold ", values, " values");
     check(bytes_.emplace(*name, item.bytes).second, "tensor '", *name, "' is given twice");
     tensors_.push_back({*name, item.type, std::string(safetensors_name(item.type)), item.shape, item.bytes.size()});
   }

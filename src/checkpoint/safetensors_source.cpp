@@ -177,7 +177,8 @@ std::span<const std::byte> SafetensorsSource::lend(std::string_view name) {
 
 void SafetensorsSource::drop(std::span<const std::byte> bytes) {
   for (const auto& file : files_)
-    if (const std::span<const std::byte> all = file->bytes(); bytes.data() >= all.data() && bytes.data() < all.data() + all.size()) file->release(bytes);
+    if (const std::span<const std::byte> all = file->bytes(); bytes.data() >= all.data() && bytes.data() < all.data() + all.size())
+      file->release(bytes);
 }
 
 void SafetensorsSource::release(std::string_view name) {

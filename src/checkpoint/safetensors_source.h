@@ -40,7 +40,7 @@ class SafetensorsSource final : public WeightSource {
   const Place& place(std::string_view name) const;
 
   std::vector<std::unique_ptr<MappedFile>> files_;
-  std::string identity_;  // of all of them, and of their headers
+  std::string identity_;                                               // of all of them, and of their headers
   std::vector<Place> places_;                                          // of tensors_
   std::map<std::string, std::vector<std::byte>, std::less<>> copies_;  // of lent tensors that stand misaligned in their file
 };

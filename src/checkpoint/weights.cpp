@@ -50,8 +50,9 @@ Tensor Weights::take_qkv(std::span<const std::string> names, int64_t hidden, con
   const auto rows = [&](int64_t count) { return Shape{1, 1, count * heads.head_dim, hidden}; };
   const Shape joined = rows(heads.num_heads + 2 * heads.num_kv_heads);
   const Shape parts[] = {rows(heads.num_heads), rows(heads.num_kv_heads), rows(heads.num_kv_heads)};
-  return pack(names, names.size() == 1 ? std::span(&joined, 1) : std::span<const Shape>(parts),
-              {.role = Role::qkv, .shape = joined, .num_heads = heads.num_heads, .num_kv_heads = heads.num_kv_heads, .head_dim = heads.head_dim});
+  return pack(
+      names, names.size() == 1 ? std::span(&joined, 1) : std::span<const Shape>(parts),
+      {.role = Role::qkv, .shape = joined, .num_heads = heads.num_heads, .num_kv_heads = heads.num_kv_heads, .head_dim = heads.head_dim});
 }
 
 Tensor Weights::take_norm(std::string_view name, int64_t width, float offset) {
@@ -69,8 +70,8 @@ void Weights::skip_prefix(std::string_view prefix) {
 }
 
 void Weights::expect_all_taken() const {
-  check<FileError>(left_.empty(), "the checkpoint holds ", left_.size(), " tensors that the model does not use, ", printable(left_.empty() ? "" : *left_.begin()),
-                   " first; its config.json does not describe it");
+  check<FileError>(left_.empty(), "the checkpoint holds ", left_.size(), " tensors that the model does not use, ",
+                   printable(left_.empty() ? "" : *left_.begin()), " first; its config.json does not describe it");
 }
 
 Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> shapes, WeightSpec spec) {
@@ -85,9 +86,10 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
     const StoredTensor* tensor = source_->find(names[i]);
     check<FileError>(tensor != nullptr, "the checkpoint lacks tensor ", printable(names[i]), ", which its config.json asks for");
     check<FileError>(left_.erase(names[i]) == 1, "tensor ", printable(names[i]), " is taken twice");
-    check<FileError>(as_shape(tensor->shape) == shapes[i], "tensor ", printable(names[i]), " has shape ", text(tensor->shape), "; config.json asks for [", shapes[i][2], ", ",
-                     shapes[i][3], "]");
-    check<FileError>(tensor->type.has_value(), "tensor ", printable(names[i]), " is stored as ", tensor->dtype, "; weights are read from F32, F16 and BF16");
+    check<FileError>(as_shape(tensor->shape) == shapes[i], "tensor ", printable(names[i]), " has shape ", text(tensor->shape),
+                     "; config.json asks for [", shapes[i][2], ", ", shapes[i][3], "]");
+    check<FileError>(tensor->type.has_value(), "tensor ", printable(names[i]), " is stored as ", tensor->dtype,
+                     "; weights are read from F32, F16 and BF16");
     parts.push_back({nullptr, *tensor->type, shapes[i][2]});
   }
   Tensor packed = kept_ && spec.role != Role::norm ? kept_->take(device_, spec) : Tensor();

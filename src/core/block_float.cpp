@@ -13,7 +13,8 @@ uint32_t exponent_field(float value) { return std::bit_cast<uint32_t>(value) >> 
 }  // namespace
 
 int magnitude_bits(DataType format) {
-  check(format == DataType::bfloat8_b || format == DataType::bfloat4_b, "block format: ", format, " is none; choose bfloat8_b or bfloat4_b");
+  check(format == DataType::bfloat8_b || format == DataType::bfloat4_b, "block format: ", format,
+        " is none; choose bfloat8_b or bfloat4_b");
   return format == DataType::bfloat8_b ? 7 : 3;
 }
 

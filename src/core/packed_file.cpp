@@ -63,7 +63,8 @@ PackedFileWriter::PackedFileWriter(const fs::path& path, std::string identity, u
     : file_(prepared(path).string()), identity_(std::move(identity)) {
   struct statvfs disk{};
   const bool known = ::statvfs(path.parent_path().c_str(), &disk) == 0;
-  check<ResourceError>(known && disk.f_bavail * disk.f_frsize >= bytes + kLeftFree, path.string(), ": the disk has too little room for ", bytes, " bytes");
+  check<ResourceError>(known && disk.f_bavail * disk.f_frsize >= bytes + kLeftFree, path.string(), ": the disk has too little room for ",
+                       bytes, " bytes");
   chunk_.reserve(kChunk);
 }
 
@@ -105,7 +106,8 @@ void PackedFileWriter::finish() {
 
 // The piece at `place` of a file that ends where its directory begins.
 std::optional<PackedFile::Piece> PackedFile::piece_at(std::span<const std::byte> file, const Json& place) {
-  if (!place.is_array() || place.size() != 3 || !place[0].is_number_unsigned() || !place[1].is_number_unsigned() || !place[2].is_string()) return std::nullopt;
+  if (!place.is_array() || place.size() != 3 || !place[0].is_number_unsigned() || !place[1].is_number_unsigned() || !place[2].is_string())
+    return std::nullopt;
   const uint64_t begin = place[0], size = place[1];
   if (begin % kAlignment != 0 || begin > file.size() || size > file.size() - begin) return std::nullopt;
   return Piece{file.subspan(begin, size), place[2]};
@@ -124,7 +126,8 @@ std::optional<PackedFile> PackedFile::read(std::span<const std::byte> file, std:
   try {
     const JsonDocument document = parse_json(directory, "packed file");
     const Json& root = document.root();
-    if (!root.is_object() || root.value("identity", Json()) != identity || !root.contains("pieces") || !root["pieces"].is_object()) return std::nullopt;
+    if (!root.is_object() || root.value("identity", Json()) != identity || !root.contains("pieces") || !root["pieces"].is_object())
+      return std::nullopt;
     PackedFile packed;
     for (const auto& [name, place] : root["pieces"].items()) {
       auto piece = piece_at(before_trailer.first(before_trailer.size() - directory.size()), place);

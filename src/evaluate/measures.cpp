@@ -21,7 +21,8 @@ double largest_logit(std::span<const float> logits) {
     bad |= !(logit <= std::numeric_limits<float>::max());
     largest = std::max(largest, logit);
   }
-  check<std::runtime_error>(!bad && std::isfinite(largest), "logits: a row holds NaN or infinity; the weights or the precision do not bear this text");
+  check<std::runtime_error>(!bad && std::isfinite(largest),
+                            "logits: a row holds NaN or infinity; the weights or the precision do not bear this text");
   return largest;
 }
 

@@ -25,7 +25,8 @@ class Pass {
       between();
       rows_.clear();
       used_ = 0;
-      const bool more = generator_.step(std::span(&request_, 1), [&](size_t, int64_t, std::span<const float> row) { rows_.push_back(row); });
+      const bool more =
+          generator_.step(std::span(&request_, 1), [&](size_t, int64_t, std::span<const float> row) { rows_.push_back(row); });
       if (request_.error) std::rethrow_exception(request_.error);
       if (!more) return false;
     }
@@ -50,7 +51,8 @@ void parallel_for(size_t count, int threads, const std::function<void(size_t)>& 
     for (size_t i; (i = next++) < count;) work(i);
   };
   std::vector<std::future<void>> others;
-  for (size_t i = 1; i < std::min(count, static_cast<size_t>(std::max(threads, 1))); ++i) others.push_back(std::async(std::launch::async, run));
+  for (size_t i = 1; i < std::min(count, static_cast<size_t>(std::max(threads, 1))); ++i)
+    others.push_back(std::async(std::launch::async, run));
   run();
   for (std::future<void>& other : others) other.get();
 }
@@ -84,7 +86,9 @@ int64_t scored_tokens(const ScoredText& text) {
 
 void judge_rows(Generator& generator, const ScoredText& text, int threads, const RowJudge& judge, const Generator::Progress& progress) {
   size_t done = 0;
-  const auto report = [&, total = scored_tokens(text)] { if (progress) progress(static_cast<int64_t>(done), total); };
+  const auto report = [&, total = scored_tokens(text)] {
+    if (progress) progress(static_cast<int64_t>(done), total);
+  };
   for (const Window& window : text.windows) {
     Pass pass(generator, text, window);
     for (auto token = static_cast<size_t>(window.first_scored); pass.fill(report);) {
@@ -100,14 +104,18 @@ void judge_rows(Generator& generator, const ScoredText& text, int threads, const
 
 std::vector<double> token_losses(Generator& generator, const ScoredText& text, int threads, const Generator::Progress& progress) {
   std::vector<double> losses(static_cast<size_t>(scored_tokens(text)));
-  judge_rows(generator, text, threads, [&](size_t i, TokenId target, std::span<const float> logits) { losses[i] = negative_log_likelihood(logits, target); },
-             progress);
+  judge_rows(
+      generator, text, threads,
+      [&](size_t i, TokenId target, std::span<const float> logits) { losses[i] = negative_log_likelihood(logits, target); }, progress);
   return losses;
 }
 
-std::vector<ComparedToken> compare_tokens(Generator& p, Generator& q, const ScoredText& text, int threads, const Generator::Progress& progress) {
+std::vector<ComparedToken> compare_tokens(Generator& p, Generator& q, const ScoredText& text, int threads,
+                                          const Generator::Progress& progress) {
   std::vector<ComparedToken> compared;
-  const auto report = [&, total = scored_tokens(text)] { if (progress) progress(static_cast<int64_t>(compared.size()), total); };
+  const auto report = [&, total = scored_tokens(text)] {
+    if (progress) progress(static_cast<int64_t>(compared.size()), total);
+  };
   for (const Window& window : text.windows) {
     Pass p_pass(p, text, window), q_pass(q, text, window);
     for (auto token = static_cast<size_t>(window.first_scored); p_pass.fill(report) && q_pass.fill(report);) {

@@ -47,6 +47,7 @@ struct ComparedToken {
 };
 
 // Two models side by side, p the reference. They may share a device; each has its own cache.
-std::vector<ComparedToken> compare_tokens(Generator& p, Generator& q, const ScoredText& text, int threads, const Generator::Progress& progress = {});
+std::vector<ComparedToken> compare_tokens(Generator& p, Generator& q, const ScoredText& text, int threads,
+                                          const Generator::Progress& progress = {});
 
 }  // namespace tessera

@@ -24,7 +24,8 @@ std::vector<int64_t> page_counts(const CacheSpec& spec, const CacheOptions& opti
       const int64_t coming = std::min(limits.max_rows, options.max_sequences * limits.max_chunk);
       pages = std::min(pages, options.max_sequences * kept + pages_of(coming, limits.page_tokens));
     }
-    check<ResourceError>(pages <= std::numeric_limits<int32_t>::max(), "cache: ", pages, " pages are more than can be numbered; ask for fewer tokens");
+    check<ResourceError>(pages <= std::numeric_limits<int32_t>::max(), "cache: ", pages,
+                         " pages are more than can be numbered; ask for fewer tokens");
     counts.push_back(pages);
   }
   return counts;
@@ -53,7 +54,8 @@ Cache::Cache(Device& device, const CacheSpec& spec, const CacheOptions& options)
 std::unique_ptr<Sequence> Cache::create() {
   {
     const std::lock_guard lock(mutex_);
-    check<ResourceError>(sequences_ < options_.max_sequences, "cache: ", sequences_, " sequences are alive, the most it was made for; end one first");
+    check<ResourceError>(sequences_ < options_.max_sequences, "cache: ", sequences_,
+                         " sequences are alive, the most it was made for; end one first");
     ++sequences_;
   }
   try {
@@ -106,8 +108,9 @@ void Cache::reserve(Sequence& sequence, int64_t position, int64_t count) {
   for (size_t group = 0; group < pools_.size(); ++group) {
     const int64_t missing = pages_to_make(pools_[group], sequence.tables_[group], position, end);
     const auto free = static_cast<int64_t>(pools_[group].free.size());
-    check<ResourceError>(missing <= free, "cache: a sequence of ", end, " tokens needs ", missing, " more pages of ", page_tokens_, " tokens; ", free,
-                         " of ", pools_[group].references.size(), " are free. Shorten it, end other sequences, or make the cache larger");
+    check<ResourceError>(missing <= free, "cache: a sequence of ", end, " tokens needs ", missing, " more pages of ", page_tokens_,
+                         " tokens; ", free, " of ", pools_[group].references.size(),
+                         " are free. Shorten it, end other sequences, or make the cache larger");
   }
   for (size_t group = 0; group < pools_.size(); ++group) {
     Pool& pool = pools_[group];
@@ -141,19 +144,22 @@ void Cache::keep_range(Pool& pool, PageTable& table, int64_t begin_page, int64_t
 
 void Cache::rewind(Sequence& sequence, int64_t position) {
   check_own(sequence);
-  check(position >= 0 && position <= sequence.length(), "cache: cannot go back to position ", position, " of a sequence with ", sequence.length(), " tokens");
+  check(position >= 0 && position <= sequence.length(), "cache: cannot go back to position ", position, " of a sequence with ",
+        sequence.length(), " tokens");
   if (position == sequence.length()) return;
   const std::lock_guard lock(mutex_);
   for (size_t group = 0; group < pools_.size(); ++group) {
     const int64_t first_seen = pools_[group].window ? std::max<int64_t>(0, position - *pools_[group].window + 1) : 0;
     if (position > 0 && first_seen / page_tokens_ < sequence.tables_[group].first) position = 0;
   }
-  for (size_t group = 0; group < pools_.size(); ++group) keep_range(pools_[group], sequence.tables_[group], 0, pages_of(position, page_tokens_));
+  for (size_t group = 0; group < pools_.size(); ++group)
+    keep_range(pools_[group], sequence.tables_[group], 0, pages_of(position, page_tokens_));
   sequence.commit(position, position == 0 ? 0 : sequence.rope_length());
 }
 
 void Cache::truncate(Sequence& sequence, int64_t length) {
-  check(length >= 0 && length <= static_cast<int64_t>(sequence.tokens.size()), "cache: cannot cut a sequence of ", sequence.tokens.size(), " tokens to ", length);
+  check(length >= 0 && length <= static_cast<int64_t>(sequence.tokens.size()), "cache: cannot cut a sequence of ", sequence.tokens.size(),
+        " tokens to ", length);
   rewind(sequence, std::min(length, sequence.length()));
   sequence.tokens.resize(static_cast<size_t>(length));
 }

@@ -71,7 +71,9 @@ class Cache final : public PageOwner {
 
   int64_t pages_to_make(const Pool& pool, const PageTable& table, int64_t position, int64_t end) const;
   void check_own(const Sequence& sequence) const;
-  void drop(Pool& pool, int32_t page) { if (--pool.references[static_cast<size_t>(page)] == 0) pool.free.push_back(page); }
+  void drop(Pool& pool, int32_t page) {
+    if (--pool.references[static_cast<size_t>(page)] == 0) pool.free.push_back(page);
+  }
   int32_t take(Pool& pool);
   void keep_range(Pool& pool, PageTable& table, int64_t begin_page, int64_t end_page);
 

@@ -21,8 +21,10 @@ Generator::Generator(const Model& model, Device& device, Cache& cache, int64_t c
 void Generator::prepare(Request& request) {
   Sequence& sequence = *request.sequence;
   const int64_t context = model_.max_position_embeddings();
-  check(known(sequence) <= context, "sequence: ", known(sequence), " tokens do not fit the model's context of ", context, "; shorten the prompt");
-  check(request.logit_rows >= 0 && request.logit_rows <= known(sequence), "sequence: the logits of ", request.logit_rows, " rows are wanted of ", known(sequence), " tokens");
+  check(known(sequence) <= context, "sequence: ", known(sequence), " tokens do not fit the model's context of ", context,
+        "; shorten the prompt");
+  check(request.logit_rows >= 0 && request.logit_rows <= known(sequence), "sequence: the logits of ", request.logit_rows,
+        " rows are wanted of ", known(sequence), " tokens");
   const auto boundary = cache_.spec().recompute_after;
   const bool other_set = boundary && sequence.length() > 0 && (sequence.rope_length() > *boundary) != (known(sequence) > *boundary);
   cache_.rewind(sequence, other_set ? 0 : std::min(sequence.length(), known(sequence) - request.logit_rows));
@@ -114,7 +116,8 @@ void Generator::forward(std::span<Request> requests, const RowSink& sink, const 
 std::vector<float> Generator::forward(Sequence& sequence, const Progress& progress) {
   std::vector<float> last;
   Request request{&sequence, 1};
-  forward(std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) { last.assign(logits.begin(), logits.end()); }, progress);
+  forward(
+      std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) { last.assign(logits.begin(), logits.end()); }, progress);
   if (request.error) std::rethrow_exception(request.error);
   return last;
 }

@@ -49,7 +49,8 @@ void check_sampling(const SamplingParams& params, int64_t vocab_size) {
   check(params.top_k >= 0, "top_k: ", params.top_k, " is negative; 0 keeps all tokens");
   check(params.top_p > 0 && params.top_p <= 1, "top_p: ", params.top_p, " is outside (0, 1]");
   check_range("min_p", params.min_p, 0, 1);
-  check(params.repetition_penalty > 0 && std::isfinite(params.repetition_penalty), "repetition_penalty: ", params.repetition_penalty, " is not positive");
+  check(params.repetition_penalty > 0 && std::isfinite(params.repetition_penalty), "repetition_penalty: ", params.repetition_penalty,
+        " is not positive");
   check_range("presence_penalty", params.presence_penalty, -2, 2);
   check_range("frequency_penalty", params.frequency_penalty, -2, 2);
   check(params.min_new_tokens >= 0, "min_new_tokens: ", params.min_new_tokens, " is negative");
@@ -85,9 +86,7 @@ std::vector<TokenProbability> Sampler::candidates(std::span<const float> logits,
   return filter(largest(scores_, params_.top_k), top);
 }
 
-bool Sampler::bars_ends(size_t new_tokens) const {
-  return params_.ignore_eos || static_cast<int64_t>(new_tokens) < params_.min_new_tokens;
-}
+bool Sampler::bars_ends(size_t new_tokens) const { return params_.ignore_eos || static_cast<int64_t>(new_tokens) < params_.min_new_tokens; }
 
 // Those that top_p and min_p leave of tokens in order of their ids, with scores where their probabilities belong.
 std::vector<TokenProbability> Sampler::filter(std::vector<TokenProbability> kept, float top) const {

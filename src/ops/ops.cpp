@@ -10,7 +10,8 @@ void check_hidden(const char* op, const Tensor& x) {
 }
 
 void check_heads(const char* op, const Tensor& x, const Step& step) {
-  check(x && x.shape()[0] == 1 && x.shape()[2] == step.tokens(), op, ": input ", x.shape(), " is not [1, heads, ", step.tokens(), ", head_dim]");
+  check(x && x.shape()[0] == 1 && x.shape()[2] == step.tokens(), op, ": input ", x.shape(), " is not [1, heads, ", step.tokens(),
+        ", head_dim]");
 }
 
 void check_gate_up(const char* op, const Tensor& x) {
@@ -38,21 +39,22 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, float epsilon) {
 
 Tensor rotary_embedding(const Tensor& x, const Rotary& rotary, const Step& step) {
   check_heads("rotary_embedding", x, step);
-  check(rotary.dim >= 2 && rotary.dim % 2 == 0 && rotary.dim <= x.shape()[3], "rotary_embedding: cannot rotate ", rotary.dim, " values of input ", x.shape());
+  check(rotary.dim >= 2 && rotary.dim % 2 == 0 && rotary.dim <= x.shape()[3], "rotary_embedding: cannot rotate ", rotary.dim,
+        " values of input ", x.shape());
   return x.device().rotary_embedding(x, rotary, step);
 }
 
 QkvHeads nlp_create_qkv_heads(const Tensor& qkv, int64_t num_heads, int64_t num_kv_heads) {
   check_hidden("nlp_create_qkv_heads", qkv);
-  check(num_heads > 0 && num_kv_heads > 0 && qkv.shape()[3] % (num_heads + 2 * num_kv_heads) == 0, "nlp_create_qkv_heads: input ", qkv.shape(),
-        " does not split into ", num_heads, " + 2 * ", num_kv_heads, " heads");
+  check(num_heads > 0 && num_kv_heads > 0 && qkv.shape()[3] % (num_heads + 2 * num_kv_heads) == 0, "nlp_create_qkv_heads: input ",
+        qkv.shape(), " does not split into ", num_heads, " + 2 * ", num_kv_heads, " heads");
   return qkv.device().nlp_create_qkv_heads(qkv, num_heads, num_kv_heads);
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, const AttentionParams& params) {
   check_heads("attention", q, step);
-  check(k.shape() == v.shape() && k.shape()[2] == q.shape()[2] && k.shape()[3] == q.shape()[3] && q.shape()[1] % k.shape()[1] == 0, "attention: q ", q.shape(),
-        ", k ", k.shape(), " and v ", v.shape(), " do not belong together");
+  check(k.shape() == v.shape() && k.shape()[2] == q.shape()[2] && k.shape()[3] == q.shape()[3] && q.shape()[1] % k.shape()[1] == 0,
+        "attention: q ", q.shape(), ", k ", k.shape(), " and v ", v.shape(), " do not belong together");
   check(!params.window || *params.window >= 1, "attention: window ", params.window.value_or(0), " is below 1");
   return q.device().attention(q, k, v, step, params);
 }
@@ -70,7 +72,8 @@ Tensor silu_mul(const Tensor& gate_up) {
 }
 
 Tensor add(const Tensor& a, const Tensor& b) {
-  check(a.shape() == b.shape() && a.dtype() == b.dtype(), "add: ", a.shape(), " ", a.dtype(), " and ", b.shape(), " ", b.dtype(), " differ");
+  check(a.shape() == b.shape() && a.dtype() == b.dtype(), "add: ", a.shape(), " ", a.dtype(), " and ", b.shape(), " ", b.dtype(),
+        " differ");
   return a.device().add(a, b);
 }
 

@@ -14,15 +14,16 @@ namespace tessera {
 namespace {
 
 constexpr size_t kDeepestJson = 64;
-constexpr size_t kLeastKeptBytes = size_t{1} << 20;     // of a tokenizer.json: less is read in no time
-constexpr size_t kMostKeptBytes = size_t{512} << 20;    // of a file of tables
+constexpr size_t kLeastKeptBytes = size_t{1} << 20;        // of a tokenizer.json: less is read in no time
+constexpr size_t kMostKeptBytes = size_t{512} << 20;       // of a file of tables
 constexpr std::string_view kKeptVersion = "tokenizer 1 ";  // changes with the tables, and with what a vocabulary or merges are refused for
 constexpr const char* kRest = "rest";
 
 class Document {
  public:
   Document(std::string_view json, const std::string& source) : parser_(Tokenizer::kLargestFile) {
-    check<FileError>(json.size() <= Tokenizer::kLargestFile, source, ": has ", json.size(), " bytes; at most ", Tokenizer::kLargestFile, " are read");
+    check<FileError>(json.size() <= Tokenizer::kLargestFile, source, ": has ", json.size(), " bytes; at most ", Tokenizer::kLargestFile,
+                     " are read");
     auto error = parser_.allocate(std::max<size_t>(json.size(), 64), kDeepestJson);
     check<ResourceError>(error == simdjson::SUCCESS, source, ": not enough memory to read ", json.size(), " bytes of JSON");
     error = parser_.parse(json.data(), json.size()).get(root_);

@@ -104,12 +104,14 @@ std::optional<Vocabulary> Vocabulary::restore(const PackedFile& file) {
 
 // Whether every place and slot leads to where it may: then no text can do harm.
 bool Vocabulary::is_whole() const {
-  if (places_.size() > static_cast<size_t>(kLargestId) + 1 || !std::has_single_bit(slots_.size()) || slots_.size() < 2 * size_) return false;
+  if (places_.size() > static_cast<size_t>(kLargestId) + 1 || !std::has_single_bit(slots_.size()) || slots_.size() < 2 * size_)
+    return false;
   const bool in_bytes = std::all_of(places_.begin(), places_.end(), [&](const Place& place) {
     return place.begin == kGap || (place.begin <= bytes_.size() && place.size <= bytes_.size() - place.begin);
   });
   const auto used = static_cast<size_t>(std::count_if(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.id != kNoToken; }));
-  return in_bytes && used == size_ && std::all_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.id == kNoToken || has(slot.id); });
+  return in_bytes && used == size_ &&
+         std::all_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.id == kNoToken || has(slot.id); });
 }
 
 }  // namespace tessera::text

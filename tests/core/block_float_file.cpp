@@ -1,5 +1,5 @@
-// block_float_file FORMAT IN OUT: for comparisons from Python. Reads float32 values (whole blocks of 16) and writes, as raw bytes, the blocks'
-// exponents, all codes, and all values after rounding as float32.
+// block_float_file FORMAT IN OUT: for comparisons from Python. Reads float32 values (whole blocks of 16) and writes, as raw bytes, the
+// blocks' exponents, all codes, and all values after rounding as float32.
 #include <cstdio>
 #include <fstream>
 #include <vector>

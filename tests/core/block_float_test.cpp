@@ -52,7 +52,8 @@ TEST(BlockFloat, values_share_the_largest_exponent) {
 
 TEST(BlockFloat, rounds_to_nearest_even_and_never_to_the_next_exponent) {
   const float unit = 1.0f / 64;
-  const Block block = encode(DataType::bfloat8_b, 1.0f, 2.5f * unit, 3.5f * unit, 0.5f * unit, 0.50001f * unit, -1.49f * unit, 127.9f * unit);
+  const Block block =
+      encode(DataType::bfloat8_b, 1.0f, 2.5f * unit, 3.5f * unit, 0.5f * unit, 0.50001f * unit, -1.49f * unit, 127.9f * unit);
   EXPECT_EQ(block.codes, (std::array<uint8_t, 16>{64, 2, 4, 0, 1, 0x81, 127}));
   EXPECT_EQ(encode(DataType::bfloat8_b, 1.999f).codes[0], 127);  // not 2.0
   EXPECT_EQ(encode(DataType::bfloat4_b, 1.999f).codes[0], 7);

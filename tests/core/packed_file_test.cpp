@@ -92,8 +92,9 @@ TEST_F(PackedFileTest, whose_directory_lies_is_refused) {
   };
   EXPECT_TRUE(read(R"({"a":[4096,4096,""]})"));
   for (const char* pieces :
-       {R"({"a":[4096,4097,""]})", R"({"a":[8192,1,""]})", R"({"a":[12288,0,""]})", R"({"a":[1,1,""]})", R"({"a":[-4096,1,""]})", R"({"a":[0]})", R"({"a":[0,1]})",
-        R"({"a":[0,1,2]})", R"({"a":[4096,18446744073709551615,""]})", R"({"a":[18446744073709547520,4096,""]})", R"({"a":"0"})", R"({"a":[0,1.5,""]})", "[]", "0", "{"})
+       {R"({"a":[4096,4097,""]})", R"({"a":[8192,1,""]})", R"({"a":[12288,0,""]})", R"({"a":[1,1,""]})", R"({"a":[-4096,1,""]})",
+        R"({"a":[0]})", R"({"a":[0,1]})", R"({"a":[0,1,2]})", R"({"a":[4096,18446744073709551615,""]})",
+        R"({"a":[18446744073709547520,4096,""]})", R"({"a":"0"})", R"({"a":[0,1.5,""]})", "[]", "0", "{"})
     EXPECT_FALSE(read(pieces)) << pieces;
   for (const char* directory : {"", "0", "[]", R"({"identity":"i"})", R"({"identity":0,"pieces":{}})", R"({"pieces":{}})"})
     EXPECT_FALSE(PackedFile::read(bytes_of(with_directory(directory)), "i")) << directory;
@@ -102,7 +103,9 @@ TEST_F(PackedFileTest, whose_directory_lies_is_refused) {
 TEST_F(PackedFileTest, is_whole_or_not_there_and_ended_writers_leave_nothing) {
   std::filesystem::create_directories(path_.parent_path());
   PackedFileWriter(path_.parent_path() / "file.packed.77.tmp", "left", 0).finish();
-  { PackedFileWriter(path_, "identity", 0).add("a", bytes_of("one"), PackedFileWriter::Piece::unchecked); }
+  {
+    PackedFileWriter(path_, "identity", 0).add("a", bytes_of("one"), PackedFileWriter::Piece::unchecked);
+  }
   EXPECT_TRUE(std::filesystem::is_empty(path_.parent_path()));
   write();
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path_.parent_path()), {}), 1);

@@ -45,7 +45,9 @@ TEST(Measures, the_negative_log_likelihood_is_that_of_a_long_double_softmax) {
     const auto p = softmax(row);
     for (const size_t target : {size_t{0}, width / 2, width - 1}) {
       const long double expected = -std::log(p[target]);
-      EXPECT_NEAR(negative_log_likelihood(row, static_cast<TokenId>(target)), static_cast<double>(expected), 1e-12 * std::max(1.0, static_cast<double>(expected))) << width;
+      EXPECT_NEAR(negative_log_likelihood(row, static_cast<TokenId>(target)), static_cast<double>(expected),
+                  1e-12 * std::max(1.0, static_cast<double>(expected)))
+          << width;
     }
   }
 }
@@ -108,7 +110,8 @@ TEST(Measures, the_largest_are_those_of_a_stable_sort) {
     for (float& x : row) x = static_cast<float>(random() % 7);  // many are equal
     std::vector<TokenId> order(width);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return row[static_cast<size_t>(a)] > row[static_cast<size_t>(b)]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](TokenId a, TokenId b) { return row[static_cast<size_t>(a)] > row[static_cast<size_t>(b)]; });
     for (const size_t count : {size_t{1}, size_t{5}, size_t{64}}) {
       const auto expected = std::vector(order.begin(), order.begin() + static_cast<int64_t>(std::min(count, width)));
       EXPECT_EQ(largest(row, count), expected);

@@ -47,7 +47,9 @@ class Scoring : public testing::Test {
   // One model of a precision with a cache of its own.
   struct Side {
     Side(const TinyCheckpoint& checkpoint, Device& device, const ModelOptions& options, int64_t chunk)
-        : model(checkpoint.load(device, options)), cache(device, model->cache_spec(), {.dtype = options.cache, .max_tokens = 400}), generator(*model, device, cache, chunk) {}
+        : model(checkpoint.load(device, options)),
+          cache(device, model->cache_spec(), {.dtype = options.cache, .max_tokens = 400}),
+          generator(*model, device, cache, chunk) {}
     std::unique_ptr<Model> model;
     Cache cache;
     Generator generator;
@@ -59,7 +61,8 @@ class Scoring : public testing::Test {
     sequence->tokens = std::move(tokens);
     std::vector<std::vector<float>> rows;
     Generator::Request request{sequence.get(), static_cast<int64_t>(sequence->tokens.size())};
-    side.generator.forward(std::span(&request, 1), [&](size_t, int64_t, std::span<const float> row) { rows.emplace_back(row.begin(), row.end()); });
+    side.generator.forward(std::span(&request, 1),
+                           [&](size_t, int64_t, std::span<const float> row) { rows.emplace_back(row.begin(), row.end()); });
     return rows;
   }
 
@@ -143,7 +146,9 @@ TEST_F(Scoring, what_stops_a_forward_stops_the_scoring_and_leaves_the_cache_free
   const ScoredText good{.tokens = random_tokens(50, 6), .windows = windows(50, 50, 1)};
   const auto stop = [](int64_t, int64_t) { throw std::runtime_error("stop"); };
   EXPECT_THROW(token_losses(side_.generator, good, 2, stop), std::runtime_error);
-  const auto judge = [](size_t i, TokenId, std::span<const float>) { if (i == 20) throw std::domain_error("judge"); };
+  const auto judge = [](size_t i, TokenId, std::span<const float>) {
+    if (i == 20) throw std::domain_error("judge");
+  };
   EXPECT_THROW(judge_rows(side_.generator, good, 3, judge), std::domain_error);
   EXPECT_EQ(token_losses(side_.generator, good, 2).size(), 49u);
 }

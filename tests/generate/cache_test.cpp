@@ -184,9 +184,15 @@ TEST_F(Pages, random_forks_truncates_and_growth_never_share_a_page_that_is_writt
   for (int step = 0; step < 5000; ++step) {
     try {
       switch (next(5)) {
-        case 0: alive.push_back(cache_.create()); break;
-        case 1: if (!alive.empty()) alive.push_back(cache_.fork(*alive[next(static_cast<uint32_t>(alive.size()))])); break;
-        case 2: if (!alive.empty()) alive.erase(alive.begin() + next(static_cast<uint32_t>(alive.size()))); break;
+        case 0:
+          alive.push_back(cache_.create());
+          break;
+        case 1:
+          if (!alive.empty()) alive.push_back(cache_.fork(*alive[next(static_cast<uint32_t>(alive.size()))]));
+          break;
+        case 2:
+          if (!alive.empty()) alive.erase(alive.begin() + next(static_cast<uint32_t>(alive.size())));
+          break;
         case 3:
           if (!alive.empty()) {
             Sequence& s = *alive[next(static_cast<uint32_t>(alive.size()))];

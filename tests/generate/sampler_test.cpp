@@ -20,9 +20,7 @@ std::vector<TokenId> candidate_tokens(const SamplingParams& params, const std::v
   return tokens;
 }
 
-TEST(sampler, greedy_takes_the_first_of_the_largest) {
-  EXPECT_EQ(Sampler({.temperature = 0}, {}).sample(kLogits, kPrompt, 2), 1);
-}
+TEST(sampler, greedy_takes_the_first_of_the_largest) { EXPECT_EQ(Sampler({.temperature = 0}, {}).sample(kLogits, kPrompt, 2), 1); }
 
 TEST(sampler, top_k_keeps_ties_with_the_kth) {
   EXPECT_EQ(candidate_tokens({.top_k = 1}), (std::vector<TokenId>{1, 3}));
@@ -68,8 +66,8 @@ TEST(sampler, penalties_move_only_what_was_seen) {
     return Sampler(params, {}).sample(kLogits, tokens, 2);
   };
   EXPECT_EQ(top({}), 1);
-  EXPECT_EQ(top({.repetition_penalty = 2.0}), 2);                            // 1 and 3 halve, 2 stays
-  EXPECT_EQ(top({.frequency_penalty = 0.5}), 1);                             // the prompt does not count
+  EXPECT_EQ(top({.repetition_penalty = 2.0}), 2);  // 1 and 3 halve, 2 stays
+  EXPECT_EQ(top({.frequency_penalty = 0.5}), 1);   // the prompt does not count
   EXPECT_EQ(top({.logit_bias = {{1, -5.0}}}), 3);
   EXPECT_EQ(top({.presence_penalty = 1.5, .logit_bias = {{1, -5.0}}}), 2);   // 3 falls to 1.5
   EXPECT_EQ(top({.frequency_penalty = 0.4, .logit_bias = {{1, -5.0}}}), 3);  // 3 falls to 2.2

@@ -55,7 +55,8 @@ class Bench {
     std::vector<Generator::Request> requests;
     for (Sequence* s : sequences) requests.push_back({s, static_cast<int64_t>(std::min(rows, s->tokens.size()))});
     std::vector<uint64_t> found(sequences.size(), 0xcbf29ce484222325ull);
-    generator_.forward(requests, [&](size_t request, int64_t, std::span<const float> logits) { found[request] = hash(found[request], logits); });
+    generator_.forward(requests,
+                       [&](size_t request, int64_t, std::span<const float> logits) { found[request] = hash(found[request], logits); });
     for (const auto& request : requests) EXPECT_EQ(request.error, nullptr);
     return found;
   }

@@ -78,7 +78,11 @@ TEST_F(GeneratorTest, refuses_what_the_context_does_not_hold_naming_both_numbers
 TEST_F(GeneratorTest, an_exception_in_the_progress_keeps_what_was_committed) {
   Generator chunked(*model_, device_, cache_, 32);
   const auto s = sequence(random_tokens(100, 1));
-  EXPECT_THROW(chunked.forward(*s, [](int64_t done, int64_t) { if (done >= 64) throw std::runtime_error("stop"); }), std::runtime_error);
+  EXPECT_THROW(chunked.forward(*s,
+                               [](int64_t done, int64_t) {
+                                 if (done >= 64) throw std::runtime_error("stop");
+                               }),
+               std::runtime_error);
   EXPECT_EQ(s->length(), 64);
   const auto whole = sequence(s->tokens);
   EXPECT_EQ(chunked.forward(*s), generator_.forward(*whole));

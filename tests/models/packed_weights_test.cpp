@@ -54,7 +54,8 @@ class PackedWeightsTest : public testing::Test {
   }
 
   // `meanwhile` happens between loading and running.
-  Loaded load(const TinyCheckpoint& tiny, const std::string& identity, ModelOptions options, int threads, const std::function<void()>& meanwhile) {
+  Loaded load(const TinyCheckpoint& tiny, const std::string& identity, ModelOptions options, int threads,
+              const std::function<void()>& meanwhile) {
     cpu::CpuDevice device({.threads = threads});
     CountingSource source(tiny.source(), identity);
     PackedWeights kept(path_, source, device, options.weights);

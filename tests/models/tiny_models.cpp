@@ -26,7 +26,8 @@ void TinyCheckpoint::scale(const std::string& name, float factor) {
 
 std::unique_ptr<MemorySource> TinyCheckpoint::source() const {
   std::vector<MemorySource::Item> items;
-  for (size_t i = 0; i < names_.size(); ++i) items.push_back({names_[i], StoredType::bfloat16, shapes_[i], std::as_bytes(std::span(values_[i]))});
+  for (size_t i = 0; i < names_.size(); ++i)
+    items.push_back({names_[i], StoredType::bfloat16, shapes_[i], std::as_bytes(std::span(values_[i]))});
   return std::make_unique<MemorySource>(items);
 }
 
@@ -36,13 +37,23 @@ std::unique_ptr<Model> TinyCheckpoint::load(Device& device, const ModelOptions& 
   return load(weights);
 }
 
-std::unique_ptr<Model> TinyCheckpoint::load(Weights& weights) const { return make_model(architecture_, ConfigReader(config_, "config.json"), weights); }
+std::unique_ptr<Model> TinyCheckpoint::load(Weights& weights) const {
+  return make_model(architecture_, ConfigReader(config_, "config.json"), weights);
+}
 
 TinyCheckpoint tiny_gemma3(int64_t window) {
   constexpr int64_t kVocab = 300, kHidden = 96, kInner = 160, kHeads = 4, kHeadDim = 64, kLayers = 3;
-  TinyCheckpoint tiny("Gemma3ForCausalLM", {{"vocab_size", kVocab}, {"hidden_size", kHidden}, {"intermediate_size", kInner}, {"num_hidden_layers", kLayers},
-                                            {"num_attention_heads", kHeads}, {"num_key_value_heads", 1}, {"head_dim", kHeadDim}, {"sliding_window", window},
-                                            {"sliding_window_pattern", 3}, {"query_pre_attn_scalar", 48}, {"max_position_embeddings", 4096}});
+  TinyCheckpoint tiny("Gemma3ForCausalLM", {{"vocab_size", kVocab},
+                                            {"hidden_size", kHidden},
+                                            {"intermediate_size", kInner},
+                                            {"num_hidden_layers", kLayers},
+                                            {"num_attention_heads", kHeads},
+                                            {"num_key_value_heads", 1},
+                                            {"head_dim", kHeadDim},
+                                            {"sliding_window", window},
+                                            {"sliding_window_pattern", 3},
+                                            {"query_pre_attn_scalar", 48},
+                                            {"max_position_embeddings", 4096}});
   tiny.add("model.embed_tokens.weight", {kVocab, kHidden}, 0.5f);
   tiny.add("model.norm.weight", {kHidden}, 0.5f);
   for (int64_t i = 0; i < kLayers; ++i) {
@@ -64,8 +75,9 @@ TinyCheckpoint tiny_gemma3(int64_t window) {
 
 TinyCheckpoint tiny_phi3(bool longrope) {
   constexpr int64_t kVocab = 300, kHidden = 384, kInner = 200, kHeads = 4, kLayers = 2, kHeadDim = kHidden / kHeads;
-  Json config{{"vocab_size", kVocab}, {"hidden_size", kHidden}, {"intermediate_size", kInner}, {"num_hidden_layers", kLayers}, {"num_attention_heads", kHeads},
-              {"num_key_value_heads", kHeads}, {"max_position_embeddings", 4096}};
+  Json config{{"vocab_size", kVocab},           {"hidden_size", kHidden},        {"intermediate_size", kInner},
+              {"num_hidden_layers", kLayers},   {"num_attention_heads", kHeads}, {"num_key_value_heads", kHeads},
+              {"max_position_embeddings", 4096}};
   if (longrope) {
     std::vector<double> short_factor, long_factor;
     for (int64_t i = 0; i < kHeadDim / 2; ++i) {

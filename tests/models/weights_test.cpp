@@ -32,7 +32,8 @@ TEST_F(WeightsTest, absent_misshapen_taken_twice_and_left_over_tensors_are_named
   const auto source = checkpoint_.source();
   Weights weights(*source, device_, {});
   EXPECT_NE(error_of([&] { weights.take("c.weight", {1, 1, 8, 4}, Role::down); }).find("lacks tensor \"c.weight\""), std::string::npos);
-  EXPECT_NE(error_of([&] { weights.take("b.weight", {1, 1, 4, 8}, Role::down); }).find("has shape [8, 4]; config.json asks for [4, 8]"), std::string::npos);
+  EXPECT_NE(error_of([&] { weights.take("b.weight", {1, 1, 4, 8}, Role::down); }).find("has shape [8, 4]; config.json asks for [4, 8]"),
+            std::string::npos);
   const Tensor a = weights.take("a.weight", {1, 1, 8, 4}, Role::down);
   EXPECT_EQ(a.shape(), (Shape{1, 1, 8, 4}));
   EXPECT_NE(error_of([&] { weights.take("a.weight", {1, 1, 8, 4}, Role::down); }).find("taken twice"), std::string::npos);
@@ -79,8 +80,10 @@ TEST(models, parse_the_configs_of_every_gemma_3) {
     Json text;
     std::string first_tensor;
   };
-  for (const Case& c : {Case{{{"hidden_size", 640}, {"vocab_size", 262144}}, "[262144, 640]"}, Case{{{"hidden_size", 1152}, {"vocab_size", 262144}}, "[262144, 1152]"},
-                        Case{{{"hidden_size", 2560}}, "[262208, 2560]"}, Case{{{"hidden_size", 3840}}, "[262208, 3840]"}, Case{{{"hidden_size", 5376}}, "[262208, 5376]"}}) {
+  for (const Case& c :
+       {Case{{{"hidden_size", 640}, {"vocab_size", 262144}}, "[262144, 640]"},
+        Case{{{"hidden_size", 1152}, {"vocab_size", 262144}}, "[262144, 1152]"}, Case{{{"hidden_size", 2560}}, "[262208, 2560]"},
+        Case{{{"hidden_size", 3840}}, "[262208, 3840]"}, Case{{{"hidden_size", 5376}}, "[262208, 5376]"}}) {
     TinyCheckpoint checkpoint("Gemma3ForConditionalGeneration", {{"text_config", c.text}});
     checkpoint.add("language_model.model.embed_tokens.weight", {1, 1}, 1.0f);
     const std::string error = error_of([&] { checkpoint.load(device, {}); });

@@ -42,7 +42,10 @@ Json large_tokenizer() {
 
 class KeptTokenizer : public testing::Test {
  protected:
-  KeptTokenizer() { fs::create_directories(folder_); write(json_); }
+  KeptTokenizer() {
+    fs::create_directories(folder_);
+    write(json_);
+  }
   ~KeptTokenizer() override { fs::remove_all(folder_); }
 
   static void SetUpTestSuite() { json_ = large_tokenizer().dump(); }
@@ -89,8 +92,10 @@ TEST_F(KeptTokenizer, gives_the_same_ids_from_the_file_which_it_leaves_alone) {
 
 TEST_F(KeptTokenizer, is_read_anew_when_any_part_of_its_file_changes) {
   load();
-  for (const auto& [pointer, value] : std::vector<std::pair<const char*, Json>>{
-           {"/model/merges/0", {"a", "b"}}, {"/added_tokens/0/special", false}, {"/model/ignore_merges", true}, {"/added_tokens/0/rstrip", true}}) {
+  for (const auto& [pointer, value] : std::vector<std::pair<const char*, Json>>{{"/model/merges/0", {"a", "b"}},
+                                                                                {"/added_tokens/0/special", false},
+                                                                                {"/model/ignore_merges", true},
+                                                                                {"/added_tokens/0/rstrip", true}}) {
     Json json = Json::parse(json_);
     json[Json::json_pointer(pointer)] = value;
     write(json.dump());
@@ -114,7 +119,8 @@ TEST_F(KeptTokenizer, is_right_with_any_byte_of_its_file_damaged) {
     damaged[at] = static_cast<char>(damaged[at] ^ 0x81);
     ASSERT_TRUE(is_right_with(damaged)) << at;
   }
-  for (const size_t bytes : {size_t{0}, size_t{100}, whole.size() / 2, whole.size() - 1}) ASSERT_TRUE(is_right_with(whole.substr(0, bytes))) << bytes;
+  for (const size_t bytes : {size_t{0}, size_t{100}, whole.size() / 2, whole.size() - 1})
+    ASSERT_TRUE(is_right_with(whole.substr(0, bytes))) << bytes;
 }
 
 TEST_F(KeptTokenizer, needs_no_folder_that_can_be_written) {
@@ -126,9 +132,18 @@ TEST_F(KeptTokenizer, needs_no_folder_that_can_be_written) {
 // Tables whose checksums are right and whose values lie.
 class LyingTables : public testing::Test {
  protected:
-  struct Place { uint32_t begin, size; };
-  struct Slot { uint32_t tag; TokenId id; };
-  struct Merge { uint64_t pair; uint32_t rank; TokenId joined; };
+  struct Place {
+    uint32_t begin, size;
+  };
+  struct Slot {
+    uint32_t tag;
+    TokenId id;
+  };
+  struct Merge {
+    uint64_t pair;
+    uint32_t rank;
+    TokenId joined;
+  };
   struct Tables {
     std::string bytes = "ab";
     std::vector<Place> places{{0, 1}, {1, 1}};

@@ -34,7 +34,9 @@ Json decoded(const tessera::Tokenizer& tokenizer, const std::vector<TokenId>& id
   return {{"text", tokenizer.decode(ids, options)}, {"pieces", pieces}};
 }
 
-std::optional<std::string> optional_text(const Json& json) { return json.is_null() ? std::nullopt : std::optional(json.get<std::string>()); }
+std::optional<std::string> optional_text(const Json& json) {
+  return json.is_null() ? std::nullopt : std::optional(json.get<std::string>());
+}
 
 Json chat(const tessera::Tokenizer& tokenizer, const Json& request) {
   using tessera::ChatRole;
@@ -75,7 +77,8 @@ int main(int argc, char** argv) {
   if (argc != 2 && argc != 3) return 2;
   try {
     const auto begin = std::chrono::steady_clock::now();
-    const tessera::Tokenizer tokenizer = tessera::Tokenizer::load(argv[1], argc == 3 ? std::optional<std::filesystem::path>(argv[2]) : std::nullopt);
+    const tessera::Tokenizer tokenizer =
+        tessera::Tokenizer::load(argv[1], argc == 3 ? std::optional<std::filesystem::path>(argv[2]) : std::nullopt);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     for (std::string line; std::getline(std::cin, line);) {
       Json reply;

@@ -17,7 +17,8 @@ constexpr int64_t kMaxRows = 512;       // of a Batch: its widest activations st
 constexpr int64_t kMaxLogitRows = 128;  // 134 MB of float32 logits for a vocabulary of 262,144
 
 struct Activations : Storage {
-  Activations(std::shared_ptr<std::byte> owner, std::byte* first, int64_t stride) : buffer(std::move(owner)), data(first), token_stride(stride) {}
+  Activations(std::shared_ptr<std::byte> owner, std::byte* first, int64_t stride)
+      : buffer(std::move(owner)), data(first), token_stride(stride) {}
   std::shared_ptr<std::byte> buffer;
   std::byte* data;
   int64_t token_stride;  // in values
@@ -37,7 +38,8 @@ struct Vector : Storage {
 };
 
 struct PagedCache : Storage {
-  PagedCache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> counts) : pages(spec, dtype, counts), recompute_after(spec.recompute_after) {}
+  PagedCache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> counts)
+      : pages(spec, dtype, counts), recompute_after(spec.recompute_after) {}
   KvCache pages;
   std::optional<int64_t> recompute_after;
 };
@@ -74,7 +76,8 @@ size_t CpuDevice::cache_bytes(const CacheSpec& spec, DataType dtype, std::span<c
   size_t bytes = 0;
   const std::vector<CacheGroup> groups = cache_groups(spec);
   for (size_t group = 0; group < groups.size(); ++group)
-    for (const int64_t layer : groups[group].layers) bytes += static_cast<size_t>(pages[group]) * page_bytes(spec.layers[static_cast<size_t>(layer)], dtype);
+    for (const int64_t layer : groups[group].layers)
+      bytes += static_cast<size_t>(pages[group]) * page_bytes(spec.layers[static_cast<size_t>(layer)], dtype);
   return bytes;
 }
 
@@ -103,7 +106,8 @@ Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec
   if (spec.role == Role::norm) {
     auto vector = std::make_shared<Vector>();
     vector->values.resize(static_cast<size_t>(spec.shape[3]));
-    for (size_t i = 0; i < vector->values.size(); ++i) vector->values[i] = load_stored(parts.front().type, parts.front().data, static_cast<int64_t>(i)) + spec.offset;
+    for (size_t i = 0; i < vector->values.size(); ++i)
+      vector->values[i] = load_stored(parts.front().type, parts.front().data, static_cast<int64_t>(i)) + spec.offset;
     return Tensor(*this, spec.shape, DataType::float32, std::move(vector));
   }
   const std::lock_guard lock(run_mutex_);
@@ -122,22 +126,26 @@ Tensor CpuDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
   if (!packed) return {};
   const std::lock_guard lock(run_mutex_);
   std::erase_if(kept_files_, [](const auto& file) { return file.expired(); });
-  if (std::none_of(kept_files_.begin(), kept_files_.end(), [&](const auto& file) { return file.lock() == kept.file; })) kept_files_.push_back(kept.file);
+  if (std::none_of(kept_files_.begin(), kept_files_.end(), [&](const auto& file) { return file.lock() == kept.file; }))
+    kept_files_.push_back(kept.file);
   return make_weight(std::move(*packed), spec);
 }
 
 Tensor CpuDevice::make_weight(PackedWeight packed, const WeightSpec& spec) {
   const bool head = spec.role == Role::head || spec.role == Role::tied_embedding;
   const DataType stored = packed.dtype();
-  return Tensor(*this, spec.shape, stored,
-                std::make_shared<Weight>(std::move(packed), spec.options.activations, head ? std::optional(spec.options.logits) : std::nullopt));
+  return Tensor(
+      *this, spec.shape, stored,
+      std::make_shared<Weight>(std::move(packed), spec.options.activations, head ? std::optional(spec.options.logits) : std::nullopt));
 }
 
 std::shared_ptr<Storage> CpuDevice::make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) {
   return std::make_shared<PagedCache>(spec, dtype, pages);
 }
 
-void CpuDevice::copy_page(Storage& cache, size_t group, int32_t from, int32_t to) { static_cast<PagedCache&>(cache).pages.copy_page(group, from, to); }
+void CpuDevice::copy_page(Storage& cache, size_t group, int32_t from, int32_t to) {
+  static_cast<PagedCache&>(cache).pages.copy_page(group, from, to);
+}
 
 void CpuDevice::read(const Tensor& x, std::span<float> out) {
   check(static_cast<int64_t>(out.size()) == volume(x.shape()), "read: ", out.size(), " values do not hold a tensor of ", x.shape());
@@ -167,7 +175,8 @@ Tensor CpuDevice::make(const Shape& shape, DataType dtype) {
 Tensor CpuDevice::embedding(const Step& step, const Tensor& table) {
   const Weight& weight = weight_of(table);
   const std::span<const TokenId> tokens = step.batch().tokens;
-  for (TokenId token : tokens) check(token >= 0 && token < table.shape()[2], "embedding: token id ", token, " is outside the vocabulary of ", table.shape()[2]);
+  for (TokenId token : tokens)
+    check(token >= 0 && token < table.shape()[2], "embedding: token id ", token, " is outside the vocabulary of ", table.shape()[2]);
   Tensor out = make({1, 1, step.tokens(), table.shape()[3]}, weight.activations);
   const Rows to = rows(out);
   pool_.parallel_for(step.tokens(), [&](int64_t i, int) {
@@ -205,7 +214,8 @@ QkvHeads CpuDevice::nlp_create_qkv_heads(const Tensor& qkv, int64_t num_heads, i
   const int64_t tokens = qkv.shape()[2], head_dim = qkv.shape()[3] / (num_heads + 2 * num_kv_heads);
   const auto view = [&](int64_t first_head, int64_t heads) {
     std::byte* data = storage.data + static_cast<size_t>(first_head * head_dim) * bytes(qkv.dtype());
-    return Tensor(*this, {1, heads, tokens, head_dim}, qkv.dtype(), std::make_shared<Activations>(storage.buffer, data, storage.token_stride));
+    return Tensor(*this, {1, heads, tokens, head_dim}, qkv.dtype(),
+                  std::make_shared<Activations>(storage.buffer, data, storage.token_stride));
   };
   return {view(0, num_heads), view(num_heads, num_kv_heads), view(num_heads + num_kv_heads, num_kv_heads)};
 }

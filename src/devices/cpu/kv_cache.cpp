@@ -136,7 +136,9 @@ Write writer(DataType from, DataType to) {
 
 }  // namespace
 
-size_t page_bytes(const CacheLayer& layer, DataType type) { return 2 * part_bytes(type, layer.head_dim) * static_cast<size_t>(layer.num_kv_heads); }
+size_t page_bytes(const CacheLayer& layer, DataType type) {
+  return 2 * part_bytes(type, layer.head_dim) * static_cast<size_t>(layer.num_kv_heads);
+}
 
 int32_t page_at(const PageTable& table, int64_t position, int64_t pages) {
   const int64_t index = position / kPageTokens - table.first;

@@ -115,10 +115,12 @@ int64_t PackedWeight::blocks() const { return (in_ + kBlock - 1) / kBlock; }
 size_t PackedWeight::panel_bytes() const { return static_cast<size_t>(blocks()) * block_bytes(dtype_); }
 
 size_t PackedWeight::bytes_of(DataType dtype, int64_t out, int64_t in) {
-  check(out >= 1 && out <= kLargestSize && in >= 1 && in <= kLargestSize, "packed weight: [", out, ", ", in, "]; each must be 1 to ", kLargestSize);
+  check(out >= 1 && out <= kLargestSize && in >= 1 && in <= kLargestSize, "packed weight: [", out, ", ", in, "]; each must be 1 to ",
+        kLargestSize);
   const auto panels = static_cast<size_t>((out + kPanel - 1) / kPanel), blocks = static_cast<size_t>((in + kBlock - 1) / kBlock);
   size_t bytes = 0;
-  check<ResourceError>(!__builtin_mul_overflow(panels, blocks * block_bytes(dtype), &bytes), "packed weight: [", out, ", ", in, "] does not fit any memory");
+  check<ResourceError>(!__builtin_mul_overflow(panels, blocks * block_bytes(dtype), &bytes), "packed weight: [", out, ", ", in,
+                       "] does not fit any memory");
   return bytes;
 }
 
@@ -152,7 +154,8 @@ PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std:
   return weight;
 }
 
-std::optional<PackedWeight> PackedWeight::restore(DataType target, int64_t out, int64_t in, std::shared_ptr<const std::byte> data, size_t bytes) {
+std::optional<PackedWeight> PackedWeight::restore(DataType target, int64_t out, int64_t in, std::shared_ptr<const std::byte> data,
+                                                  size_t bytes) {
   PackedWeight weight;
   weight.dtype_ = target;
   if (target == DataType::float32 && bytes == bytes_of(DataType::bfloat16, out, in)) weight.dtype_ = DataType::bfloat16;

@@ -14,8 +14,8 @@ namespace tessera::cpu {
 
 class ThreadPool {
  public:
-  // `threads` includes the calling thread; 1 makes no worker. Throws std::invalid_argument outside 1..1024, ResourceError when the system gives
-  // no more threads.
+  // `threads` includes the calling thread; 1 makes no worker. Throws std::invalid_argument outside 1..1024, ResourceError when the system
+  // gives no more threads.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

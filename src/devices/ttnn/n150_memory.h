@@ -10,7 +10,7 @@ namespace tessera::n150 {
 
 inline constexpr size_t kBanks = 12, kBankBytes = 1'072'693'184;  // that tensors may take
 inline constexpr size_t kMemory = kBanks * kBankBytes;            // 12.87 GB
-inline constexpr size_t kPrograms = size_t{32} << 20;         // which lie in the same memory, and between tensors: an estimate
+inline constexpr size_t kPrograms = size_t{32} << 20;             // which lie in the same memory, and between tensors: an estimate
 inline constexpr int64_t kMaxUsers = 32;                          // rows of one decode: a tile's
 inline constexpr int64_t kPageTokens = 64;
 inline constexpr int64_t kChunk = 128;  // queries and keys that attention takes at a time; a prompt's pieces start at multiples of it

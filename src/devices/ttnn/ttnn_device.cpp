@@ -161,9 +161,8 @@ Tensor TtnnDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
   if (!std::equal(pieces.begin(), pieces.end(), kept.pieces.begin(), kept.pieces.end(),
                   [](const Piece& piece, std::span<const std::byte> bytes) { return piece.bytes() == static_cast<int64_t>(bytes.size()); }))
     return {};
-  Tensor restored = make_weight(spec, pieces, [&](size_t i, std::span<std::byte> bytes) {
-    std::memcpy(bytes.data(), kept.pieces[i].data(), bytes.size());
-  });
+  Tensor restored = make_weight(
+      spec, pieces, [&](size_t i, std::span<std::byte> bytes) { std::memcpy(bytes.data(), kept.pieces[i].data(), bytes.size()); });
   kept.file->expect_unchanged();
   return restored;
 }
@@ -191,12 +190,11 @@ Tensor TtnnDevice::make_weight(const WeightSpec& spec, std::span<const Piece> pi
   for (size_t i = 0; i < pieces.size(); ++i) {
     const Piece& piece = pieces[i];
     weight->linears += !piece.is_table;
-    weight->tensors.push_back(
-        ttnn_->upload(piece.shape, ttnn_->dtype(piece.dtype), piece.is_table ? "ROW_MAJOR_LAYOUT" : "TILE_LAYOUT", dram_,
-                      [&](std::span<std::byte> bytes) {
-                        const nb::gil_scoped_release release;
-                        fill(i, bytes);
-                      }));
+    weight->tensors.push_back(ttnn_->upload(piece.shape, ttnn_->dtype(piece.dtype), piece.is_table ? "ROW_MAJOR_LAYOUT" : "TILE_LAYOUT",
+                                            dram_, [&](std::span<std::byte> bytes) {
+                                              const nb::gil_scoped_release release;
+                                              fill(i, bytes);
+                                            }));
   }
   if (spec.role == Role::head || spec.role == Role::tied_embedding) weight->output = spec.options.logits;
   weight->block_format = spec.options.weights != DataType::bfloat16;

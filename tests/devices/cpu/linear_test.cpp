@@ -97,8 +97,21 @@ TEST_P(LinearOnEveryIsa, a_row_has_the_same_bits_whatever_the_rows_beside_it_and
       const std::vector<float> all = run(one, GetParam(), weight, problem, x_type, DataType::float32, 0, 512);
       for (int threads : {1, 2, 4}) {
         ThreadPool pool(threads);
-        for (auto [first, rows] : thinned<Size>({{0, 1}, {13, 1}, {511, 1}, {3, 2}, {3, 3}, {3, 4}, {3, 5}, {2, 6}, {9, 7}, {100, 8}, {31, 13}, {64, 64},
-                                                 {200, 300}, {0, 512}}, 5)) {
+        for (auto [first, rows] : thinned<Size>({{0, 1},
+                                                 {13, 1},
+                                                 {511, 1},
+                                                 {3, 2},
+                                                 {3, 3},
+                                                 {3, 4},
+                                                 {3, 5},
+                                                 {2, 6},
+                                                 {9, 7},
+                                                 {100, 8},
+                                                 {31, 13},
+                                                 {64, 64},
+                                                 {200, 300},
+                                                 {0, 512}},
+                                                5)) {
           const std::vector<float> some = run(pool, GetParam(), weight, problem, x_type, DataType::float32, first, rows);
           EXPECT_EQ(0, std::memcmp(some.data(), all.data() + first * problem.out, some.size() * sizeof(float)))
               << format << " weights, " << x_type << " rows " << first << " + " << rows << ", " << threads << " threads";
@@ -136,7 +149,8 @@ TEST_P(LinearOnEveryIsa, a_row_has_the_same_bits_whatever_its_magnitudes) {
             if (std::isnan(expected))
               ASSERT_TRUE(std::isnan(some[i]));
             else
-              ASSERT_EQ(std::bit_cast<uint32_t>(some[i]), std::bit_cast<uint32_t>(expected)) << format << " " << x_type << " " << first << " + " << rows;
+              ASSERT_EQ(std::bit_cast<uint32_t>(some[i]), std::bit_cast<uint32_t>(expected))
+                  << format << " " << x_type << " " << first << " + " << rows;
           }
         }
     }
@@ -145,7 +159,8 @@ TEST_P(LinearOnEveryIsa, a_row_has_the_same_bits_whatever_its_magnitudes) {
 
 // The largest distance to the exact sum: each float32 operation loses at most 2^-24 of a partial sum, which is at most the sum of the
 // products' magnitudes. vdpbf16ps: two operations for each input pair. Else: a product and a sum for each input of a block of 64 (one if
-// fused), then one sum for each block. 2^-120 stands for what vdpbf16ps takes as zero. Rounding to bfloat16 loses at most 2^-8 of the result.
+// fused), then one sum for each block. 2^-120 stands for what vdpbf16ps takes as zero. Rounding to bfloat16 loses at most 2^-8 of the
+// result.
 double error_bound(Isa isa, DataType format, DataType x_type, DataType y_type, int64_t in, double magnitude, double exact) {
   const bool pairs = isa == Isa::avx512 && x_type == DataType::bfloat16 && format != DataType::float32;
   const double operations = pairs ? static_cast<double>(in + in % 2) : static_cast<double>(2 * std::min<int64_t>(in, 64) + (in + 63) / 64);
@@ -167,8 +182,8 @@ void expect_a_float64_loop(Isa isa, ThreadPool& pool, DataType format, DataType 
           magnitude += std::abs(product);
         }
         ASSERT_NEAR(y[row * problem.out + o], exact, error_bound(isa, format, x_type, y_type, problem.in, magnitude, exact))
-            << format << " weight [" << problem.out << ", " << problem.in << "], " << x_type << " row " << row << ", " << y_type << " output "
-            << o;
+            << format << " weight [" << problem.out << ", " << problem.in << "], " << x_type << " row " << row << ", " << y_type
+            << " output " << o;
       }
   }
 }
@@ -179,7 +194,8 @@ TEST_P(LinearOnEveryIsa, matches_a_float64_loop) {
     for (DataType x_type : kRowTypes)
       for (int64_t out : {1, 31, 32, 33, 255})
         for (int64_t in : {1, 31, 32, 33, 255})
-          for (int64_t rows : thinned<int64_t>({1, 5, 33}, 2)) expect_a_float64_loop(GetParam(), pool, format, x_type, Problem(out, in, rows, x_type == DataType::bfloat16));
+          for (int64_t rows : thinned<int64_t>({1, 5, 33}, 2))
+            expect_a_float64_loop(GetParam(), pool, format, x_type, Problem(out, in, rows, x_type == DataType::bfloat16));
 }
 
 // Inputs of a block that lie far apart, and inputs and weights that are all as large as their exponents allow, of one sign.
@@ -189,7 +205,8 @@ TEST_P(LinearOnEveryIsa, matches_a_float64_loop_whatever_lies_side_by_side) {
   for (int octaves : {8, 16, 30, 60})
     for (int64_t rows : {1, 9}) {
       Problem spread(70, 256, rows, true);
-      for (float& x : spread.x) x *= random() % 8 == 0 ? 0.0f : std::exp2(static_cast<float>(random() % octaves) - static_cast<float>(octaves / 2));
+      for (float& x : spread.x)
+        x *= random() % 8 == 0 ? 0.0f : std::exp2(static_cast<float>(random() % octaves) - static_cast<float>(octaves / 2));
       Problem steep = spread;
       for (int64_t i = 0; i < steep.out * steep.in; ++i)
         if (i % steep.in % 16 == 5) steep.weight[i] *= std::exp2(static_cast<float>(-octaves / 2 + i % steep.in / 16));
@@ -226,7 +243,8 @@ TEST_P(LinearOnEveryIsa, whole_numbers_give_exact_sums_at_the_models_sizes) {
       for (DataType x_type : kRowTypes)
         for (int64_t count : {int64_t{1}, rows}) {
           const std::vector<float> y = run(pool, GetParam(), weight, problem, x_type, DataType::float32, 0, count);
-          EXPECT_EQ(0, std::memcmp(y.data(), exact.data(), y.size() * sizeof(float))) << format << " [" << out << ", " << in << "], " << x_type;
+          EXPECT_EQ(0, std::memcmp(y.data(), exact.data(), y.size() * sizeof(float)))
+              << format << " [" << out << ", " << in << "], " << x_type;
         }
     }
   }
@@ -240,7 +258,8 @@ TEST_P(LinearOnEveryIsa, a_non_finite_weight_or_input_gives_a_non_finite_output_
         for (float special : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
           Problem problem(40, 70, rows, true);
           problem.weight[37 * 70 + 69] = special;
-          std::vector<float> y = run(pool, GetParam(), problem.pack(pool, GetParam(), format), problem, x_type, DataType::bfloat16, 0, rows);
+          std::vector<float> y =
+              run(pool, GetParam(), problem.pack(pool, GetParam(), format), problem, x_type, DataType::bfloat16, 0, rows);
           for (int64_t o = 0; o < 40; ++o) EXPECT_EQ(o != 37, std::isfinite(y[o])) << format << " " << x_type << " " << o;
           Problem other(40, 70, rows, true);
           other.x[69] = special;
@@ -254,14 +273,19 @@ TEST(Linear, refuses_what_does_not_fit) {
   ThreadPool pool(1);
   const PackedWeight weight = Problem(40, 70, 1, true).pack(pool, Isa::plain, DataType::bfloat16);
   std::vector<float> x(70), y(40);
-  EXPECT_THROW(linear(pool, Isa::plain, weight, 1, {x.data(), DataType::float32, 69}, {y.data(), DataType::float32, 40}), std::invalid_argument);
-  EXPECT_THROW(linear(pool, Isa::plain, weight, 1, {x.data(), DataType::float32, 70}, {y.data(), DataType::float32, 39}), std::invalid_argument);
-  EXPECT_THROW(linear(pool, Isa::plain, weight, -1, {x.data(), DataType::float32, 70}, {y.data(), DataType::float32, 40}), std::invalid_argument);
-  EXPECT_THROW(linear(pool, Isa::plain, weight, 1, {x.data(), DataType::bfloat8_b, 70}, {y.data(), DataType::float32, 40}), std::invalid_argument);
+  EXPECT_THROW(linear(pool, Isa::plain, weight, 1, {x.data(), DataType::float32, 69}, {y.data(), DataType::float32, 40}),
+               std::invalid_argument);
+  EXPECT_THROW(linear(pool, Isa::plain, weight, 1, {x.data(), DataType::float32, 70}, {y.data(), DataType::float32, 39}),
+               std::invalid_argument);
+  EXPECT_THROW(linear(pool, Isa::plain, weight, -1, {x.data(), DataType::float32, 70}, {y.data(), DataType::float32, 40}),
+               std::invalid_argument);
+  EXPECT_THROW(linear(pool, Isa::plain, weight, 1, {x.data(), DataType::bfloat8_b, 70}, {y.data(), DataType::float32, 40}),
+               std::invalid_argument);
   linear(pool, Isa::plain, weight, 0, {nullptr, DataType::float32, 70}, {nullptr, DataType::float32, 40});
 }
 
-INSTANTIATE_TEST_SUITE_P(cpu, LinearOnEveryIsa, testing::ValuesIn(supported_isas()), [](const auto& isa) { return std::string(name(isa.param)); });
+INSTANTIATE_TEST_SUITE_P(cpu, LinearOnEveryIsa, testing::ValuesIn(supported_isas()),
+                         [](const auto& isa) { return std::string(name(isa.param)); });
 
 }  // namespace
 }  // namespace tessera::cpu

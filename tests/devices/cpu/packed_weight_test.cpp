@@ -114,7 +114,8 @@ TEST_P(PackedOnEveryIsa, sources_of_every_stored_type_at_odd_addresses_are_joine
   std::vector<WeightPart> sources;
   std::vector<float> expected;
   std::byte* next = memory.data() + 1;
-  for (auto [type, rows] : {std::pair{StoredType::float16, int64_t{50}}, {StoredType::bfloat16, 3}, {StoredType::float32, 80}, {StoredType::float16, 1}}) {
+  for (auto [type, rows] :
+       {std::pair{StoredType::float16, int64_t{50}}, {StoredType::bfloat16, 3}, {StoredType::float32, 80}, {StoredType::float16, 1}}) {
     sources.push_back({next, type, rows});
     for (int64_t i = 0; i < rows * in; ++i, next += bytes_of(type)) {
       const uint32_t bits = static_cast<uint32_t>(random());
@@ -132,7 +133,8 @@ TEST_P(PackedOnEveryIsa, sources_of_every_stored_type_at_odd_addresses_are_joine
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(cpu, PackedOnEveryIsa, testing::ValuesIn(supported_isas()), [](const auto& isa) { return std::string(name(isa.param)); });
+INSTANTIATE_TEST_SUITE_P(cpu, PackedOnEveryIsa, testing::ValuesIn(supported_isas()),
+                         [](const auto& isa) { return std::string(name(isa.param)); });
 
 TEST(PackedWeight, float32_that_is_exact_in_bfloat16_is_stored_so) {
   ThreadPool pool(2);

@@ -169,10 +169,8 @@ TEST_P(EveryIsaAndType, gelu_mul_and_silu_mul_match_a_float64_loop) {
       const auto gelu_of = [](double g) { return 0.5 * g * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g))); };
       // Absolute in gate * up, for the plain form 1 + tanh cancels below 0; relative where the exponent's own rounding counts.
       const auto slack = [&](int64_t t, int64_t, int64_t i) { return std::abs(gate(t, i) * up(t, i)) * 6 * kEps; };
-      expect_close(
-          gelu, [&](int64_t t, int64_t, int64_t i) { return gelu_of(gate(t, i)) * up(t, i); }, slack);
-      expect_close(
-          silu, [&](int64_t t, int64_t, int64_t i) { return gate(t, i) / (1 + std::exp(-gate(t, i))) * up(t, i); }, slack);
+      expect_close(gelu, [&](int64_t t, int64_t, int64_t i) { return gelu_of(gate(t, i)) * up(t, i); }, slack);
+      expect_close(silu, [&](int64_t t, int64_t, int64_t i) { return gate(t, i) / (1 + std::exp(-gate(t, i))) * up(t, i); }, slack);
     }
 }
 

@@ -35,9 +35,11 @@ TEST(thread_pool, makes_the_pieces_writes_visible_over_many_jobs) {
 TEST(thread_pool, rethrows_a_pieces_exception_and_works_on) {
   ThreadPool pool(3);
   for (int job = 0; job < 100; ++job)
-    EXPECT_THROW(pool.parallel_for(50, [&](int64_t piece, int) {
-      if (piece % 7 == 3) throw std::runtime_error("piece failed");
-    }), std::runtime_error);
+    EXPECT_THROW(pool.parallel_for(50,
+                                   [&](int64_t piece, int) {
+                                     if (piece % 7 == 3) throw std::runtime_error("piece failed");
+                                   }),
+                 std::runtime_error);
   std::atomic<int> count = 0;
   pool.parallel_for(10, [&](int64_t, int) { ++count; });
   EXPECT_EQ(count, 10);

@@ -56,8 +56,8 @@ TEST(N150Memory, a_page_of_the_cache_is_64_tokens_of_each_head_and_pages_come_in
 }
 
 TEST(N150Memory, a_forward_s_own_tensors_are_bfloat16) {
-  EXPECT_EQ(working_bytes(512, 35840, 262208), dealt(tiles(512, 35840), 2048) + dealt(tiles(32, 262208), 2048) + dealt(32, 2 * 262208) +
-                                              kPrograms);
+  EXPECT_EQ(working_bytes(512, 35840, 262208),
+            dealt(tiles(512, 35840), 2048) + dealt(tiles(32, 262208), 2048) + dealt(32, 2 * 262208) + kPrograms);
   EXPECT_EQ(kMemory, 12'872'318'208u);
 }
 

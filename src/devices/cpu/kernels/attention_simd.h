@@ -246,7 +246,7 @@ void unpack_keys(const uint8_t* page, int64_t head_dim, uint32_t* pairs, const v
 // Up to 32 numbers of two tokens, and their exponents.
 void unpack_part(const uint8_t* codes, const uint8_t* exponents, int64_t n, uint32_t* pairs) {
   alignas(64) uint32_t of_numbers[32];
-  for (int block = 0; block<2; ++block, exponents += n> 16 ? 2 : 0) {
+  for (int block = 0; block < 2; ++block, exponents += n > 16 ? 2 : 0) {
     const uint32_t both = excess(exponents[0]) | excess(exponents[1]) << 16;
     for (int i = 0; i < 16; ++i) of_numbers[block * 16 + i] = both;
   }

@@ -11,9 +11,9 @@ namespace {
 constexpr int64_t kPairs = kBlock / 2;      // input pairs in a block
 constexpr int64_t kPairBytes = kPanel * 4;  // of one input pair of a panel, in bfloat16
 constexpr int64_t kPairBlock = kPairs * kPairBytes;
-constexpr int64_t kRows = 6;  // rows that are multiplied together: 6 x 64 sums fill 24 registers
-constexpr int64_t kChunk = 16;  // blocks that stay in the cache while all rows pass
-constexpr int64_t kFewRows = 8;   // up to so many rows, block formats are multiplied straight from their codes
+constexpr int64_t kRows = 6;     // rows that are multiplied together: 6 x 64 sums fill 24 registers
+constexpr int64_t kChunk = 16;   // blocks that stay in the cache while all rows pass
+constexpr int64_t kFewRows = 8;  // up to so many rows, block formats are multiplied straight from their codes
 static_assert(kChunk * kPairBlock <= static_cast<int64_t>(kScratchBytes));
 
 // Tables from a code to a bfloat16. `field` is the exponent field of the largest magnitudes: 255 as unpacking wants it, which lowers it to
@@ -246,7 +246,8 @@ void multiply_codes(const Chunk& chunk, const PanelJob& job, int64_t row) {
         const __mmask32 normal = _mm512_test_epi16_mask(value, _mm512_set1_epi16(0x7F80));  // zeros and denormals count as zero as they are
 #pragma GCC unroll 4
         for (int n = 0; n < 4; ++n)
-          _mm512_store_si512(&scaled[r][n][k], _mm512_mask_add_epi16(value, normal, value, exponent_steps(w + n * kBlock + k, kScaledField)));
+          _mm512_store_si512(&scaled[r][n][k],
+                             _mm512_mask_add_epi16(value, normal, value, exponent_steps(w + n * kBlock + k, kScaledField)));
       }
     format.read(w, job.ahead, [&](int64_t pair, int n, __m512i pairs) __attribute__((always_inline)) {
 #pragma GCC unroll 6

@@ -89,7 +89,8 @@ void encode_tile(const Tile& tile, uint8_t (&exponents)[4][kBlock], uint8_t (&co
     }
     for (int64_t o = 16 * n; o < 16 * n + 16; ++o)
       for (int64_t k = 0; k < kBlock; ++k) {
-        const uint32_t word = tile[o][k], field = word >> 23 & 0xFFu, full = field == 0 || shared[k] == 0 ? 0 : 0x800000u | (word & 0x7FFFFFu);
+        const uint32_t word = tile[o][k], field = word >> 23 & 0xFFu,
+                       full = field == 0 || shared[k] == 0 ? 0 : 0x800000u | (word & 0x7FFFFFu);
         const uint32_t distance = shared[k] - field, mantissa = full >> (distance < 31 ? distance : 31);
         const uint32_t rounded = (mantissa + (1u << (dropped - 1)) - 1 + (mantissa >> dropped & 1u)) >> dropped;
         const uint32_t magnitude = rounded < largest ? rounded : largest;

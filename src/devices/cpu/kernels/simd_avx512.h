@@ -65,9 +65,7 @@ inline Vec row_pair(const uint32_t* words) { return set_word(*words); }
 // sum + both products; denormals count as 0.
 inline Vec dot_pairs(Vec sum, Vec pairs, Vec x) { return _mm512_dpbf16_ps(sum, (__m512bh)pairs, (__m512bh)x); }
 // The lanes as a row's bfloat16 numbers, to nearest even; denormals become 0.
-inline void store_row(uint32_t* words, Vec x) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), (__m256i)_mm512_cvtneps_pbh(x));
-}
+inline void store_row(uint32_t* words, Vec x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), (__m256i)_mm512_cvtneps_pbh(x)); }
 // Lane i of x where begin <= i < end, else of other.
 inline Vec keep_lanes(Vec x, int begin, int end, Vec other) {
   if (begin <= 0 && end >= kLanes) return x;

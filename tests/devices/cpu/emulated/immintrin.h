@@ -67,7 +67,9 @@ inline float bfloat16(uint32_t bits) { return without_denormals(std::bit_cast<fl
 inline simde__m512 maskz_loadu_ps(simde__mmask16 mask, const void* from) {
   return bits_of<simde__m512>(masked_load(mask, static_cast<const float*>(from)));
 }
-inline void mask_storeu_ps(void* to, simde__mmask16 mask, simde__m512 x) { masked_store(static_cast<float*>(to), mask, bits_of<Floats>(x)); }
+inline void mask_storeu_ps(void* to, simde__mmask16 mask, simde__m512 x) {
+  masked_store(static_cast<float*>(to), mask, bits_of<Floats>(x));
+}
 inline __m256i maskz_loadu_epi16(simde__mmask16 mask, const void* from) {
   return bits_of<__m256i>(masked_load(mask, static_cast<const uint16_t*>(from)));
 }
