@@ -61,7 +61,11 @@ struct Bfloat8 {
       }
   }
 
-  // The codes of outputs 8v..8v+7 for an input pair, as 16-bit numbers times 2^8.
+  // Whether `number` wants the factor of outputs 16n..16n+15 in a word's high byte or in its low one; the other byte is 0.
+  static constexpr bool factor_is_high(int /*n*/) { return true; }
+  static __m256i number(__m256i words, __m256i factor) { return _mm256_mulhi_epi16(words, factor); }
+
+  // What `number` makes codes of outputs 8v..8v+7 for an input pair of, a word for each: the codes times 2^8.
   static __m256i words(const std::byte* block, int64_t pair, int v) {
     const __m256i bytes = numbers(block + 4 * kBlock + pair / 2 * 256 + v * 32), zero = _mm256_setzero_si256();
     return pair % 2 ? _mm256_unpackhi_epi8(zero, bytes) : _mm256_unpacklo_epi8(zero, bytes);
@@ -117,17 +121,18 @@ struct Bfloat4 {
     }
   }
 
+  // A word has the codes of n = 0 and 2 or of n = 1 and 3, a byte each; where the factor is, is whose number comes out.
+  static constexpr bool factor_is_high(int n) { return n >= 2; }
+  static __m256i number(__m256i words, __m256i factor) { return _mm256_maddubs_epi16(factor, words); }
+
   static __m256i words(const std::byte* block, int64_t pair, int v) {
-    const __m256i bytes = numbers(block + 4 * kBlock + pair * 64 + v % 2 * 32, v / 2 % 2);
-    return v / 4 ? high(bytes) : low(bytes);
+    return words(block + 4 * kBlock + pair * 64 + v % 2 * 32, v / 2 % 2);
   }
-  static __m256i numbers(const std::byte* line, bool odd) {  // of n = odd in the low bytes, n = odd + 2 in the high ones
+  static __m256i words(const std::byte* line, bool odd) {
     const __m256i number_of = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 0, -1, -2, -3, -4, -5, -6, -7));
     const __m256i codes = _mm256_load_si256(reinterpret_cast<const __m256i*>(line));
     return _mm256_shuffle_epi8(number_of, _mm256_and_si256(odd ? _mm256_srli_epi16(codes, 4) : codes, _mm256_set1_epi8(0x0F)));
   }
-  static __m256i low(__m256i bytes) { return _mm256_slli_epi16(bytes, 8); }
-  static __m256i high(__m256i bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi16(static_cast<short>(0xFF00))); }
 
   template <class Take>
   [[gnu::always_inline]] static void read_words(const std::byte* block, int64_t ahead, const Take& take) {
@@ -136,9 +141,9 @@ struct Bfloat4 {
       fetch(line + ahead);
 #pragma GCC unroll 4
       for (int v = 0; v < 4; ++v) {
-        const __m256i bytes = numbers(line + v % 2 * 32, v / 2);
-        take(pair, v, low(bytes));
-        take(pair, v + 4, high(bytes));
+        const __m256i both = words(line + v % 2 * 32, v / 2);
+        take(pair, v, both);
+        take(pair, v + 4, both);
       }
     }
   }
@@ -479,8 +484,9 @@ void add_far_weights(const std::byte* block, const Factors& factors, const Panel
     const __m256 power = _mm256_set1_ps(power_of_two(static_cast<uint32_t>(block[n * kBlock + k]) - Format::kBias + 127));
     const float* x = static_cast<const float*>(job.x) + index * kBlock + k;
     for (int half = 0; half < 2; ++half) {
-      const __m256i words = Format::words(block, k / 2, 2 * n + half);
-      const __m256i codes = _mm256_srai_epi32(k % 2 ? words : _mm256_slli_epi32(words, 16), 24);
+      const __m256i one = _mm256_set1_epi16(Format::factor_is_high(n) ? 1 << 8 : 1);
+      const __m256i pair = Format::number(Format::words(block, k / 2, 2 * n + half), one);
+      const __m256i codes = _mm256_srai_epi32(k % 2 ? pair : _mm256_slli_epi32(pair, 16), 16);
       const __m256 weights = _mm256_mul_ps(_mm256_cvtepi32_ps(codes), power);
       float* y = job.y + 16 * n + 8 * half;
       for (int64_t row = 0; row < job.rows; ++row, y += job.y_stride)
@@ -504,8 +510,9 @@ void add_inexact_rows(const std::byte* block, const PanelJob& job, int64_t index
   });
 }
 
+template <class Format>
 inline __m256i number(__m256i words, const Factors& factors, int64_t pair, int v) {
-  return _mm256_mulhi_epi16(words, broadcast_pair(&factors.of_input[v / 2][2 * pair]));
+  return Format::number(words, broadcast_pair(&factors.of_input[v / 2][2 * pair]));
 }
 
 // The sums of a block's outputs for a row's digits. Not inlined: beside what its caller needs, the sums would not stay in registers.
@@ -515,7 +522,7 @@ template <class Format>
 #pragma GCC unroll 8
   for (int v = 0; v < 8; ++v) sum[v] = Words::zero();
   Format::read_words(block, ahead, [&](int64_t pair, int v, __m256i words) __attribute__((always_inline)) {
-    sum[v] = Words::add_product(number(words, factors, pair, v), broadcast_pair(digits + 2 * pair), sum[v]);
+    sum[v] = Words::add_product(number<Format>(words, factors, pair, v), broadcast_pair(digits + 2 * pair), sum[v]);
   });
 #pragma GCC unroll 8
   for (int v = 0; v < 8; ++v) sums[v] = sum[v];
@@ -537,7 +544,7 @@ void multiply_codes(const std::byte* block, const Factors& factors, const PanelJ
       const int64_t pair = lower[i].pair;
       add_lower(
           lower[i], factors.scale,
-          [&](int v) __attribute__((always_inline)) { return number(Format::words(block, pair, v), factors, pair, v); },
+          [&](int v) __attribute__((always_inline)) { return number<Format>(Format::words(block, pair, v), factors, pair, v); },
           [&](int v, __m256i products, __m256 scale) __attribute__((always_inline)) { y[v] = add_scaled(y[v], products, scale); });
     }
   });
@@ -551,7 +558,7 @@ void multiply_numbers(const std::byte* block, const Factors& factors, const Pane
   Numbers& numbers = *reinterpret_cast<Numbers*>(job.scratch);
   std::memcpy(numbers.scale, factors.scale, sizeof numbers.scale);
   Format::read_words(block, job.ahead, [&](int64_t pair, int v, __m256i words) __attribute__((always_inline)) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(numbers.pairs[pair]) + v, number(words, factors, pair, v));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(numbers.pairs[pair]) + v, number<Format>(words, factors, pair, v));
   });
   multiply_cached<Words>(job.scratch, job, index, block + Format::block_bytes);
   float* const y = job.y;

@@ -177,9 +177,9 @@ void make_digits(const float* x, int64_t x_stride, int64_t rows, int64_t blocks,
   }
 }
 
-// What makes a block's codes whole numbers: for each group of 16 outputs and input 2^(8 + kSpan - d), where d is how far its exponent lies
-// below the group's greatest, and the scale of the group's numbers. Where d is greater than kSpan, the factor is 0, and the 16 weights are
-// far ones: multiplied as float32.
+// What makes a block's codes whole numbers: for each group of 16 outputs and input 2^(kSpan - d), where d is how far its exponent lies
+// below the group's greatest, in the byte where Format::number wants it; and the scale of the group's numbers. Where d is greater than
+// kSpan, the factor is 0, and the 16 weights are far ones: multiplied as float32.
 struct Factors {
   static constexpr int64_t kMostFar = 16;
   struct Far {
@@ -213,8 +213,10 @@ bool read_factors(const std::byte* block, Factors& factors) {
       distances[n][half] = distance;
       farthest = _mm256_max_epu8(farthest, distance);
       const __m256i bytes = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(powers, distance), 0xD8);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(factors.of_input[n]) + 2 * half, _mm256_unpacklo_epi8(zero, bytes));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(factors.of_input[n]) + 2 * half + 1, _mm256_unpackhi_epi8(zero, bytes));
+      const bool is_high = Format::factor_is_high(n);
+      const __m256i low = is_high ? zero : bytes, high = is_high ? bytes : zero;
+      _mm256_store_si256(reinterpret_cast<__m256i*>(factors.of_input[n]) + 2 * half, _mm256_unpacklo_epi8(low, high));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(factors.of_input[n]) + 2 * half + 1, _mm256_unpackhi_epi8(low, high));
     }
   }
   factors.far_count = 0;
