@@ -2,8 +2,9 @@
 JOBS ?= $(shell nproc)
 STEP = scripts/step
 PYTHON_PACKAGE = -DTESSERA_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python
-PYTEST = .venv/bin/python -m pytest tests/python --basetemp=build/pytest
-N150_PYTEST = .venv-n150/bin/python -m pytest tests/n150 --basetemp=build/pytest-n150
+WORKERS = -n 2 --dist loadfile  # a worker may hold a model of Hugging Face's, which computes on two threads
+PYTEST = .venv/bin/python -m pytest tests/python $(WORKERS) --basetemp=build/pytest
+N150_PYTEST = .venv-n150/bin/python -m pytest tests/n150 $(WORKERS) --basetemp=build/pytest-n150
 
 .PHONY: build demo test n150 check bench lint clean
 

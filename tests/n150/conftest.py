@@ -8,7 +8,8 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "python"))  # what the tests share
 os.environ.setdefault("TESSERA_BUILD", "build/n150")
 
-from nothing_skips import measured, pytest_configure, pytest_runtest_makereport, pytest_terminal_summary  # noqa: E402, F401
+from nothing_skips import (  # noqa: E402, F401
+    measured, pytest_configure, pytest_runtest_makereport, pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown)
 
 
 @pytest.fixture(scope="session")

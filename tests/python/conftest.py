@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from nothing_skips import measured, pytest_configure, pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401
+from nothing_skips import (  # noqa: F401
+    measured, pytest_configure, pytest_runtest_makereport, pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown)
 
 ROOT = Path(__file__).resolve().parents[2]
 os.environ["TESSERA_PACKED_CACHE"] = "0"  # nothing of an earlier build's is tested; test_packed_cache.py sets it otherwise

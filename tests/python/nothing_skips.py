@@ -21,6 +21,17 @@ def pytest_configure(config):
     config.stash[MEASURED] = []
 
 
+def pytest_sessionfinish(session):
+    """A worker of pytest-xdist hands over its lines."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["measured"] = session.config.stash[MEASURED]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[MEASURED] += getattr(node, "workeroutput", {}).get("measured", [])  # none: the worker died
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if config.stash[MEASURED]:
         terminalreporter.section("measured")
