@@ -173,11 +173,12 @@ TEST(mapped_file, more_files_than_can_be_guarded_are_a_resource_error_and_freed_
   EXPECT_EQ(error_of<ResourceError>([&] { MappedFile{path}; }), "");
 }
 
-// Reads a page of a mapping that no guard stands over and whose file was cut.
-void read_an_unguarded_cut_mapping(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDWR);
+// Reads a page of a mapping that no guard stands over and whose file was cut. Deletes the directory: nobody else does, after death.
+void read_an_unguarded_cut_mapping(const TemporaryDirectory& directory) {
+  const int fd = ::open(directory.write("other", std::string(4096, 'x')).c_str(), O_RDWR);
   auto* const mapping = static_cast<volatile char*>(::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, fd, 0));
   if (::ftruncate(fd, 0) != 0) return;
+  std::filesystem::remove_all(directory.path());
   static_cast<void>(mapping[0]);
 }
 
@@ -185,7 +186,7 @@ TEST(mapped_file_death, a_bus_error_elsewhere_still_kills) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const Fixture f;
   const MappedFile file(f.path);
-  EXPECT_DEATH(read_an_unguarded_cut_mapping(f.directory.write("other", std::string(4096, 'x'))), "");
+  EXPECT_DEATH(read_an_unguarded_cut_mapping(f.directory), "");
 }
 
 TEST(mapped_file_death, a_bus_error_elsewhere_goes_to_the_handler_that_stood_before) {
@@ -195,7 +196,7 @@ TEST(mapped_file_death, a_bus_error_elsewhere_goes_to_the_handler_that_stood_bef
       {
         ::signal(SIGBUS, [](int) { ::_exit(42); });
         const MappedFile file(f.path);
-        read_an_unguarded_cut_mapping(f.directory.write("other", std::string(4096, 'x')));
+        read_an_unguarded_cut_mapping(f.directory);
       },
       ::testing::ExitedWithCode(42), "");
 }
