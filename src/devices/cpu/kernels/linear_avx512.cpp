@@ -11,9 +11,13 @@ namespace {
 constexpr int64_t kPairs = kBlock / 2;      // input pairs in a block
 constexpr int64_t kPairBytes = kPanel * 4;  // of one input pair of a panel, in bfloat16
 constexpr int64_t kPairBlock = kPairs * kPairBytes;
-constexpr int64_t kRows = 6;     // rows that are multiplied together: 6 x 64 sums fill 24 registers
-constexpr int64_t kChunk = 16;   // blocks that stay in the cache while all rows pass
-constexpr int64_t kFewRows = 8;  // up to so many rows, block formats are multiplied straight from their codes
+constexpr int64_t kRows = 6;         // rows that are multiplied together: 6 x 64 sums fill 24 registers
+constexpr int64_t kChunk = 16;       // blocks that stay in the cache while all rows pass,
+constexpr int64_t kShortChunk = 4;   // or so many, with the next ones beside them, where they come from memory all the time:
+constexpr int64_t kBatchRows = 32;   // with up to so many rows
+constexpr int64_t kCodeRows = 2;     // up to so many rows, block formats are multiplied straight from their codes,
+constexpr int64_t kStripRows = 8;    // and up to so many in strips of 32 outputs,
+constexpr int64_t kStripBlocks = 2;  // so many blocks at a time
 static_assert(kChunk * kPairBlock <= static_cast<int64_t>(kScratchBytes));
 
 // Tables from a code to a bfloat16. `field` is the exponent field of the largest magnitudes: 255 as unpacking wants it, which lowers it to
@@ -55,6 +59,9 @@ inline __m512i broadcast(const void* pair) {
 
 // Inlined by force: the compiler would take a function that only fetches for one without effect.
 [[gnu::always_inline]] inline void fetch(const std::byte* data) { _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T0); }
+[[gnu::always_inline]] inline void fetch_to_second_level(const std::byte* data) {
+  _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T1);
+}
 
 // A load that stays in its register: the compiler would rather repeat it for each use, but loads are scarce here.
 inline __m512i load_once(const std::byte* line) {
@@ -82,6 +89,15 @@ struct Bfloat8 {
         high1(_mm512_load_si512(tables.high + 64)),
         sign(_mm512_set1_epi8(static_cast<char>(0x80))) {}
 
+  // The two input pairs of a line.
+  [[gnu::always_inline]] void decode(const std::byte* line, __m512i& first, __m512i& second) const {
+    const __m512i codes = load_once(line);
+    const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
+    const __m512i high = _mm512_ternarylogic_epi64(_mm512_permutex2var_epi8(high0, codes, high1), codes, sign, 0xF8);
+    first = _mm512_unpacklo_epi8(low, high);
+    second = _mm512_unpackhi_epi8(low, high);
+  }
+
   // Calls take(pair, n, pairs) for each input pair and group of 16 outputs, pairs in order for each group.
   template <class Take>
   [[gnu::always_inline]] void read(const std::byte* block, int64_t ahead, const Take& take) const {
@@ -90,13 +106,20 @@ struct Bfloat8 {
 #pragma GCC unroll 4
       for (int n = 0; n < 4; ++n, line += 64) {
         fetch(line + ahead);
-        const __m512i codes = load_once(line);
-        const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
-        const __m512i high = _mm512_ternarylogic_epi64(_mm512_permutex2var_epi8(high0, codes, high1), codes, sign, 0xF8);
-        take(pair, n, _mm512_unpacklo_epi8(low, high));
-        take(pair + 1, n, _mm512_unpackhi_epi8(low, high));
+        __m512i first, second;
+        decode(line, first, second);
+        take(pair, n, first);
+        take(pair + 1, n, second);
       }
     }
+  }
+
+  // Input pairs `pair`, which is even, and pair + 1 of a strip: of outputs 32 * strip .. 32 * strip + 31.
+  template <int strip>
+  [[gnu::always_inline]] void read_strip(const std::byte* block, int64_t pair, __m512i (&pairs)[2][2]) const {
+    const std::byte* line = block + 4 * kBlock + (2 * pair + 2 * strip) * 64;
+#pragma GCC unroll 2
+    for (int n = 0; n < 2; ++n) decode(line + 64 * n, pairs[0][n], pairs[1][n]);
   }
 };
 
@@ -118,15 +141,33 @@ struct Bfloat4 {
       take(pair, 3, _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 12), words));
     }
   }
+
+  template <int strip>
+  [[gnu::always_inline]] void read_strip(const std::byte* block, int64_t pair, __m512i (&pairs)[2][2]) const {
+    const std::byte* line = block + 4 * kBlock + pair * 64;
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const __m512i codes = load_once(line + 64 * i);
+      pairs[i][0] = _mm512_permutexvar_epi16(strip == 0 ? codes : _mm512_srli_epi16(codes, 8), words);
+      pairs[i][1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 8 * strip + 4), words);
+    }
+  }
 };
 
-// A block as bfloat16 input pairs. The exponents come down from 255 with saturation, which leaves zeros as they are.
-template <class Format>
-inline void unpack_block(const Format& format, const std::byte* block, int64_t ahead, std::byte* to) {
-  alignas(64) uint16_t excess[4][kBlock];
+// How far a block's exponents, [o / 16][k], are below 255. With saturation they come down by this, which leaves zeros as they are.
+using Excess = uint16_t[4][kBlock];
+
+inline void read_excess(const std::byte* block, Excess& excess) {
   for (int64_t n = 0; n < 4; ++n)
     for (int64_t k = 0; k < kBlock; k += 32)
       _mm512_store_si512(&excess[n][k], _mm512_sub_epi16(_mm512_setzero_si512(), exponent_steps(block + n * kBlock + k, 255)));
+}
+
+// A block as bfloat16 input pairs.
+template <class Format>
+inline void unpack_block(const Format& format, const std::byte* block, int64_t ahead, std::byte* to) {
+  alignas(64) Excess excess;
+  read_excess(block, excess);
   format.read(block, ahead, [&](int64_t pair, int n, __m512i pairs) __attribute__((always_inline)) {
     _mm512_store_si512(to + pair * kPairBytes + n * 64, _mm512_subs_epu16(pairs, broadcast(&excess[n][2 * pair])));
   });
@@ -136,28 +177,30 @@ inline void unpack_block(const Format& format, const std::byte* block, int64_t a
 struct Chunk {
   const std::byte* w;
   int64_t blocks, first;
-  const std::byte* next;  // what comes from memory next, a line for each input pair, to be fetched meanwhile; null: nothing
+  const std::byte* next = nullptr;  // what comes from memory next, to be fetched meanwhile; null: nothing
+  int64_t lines = 0;                // of it, for each input pair
 };
 
 // A few rows by a chunk, from `row` on; continues the sums in y unless it is the panel's first.
 using Multiply = void (*)(const Chunk& chunk, const PanelJob& job, int64_t row);
 
-// The sums of `rows` x 64 outputs in registers.
-template <int rows>
+// The sums of `rows` x 16 * columns outputs in registers, from output `first` of the panel on.
+template <int rows, int columns = 4>
 struct Sums {
-  __m512 sum[rows][4];
+  __m512 sum[rows][columns];
 
-  [[gnu::always_inline]] void load(const PanelJob& job, int64_t row, bool zero) {
-#pragma GCC unroll 6
+  [[gnu::always_inline]] void load(const PanelJob& job, int64_t row, bool zero, int64_t first = 0) {
+#pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-      for (int n = 0; n < 4; ++n) sum[r][n] = zero ? _mm512_setzero_ps() : _mm512_loadu_ps(job.y + (row + r) * job.y_stride + 16 * n);
+      for (int n = 0; n < columns; ++n)
+        sum[r][n] = zero ? _mm512_setzero_ps() : _mm512_loadu_ps(job.y + (row + r) * job.y_stride + first + 16 * n);
   }
-  [[gnu::always_inline]] void store(const PanelJob& job, int64_t row) const {
-#pragma GCC unroll 6
+  [[gnu::always_inline]] void store(const PanelJob& job, int64_t row, int64_t first = 0) const {
+#pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-      for (int n = 0; n < 4; ++n) _mm512_storeu_ps(job.y + (row + r) * job.y_stride + 16 * n, sum[r][n]);
+      for (int n = 0; n < columns; ++n) _mm512_storeu_ps(job.y + (row + r) * job.y_stride + first + 16 * n, sum[r][n]);
   }
   // Adds what y has, unless nothing is there yet, and stores.
   [[gnu::always_inline]] void add_to(const PanelJob& job, int64_t row, bool first) const {
@@ -180,7 +223,9 @@ void multiply_pairs(const Chunk& chunk, const PanelJob& job, int64_t row) {
   const bool streams = rows <= 2 || (job.rows <= kRows && job.ahead > 0);
   const std::byte* w = chunk.w;
   for (int64_t pair = 0; pair < chunk.blocks * kPairs; ++pair, w += kPairBytes) {
-    if (chunk.next) fetch(chunk.next + pair * 64);
+    if (chunk.next && chunk.lines == 1) fetch(chunk.next + pair * 64);
+    if (chunk.next && chunk.lines > 1)  // too many for the first level
+      for (int64_t i = pair * chunk.lines; i < (pair + 1) * chunk.lines; ++i) fetch_to_second_level(chunk.next + i * 64);
     __m512i value[4];
 #pragma GCC unroll 4
     for (int n = 0; n < 4; ++n) {
@@ -234,7 +279,7 @@ void multiply_codes(const Chunk& chunk, const PanelJob& job, int64_t row) {
     if (!scalable.holds(w)) [[unlikely]] {
       sums.store(job, row);
       unpack_block(Format(kTables), w, job.ahead, job.scratch);
-      multiply_pairs<rows>({job.scratch, 1, chunk.first + b, nullptr}, job, row);
+      multiply_pairs<rows>({job.scratch, 1, chunk.first + b}, job, row);
       sums.load(job, row, false);
       continue;
     }
@@ -255,6 +300,55 @@ void multiply_codes(const Chunk& chunk, const PanelJob& job, int64_t row) {
     });
   }
   sums.store(job, row);
+}
+
+// A strip of all bfloat16 rows by a few blocks of a block format: a code is decoded once for more rows than have room beside 64 outputs.
+// Meanwhile the lines from chunk.next on come from memory, at an even pace.
+template <class Format, int rows, int strip>
+[[gnu::always_inline]] inline void multiply_strip(const Format& format, const Chunk& chunk, const Excess* excess, const PanelJob& job) {
+  constexpr int64_t lines = (Format::block_bytes / 64 - 4) / kPairs;
+  const uint16_t* x = static_cast<const uint16_t*>(job.x) + chunk.first * kBlock;
+  const std::byte *w = chunk.w, *next = chunk.next;
+  Sums<rows, 2> sums;
+  sums.load(job, 0, chunk.first == 0, 32 * strip);
+  for (int64_t b = 0; b < chunk.blocks; ++b, w += Format::block_bytes, x += kBlock)
+    for (int64_t pair = 0; pair < kPairs; pair += 2) {
+#pragma GCC unroll 2
+      for (int i = 0; i < lines; ++i, next += 64) fetch_to_second_level(next);
+      __m512i pairs[2][2];
+      format.template read_strip<strip>(w, pair, pairs);
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 2
+        for (int n = 0; n < 2; ++n) pairs[i][n] = _mm512_subs_epu16(pairs[i][n], broadcast(&excess[b][2 * strip + n][2 * (pair + i)]));
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+          const __m512i both = broadcast(x + r * job.x_stride + 2 * (pair + i));
+#pragma GCC unroll 2
+          for (int n = 0; n < 2; ++n) sums.sum[r][n] = dot(sums.sum[r][n], pairs[i][n], both);
+        }
+    }
+  sums.store(job, 0, 32 * strip);
+}
+
+template <class Format, int rows>
+void multiply_strips(const PanelJob& job) {
+  const Format format(kTables);
+  alignas(64) Excess excess[kStripBlocks];
+  for (int64_t block = 0; block < job.blocks; block += kStripBlocks) {
+    const int64_t blocks = job.blocks - block < kStripBlocks ? job.blocks - block : kStripBlocks;
+    const std::byte* const w = job.panel + block * Format::block_bytes;
+    const std::byte* next = w + blocks * Format::block_bytes;
+    for (int64_t b = 0; b < blocks; ++b) {
+      read_excess(w + b * Format::block_bytes, excess[b]);
+      for (int i = 0; i < 4; ++i, next += 64) fetch_to_second_level(next);
+    }
+    multiply_strip<Format, rows, 0>(format, {w, blocks, block, next}, excess, job);
+    next += blocks * (Format::block_bytes - 4 * kBlock) / 2;
+    multiply_strip<Format, rows, 1>(format, {w, blocks, block, next}, excess, job);
+  }
 }
 
 // float32 rows by bfloat16 input pairs.
@@ -313,18 +407,21 @@ constexpr Multiply kWidenedRows[kRows] = {multiply_widened<1>, multiply_widened<
 constexpr Multiply kFloatRows[kRows] = {multiply_floats<1>, multiply_floats<2>, multiply_floats<3>,
                                         multiply_floats<4>, multiply_floats<5>, multiply_floats<6>};
 template <class Format>
-constexpr Multiply kCodeRows[kRows] = {multiply_codes<Format, 1>, multiply_codes<Format, 2>, multiply_codes<Format, 3>,
-                                       multiply_codes<Format, 4>, multiply_codes<Format, 5>, multiply_codes<Format, 6>};
+constexpr Multiply kCodes[kCodeRows] = {multiply_codes<Format, 1>, multiply_codes<Format, 2>};
+template <class Format>
+constexpr PanelKernel kStrips[kStripRows - kCodeRows] = {multiply_strips<Format, 3>, multiply_strips<Format, 4>, multiply_strips<Format, 5>,
+                                                         multiply_strips<Format, 6>, multiply_strips<Format, 7>, multiply_strips<Format, 8>};
 
 // All rows, in near-equal groups of at most kRows, by a chunk; meanwhile the `next_bytes` from chunk.next on are fetched.
 void multiply_rows(const Multiply (&multiply)[kRows], Chunk chunk, int64_t next_bytes, const PanelJob& job) {
   const std::byte* end = chunk.next + next_bytes;
-  const int64_t groups = (job.rows + kRows - 1) / kRows;
+  const int64_t groups = (job.rows + kRows - 1) / kRows, pairs = groups * chunk.blocks * kPairs;
+  chunk.lines = (next_bytes / 64 + pairs - 1) / pairs;
   for (int64_t group = 0, row = 0; group < groups; ++group) {
     const int64_t rows = (job.rows - row + groups - group - 1) / (groups - group);
     multiply[rows - 1](chunk, job, row);
     row += rows;
-    if (chunk.next) chunk.next += chunk.blocks * kPairs * 64;
+    if (chunk.next) chunk.next += chunk.blocks * kPairs * chunk.lines * 64;
     if (chunk.next >= end) chunk.next = nullptr;
   }
 }
@@ -332,11 +429,12 @@ void multiply_rows(const Multiply (&multiply)[kRows], Chunk chunk, int64_t next_
 // A format that is multiplied as it is stored. A single group of rows streams through the panel.
 template <const Multiply (&multiply)[kRows], int64_t block_bytes>
 void multiply_stored(const PanelJob& job) {
-  const int64_t step = job.rows <= kRows ? job.blocks : kChunk;
+  if (job.rows <= kRows) return multiply[job.rows - 1]({job.panel, job.blocks, 0}, job, 0);
+  const int64_t step = job.rows <= kBatchRows ? kShortChunk : kChunk;
   for (int64_t block = 0; block < job.blocks; block += step) {
-    const int64_t blocks = job.blocks - block < step ? job.blocks - block : step;
+    const int64_t blocks = job.blocks - block < step ? job.blocks - block : step, bytes = blocks * block_bytes;
     const std::byte* w = job.panel + block * block_bytes;
-    multiply_rows(multiply, {w, blocks, block, nullptr}, 0, job);
+    multiply_rows(multiply, {w, blocks, block, w + bytes}, bytes, job);
   }
 }
 
@@ -354,8 +452,10 @@ void multiply_unpacked(const PanelJob& job) {
 
 template <class Format>
 void multiply_bfloat16_rows(const PanelJob& job) {
-  if (job.rows <= kFewRows)
-    multiply_stored<kCodeRows<Format>, Format::block_bytes>(job);
+  if (job.rows <= kCodeRows)
+    kCodes<Format>[job.rows - 1]({job.panel, job.blocks, 0}, job, 0);
+  else if (job.rows <= kStripRows)
+    kStrips<Format>[job.rows - kCodeRows - 1](job);
   else
     multiply_unpacked<Format, kPairRows>(job);
 }
@@ -382,7 +482,7 @@ const LinearKernels kLinearAvx512{
                      .bfloat16 = multiply_stored<kWidenedRows, kPairBlock>,
                      .bfloat8_b = multiply_unpacked<Bfloat8, kWidenedRows>,
                      .bfloat4_b = multiply_unpacked<Bfloat4, kWidenedRows>},
-    .exponent_range_rows = kFewRows,
+    .exponent_range_rows = kCodeRows,
     .exponent_range = exponent_range,
     .digits_bytes = nullptr,
     .make_digits = nullptr,
