@@ -7,10 +7,12 @@
 // also against oneDNN's matmul right after it, where that is installed. Weights smaller than 256 MB are repeated, so that none comes from a
 // cache. Every line has best and median, and the median of the rounds' ratios.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
@@ -84,6 +86,7 @@ void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_t
     const auto onednn = rows >= 32 ? tessera::onednn_matmul(kind, rows, shape.out, shape.in, pool.size()) : std::nullopt;
     if (onednn) onednn->run();  // prepares itself
     for (int round = 0; round < rounds; ++round) {
+      if (onednn) std::this_thread::sleep_for(std::chrono::milliseconds(20));  // its threads spin a while after their work
       const double read_probe = rows <= 8 ? tessera::read_rate(pool, blocks) : 0;
       const double multiply_probe = rows > 1 ? tessera::multiply_rate(pool, kind) : 0;
       size_t count = rows == 1 ? weights.size() : std::min<size_t>(weights.size(), static_cast<size_t>(1 + 2e10 / operations));
