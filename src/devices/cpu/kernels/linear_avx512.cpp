@@ -409,8 +409,9 @@ constexpr Multiply kFloatRows[kRows] = {multiply_floats<1>, multiply_floats<2>, 
 template <class Format>
 constexpr Multiply kCodes[kCodeRows] = {multiply_codes<Format, 1>, multiply_codes<Format, 2>};
 template <class Format>
-constexpr PanelKernel kStrips[kStripRows - kCodeRows] = {multiply_strips<Format, 3>, multiply_strips<Format, 4>, multiply_strips<Format, 5>,
-                                                         multiply_strips<Format, 6>, multiply_strips<Format, 7>, multiply_strips<Format, 8>};
+constexpr PanelKernel kStrips[kStripRows - kCodeRows] = {multiply_strips<Format, 3>, multiply_strips<Format, 4>,
+                                                         multiply_strips<Format, 5>, multiply_strips<Format, 6>,
+                                                         multiply_strips<Format, 7>, multiply_strips<Format, 8>};
 
 // All rows, in near-equal groups of at most kRows, by a chunk; meanwhile the `next_bytes` from chunk.next on are fetched.
 void multiply_rows(const Multiply (&multiply)[kRows], Chunk chunk, int64_t next_bytes, const PanelJob& job) {
