@@ -5,19 +5,9 @@
 
 #include "checkpoint/checkpoint.h"
 #include "ops/device.h"
+#include "ops/model.h"
 
 namespace tessera {
-
-// A rotary embedding as config.json sets it up.
-struct RopeDescription {
-  std::string layers;  // "all", "full" or "sliding"
-  std::string type;    // "default", "linear" or "longrope"
-  int64_t rotary_dim;  // values of a head that rotate
-  double theta;
-  double factor = 1;            // of linear: divides the frequencies
-  double attention_factor = 1;  // of longrope: multiplies cos and sin
-  int64_t long_after = 0;       // of longrope: the length after which the other set applies
-};
 
 // What a checkpoint holds, from config.json and the tensors' headers alone.
 struct ModelDescription {
@@ -27,10 +17,7 @@ struct ModelDescription {
   };
 
   std::string architecture;
-  int64_t vocab_size, max_position_embeddings;
-  bool tied;
-  CacheSpec cache;  // a layer's heads and window
-  std::vector<RopeDescription> ropes;
+  ModelSpec spec;
   std::vector<Weight> weights;
   std::vector<StoredTensor> tensors;  // all of the checkpoint that have a name here; a tied model's second head is left out
   GenerationConfig generation;

@@ -23,7 +23,7 @@ class DryDevice final : public Device {
 
   std::string name() const override { return "none"; }
   Limits limits() const override { refuse(); }
-  Tensor run(const Batch&, const std::function<Tensor(const Step&)>&) override { refuse(); }
+  Tensor run(const Model&, const Batch&) override { refuse(); }
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override {
     bool exact = true;
     for (const WeightPart& part : parts) exact &= part.type == StoredType::bfloat16;

@@ -151,7 +151,8 @@ class Layer {
 class Gemma3 final : public Model {
  public:
   Gemma3(const Config& c, Weights& weights)
-      : config_(c),
+      : Model(spec_of(c)),
+        config_(c),
         full_rotary_(linear_rotary(c.head_dim, c.rope.full.theta, c.rope.full.factor)),
         sliding_rotary_(linear_rotary(c.head_dim, c.rope.sliding.theta, c.rope.sliding.factor)),
         embed_tokens_(weights.take("model.embed_tokens.weight", {1, 1, c.vocab_size, c.hidden_size}, Role::tied_embedding)),
@@ -171,17 +172,22 @@ class Gemma3 final : public Model {
     return config_.final_logit_softcapping ? ops::softcap(x, *config_.final_logit_softcapping) : x;
   }
 
-  CacheSpec cache_spec() const override {
-    CacheSpec spec;
-    for (int64_t i = 0; i < config_.num_hidden_layers; ++i)
-      spec.layers.push_back({config_.num_key_value_heads, config_.head_dim, config_.window(i)});
+ private:
+  static ModelSpec spec_of(const Config& c) {
+    ModelSpec spec{.vocab_size = c.vocab_size, .max_position_embeddings = c.max_position_embeddings, .tied = true};
+    for (int64_t i = 0; i < c.num_hidden_layers; ++i) spec.cache.layers.push_back({c.num_key_value_heads, c.head_dim, c.window(i)});
+    const auto rotary = [&](const LinearRope& rope) {
+      Rotary made = linear_rotary(c.head_dim, rope.theta, rope.factor);
+      made.theta = rope.theta;
+      made.factor = rope.factor;
+      if (rope.factor != 1) made.type = "linear";
+      return made;
+    };
+    spec.ropes = {{"full", rotary(c.rope.full)}, {"sliding", rotary(c.rope.sliding)}};
+    spec.tokens = {.eos = {1}, .bos = 2, .pad = 0};
     return spec;
   }
 
-  int64_t vocab_size() const override { return config_.vocab_size; }
-  int64_t max_position_embeddings() const override { return config_.max_position_embeddings; }
-
- private:
   Config config_;
   Rotary full_rotary_, sliding_rotary_;
   Tensor embed_tokens_, norm_;
@@ -192,18 +198,6 @@ class Gemma3 final : public Model {
 
 std::unique_ptr<Model> make_gemma3(const ConfigReader& config, Weights& weights) {
   return std::make_unique<Gemma3>(read_config(config.object("text_config").value_or(config)), weights);
-}
-
-std::vector<RopeDescription> describe_gemma3_ropes(const ConfigReader& config) {
-  const Config c = read_config(config.object("text_config").value_or(config));
-  const auto describe = [&](const char* layers, const LinearRope& rope) {
-    return RopeDescription{.layers = layers,
-                           .type = rope.factor == 1 ? "default" : "linear",
-                           .rotary_dim = c.head_dim,
-                           .theta = rope.theta,
-                           .factor = rope.factor};
-  };
-  return {describe("full", c.rope.full), describe("sliding", c.rope.sliding)};
 }
 
 }  // namespace tessera

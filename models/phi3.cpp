@@ -55,8 +55,10 @@ std::string name(int64_t layer, std::string_view part) {
 
 // LongRoPE has two sets of frequencies; the longer the sequence may get beyond the original context, the larger cos and sin.
 Rotary rotary_of(const Config& c) {
-  if (c.rope.short_factor.empty()) return linear_rotary(c.rope.rotary_dim, c.rope.theta, 1.0);
-  Rotary rotary;
+  Rotary rotary = linear_rotary(c.rope.rotary_dim, c.rope.theta, 1.0);
+  rotary.theta = c.rope.theta;
+  if (c.rope.short_factor.empty()) return rotary;
+  rotary.type = "longrope";
   rotary.dim = c.rope.rotary_dim;
   rotary.inverse_frequencies = scaled_frequencies(rotary.dim, c.rope.theta, c.rope.short_factor);
   rotary.long_inverse_frequencies = scaled_frequencies(rotary.dim, c.rope.theta, c.rope.long_factor);
@@ -127,7 +129,8 @@ class Layer {
 class Phi3 final : public Model {
  public:
   Phi3(const Config& c, Weights& weights)
-      : config_(c),
+      : Model(spec_of(c)),
+        config_(c),
         rotary_(rotary_of(c)),
         embed_tokens_(weights.take("model.embed_tokens.weight", {1, 1, c.vocab_size, c.hidden_size},
                                    c.tie_word_embeddings ? Role::tied_embedding : Role::embedding)),
@@ -144,18 +147,20 @@ class Phi3 final : public Model {
     return ops::linear(ops::rms_norm(ops::select_rows(x, step), norm_, config_.rms_norm_eps), lm_head_);
   }
 
-  CacheSpec cache_spec() const override {
-    CacheSpec spec{std::vector<CacheLayer>(static_cast<size_t>(config_.num_hidden_layers),
-                                           {config_.num_key_value_heads, config_.head_dim(), config_.sliding_window}),
-                   {}};
-    if (!rotary_.long_inverse_frequencies.empty()) spec.recompute_after = rotary_.long_after;
+ private:
+  static ModelSpec spec_of(const Config& c) {
+    const Rotary rotary = rotary_of(c);
+    const CacheLayer layer{c.num_key_value_heads, c.head_dim(), c.sliding_window};
+    ModelSpec spec{.vocab_size = c.vocab_size,
+                   .max_position_embeddings = c.max_position_embeddings,
+                   .tied = c.tie_word_embeddings,
+                   .cache = {std::vector<CacheLayer>(static_cast<size_t>(c.num_hidden_layers), layer)}};
+    if (!rotary.long_inverse_frequencies.empty()) spec.recompute_after = rotary.long_after;
+    spec.ropes = {{"all", rotary}};
+    spec.tokens = {.eos = {32000}, .bos = 1, .pad = 32000};
     return spec;
   }
 
-  int64_t vocab_size() const override { return config_.vocab_size; }
-  int64_t max_position_embeddings() const override { return config_.max_position_embeddings; }
-
- private:
   Config config_;
   Rotary rotary_;
   Tensor embed_tokens_, norm_, lm_head_;
@@ -166,17 +171,6 @@ class Phi3 final : public Model {
 
 std::unique_ptr<Model> make_phi3(const ConfigReader& config, Weights& weights) {
   return std::make_unique<Phi3>(read_config(config), weights);
-}
-
-std::vector<RopeDescription> describe_phi3_ropes(const ConfigReader& config) {
-  const Phi3Rope rope = read_config(config).rope;
-  if (rope.short_factor.empty()) return {{.layers = "all", .type = "default", .rotary_dim = rope.rotary_dim, .theta = rope.theta}};
-  return {{.layers = "all",
-           .type = "longrope",
-           .rotary_dim = rope.rotary_dim,
-           .theta = rope.theta,
-           .attention_factor = rope.attention_factor,
-           .long_after = rope.original_max_position_embeddings}};
 }
 
 }  // namespace tessera

@@ -3,14 +3,11 @@
 
 #include "checkpoint/config.h"
 #include "checkpoint/weights.h"
-#include "models/description.h"
 #include "ops/model.h"
 
 namespace tessera {
 
 // Phi-3 (mini, 4k and 128k) and what shares its layout. `config` is the whole config.json.
 std::unique_ptr<Model> make_phi3(const ConfigReader& config, Weights& weights);
-
-std::vector<RopeDescription> describe_phi3_ropes(const ConfigReader& config);
 
 }  // namespace tessera

@@ -18,13 +18,12 @@ struct Architecture {
   std::string_view name, model_type;
   bool tied;  // tie_word_embeddings when config.json does not say
   std::unique_ptr<Model> (*make)(const ConfigReader& config, Weights& weights);
-  std::vector<RopeDescription> (*ropes)(const ConfigReader& config);
 };
 
 constexpr std::array kArchitectures{
-    Architecture{"Gemma3ForCausalLM", "gemma3_text", true, make_gemma3, describe_gemma3_ropes},
-    Architecture{"Gemma3ForConditionalGeneration", "gemma3", true, make_gemma3, describe_gemma3_ropes},
-    Architecture{"Phi3ForCausalLM", "phi3", false, make_phi3, describe_phi3_ropes},
+    Architecture{"Gemma3ForCausalLM", "gemma3_text", true, make_gemma3},
+    Architecture{"Gemma3ForConditionalGeneration", "gemma3", true, make_gemma3},
+    Architecture{"Phi3ForCausalLM", "phi3", false, make_phi3},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {
@@ -33,12 +32,6 @@ const Architecture& find(const std::string& name, const std::string& model_type)
   std::string known;
   for (const Architecture& architecture : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   fail<FileError>("config.json: architecture ", printable(name.empty() ? model_type : name), " is not supported; these are: ", known);
-}
-
-// The class's own end, begin and padding ids (Gemma3TextConfig, Phi3Config).
-SpecialTokens class_tokens(const Architecture& architecture) {
-  if (architecture.make == make_phi3) return {.eos = {32000}, .bos = 1, .pad = 32000};
-  return {.eos = {1}, .bos = 2, .pad = 0};
 }
 
 bool is_tied(const ConfigReader& config, const Architecture& architecture) {
@@ -62,12 +55,7 @@ std::optional<PackedWeights> kept_weights(const Checkpoint& checkpoint, const We
 // All but what other files than config.json hold.
 ModelDescription describe(const ConfigReader& config, const Architecture& architecture, Weights& weights, DryDevice& device) {
   const std::unique_ptr<Model> model = architecture.make(config, weights);
-  ModelDescription description{.architecture = std::string(architecture.name),
-                               .vocab_size = model->vocab_size(),
-                               .max_position_embeddings = model->max_position_embeddings(),
-                               .tied = is_tied(config, architecture),
-                               .cache = model->cache_spec(),
-                               .ropes = architecture.ropes(config)};
+  ModelDescription description{.architecture = std::string(architecture.name), .spec = model->spec()};
   description.weights = std::move(device.packed);
   return description;
 }
@@ -103,7 +91,7 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
   DryDevice device;
   Weights weights(headers, device, {});
   ModelDescription description = describe(config, architecture, weights, device);
-  description.generation = checkpoint.generation_config(class_tokens(architecture), description.vocab_size);
+  description.generation = checkpoint.generation_config(description.spec.tokens, description.spec.vocab_size);
   description.tensors = source->tensors();
   description.notes = source->notes();
   return description;
@@ -136,7 +124,7 @@ LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Preci
   std::optional<PackedWeights> kept = kept_weights(checkpoint, *source, device, loaded.options.weights);
   Weights weights(*source, device, loaded.options, progress, kept ? &*kept : nullptr);
   loaded.model = architecture.make(config, weights);
-  loaded.generation = checkpoint.generation_config(class_tokens(architecture), loaded.model->vocab_size());
+  loaded.generation = checkpoint.generation_config(loaded.model->spec().tokens, loaded.model->spec().vocab_size);
   loaded.notes = source->notes();
   const std::vector<std::string> notes = kept ? kept->finish(weights.notes()) : weights.notes();
   loaded.notes.insert(loaded.notes.end(), notes.begin(), notes.end());

@@ -60,7 +60,7 @@ class Tokens {
 
 class Bench {
  public:
-  Bench(Session& session) : session_(session), tokens_(session.model().vocab_size()) {}
+  Bench(Session& session) : session_(session), tokens_(session.model().spec().vocab_size) {}
 
   // Nanoseconds of the timed part.
   int64_t measure(const Test& test) {

@@ -30,7 +30,8 @@ class Conversation {
       : options_(options),
         session_(session),
         template_(ChatTemplate::choose(session.checkpoint().chat_template(), session.tokenizer(), options.chat_template)),
-        sampler_(sampling_params(options.sampling, session.generation(), session.model().vocab_size()), session.generation().tokens.eos),
+        sampler_(sampling_params(options.sampling, session.generation(), session.model().spec().vocab_size),
+                 session.generation().tokens.eos),
         drafting_(open_drafting(options.speculation, options.model, session, sampler_)) {
     reset();
   }

@@ -57,7 +57,7 @@ double part(int64_t count, int64_t total) { return static_cast<double>(count) / 
 int against_reference(const EvalOptions& options) {
   Report report(options.json);
   Session session(options.model);
-  const Reference reference = read_reference(*options.reference, session.model().vocab_size());
+  const Reference reference = read_reference(*options.reference, session.model().spec().vocab_size);
   check_context(session, reference.prompt.size(), static_cast<int64_t>(reference.tokens.size()));
   ReferenceScore score;
   {

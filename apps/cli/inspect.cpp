@@ -33,9 +33,9 @@ const WeightSpec& find(const ModelDescription& model, std::initializer_list<Role
 
 OrderedJson ropes_json(const ModelDescription& model) {
   OrderedJson ropes = OrderedJson::array();
-  for (const RopeDescription& rope : model.ropes) {
-    OrderedJson& json = ropes.emplace_back(
-        OrderedJson{{"layers", rope.layers}, {"type", rope.type}, {"theta", rope.theta}, {"rotary_dim", rope.rotary_dim}});
+  for (const auto& [layers, rope] : model.spec.ropes) {
+    OrderedJson& json =
+        ropes.emplace_back(OrderedJson{{"layers", layers}, {"type", rope.type}, {"theta", rope.theta}, {"rotary_dim", rope.dim}});
     if (rope.type == "linear") json["factor"] = rope.factor;
     if (rope.type == "longrope")
       json.update(OrderedJson{{"original_max_position_embeddings", rope.long_after}, {"attention_factor", rope.attention_factor}});
@@ -46,18 +46,18 @@ OrderedJson ropes_json(const ModelDescription& model) {
 OrderedJson shape_json(const ModelDescription& model) {
   const WeightSpec& qkv = find(model, {Role::qkv});
   OrderedJson windows = OrderedJson::array();
-  for (const CacheLayer& layer : model.cache.layers) windows.push_back(layer.window ? OrderedJson(*layer.window) : OrderedJson());
+  for (const CacheLayer& layer : model.spec.cache.layers) windows.push_back(layer.window ? OrderedJson(*layer.window) : OrderedJson());
   return {{"architecture", model.architecture},
-          {"layers", model.cache.layers.size()},
+          {"layers", model.spec.cache.layers.size()},
           {"hidden_size", find(model, {Role::embedding, Role::tied_embedding}).shape[3]},
           {"intermediate_size", find(model, {Role::gate_up}).shape[2] / 2},
           {"num_attention_heads", qkv.num_heads},
           {"num_key_value_heads", qkv.num_kv_heads},
           {"head_dim", qkv.head_dim},
           {"windows", windows},
-          {"vocab_size", model.vocab_size},
-          {"tied", model.tied},
-          {"max_position_embeddings", model.max_position_embeddings},
+          {"vocab_size", model.spec.vocab_size},
+          {"tied", model.spec.tied},
+          {"max_position_embeddings", model.spec.max_position_embeddings},
           {"ropes", ropes_json(model)}};
 }
 
@@ -86,15 +86,15 @@ OrderedJson weights_json(const ModelDescription& model) {
 // Of one sequence, when it has filled its context.
 OrderedJson cache_json(const ModelDescription& model) {
   const Limits limits = cpu::CpuDevice({.threads = 1}).limits();
-  const int64_t longest = std::min(model.max_position_embeddings, kLongestContext);
+  const int64_t longest = std::min(model.spec.max_position_embeddings, kLongestContext);
   std::set<int64_t> contexts{longest};
   for (const int64_t context : {1 << 10, 1 << 12, 1 << 15}) contexts.insert(std::min<int64_t>(context, longest));
   OrderedJson all = OrderedJson::array();
   for (const int64_t context : contexts) {
     OrderedJson json{{"context", context}};
     for (const DataType type : kCacheTypes) {
-      const std::vector<int64_t> pages = page_counts(model.cache, {.dtype = type, .max_tokens = context}, limits);
-      json[std::string(name(type))] = cpu::CpuDevice::cache_bytes(model.cache, type, pages);
+      const std::vector<int64_t> pages = page_counts(model.spec.cache, {.dtype = type, .max_tokens = context}, limits);
+      json[std::string(name(type))] = cpu::CpuDevice::cache_bytes(model.spec.cache, type, pages);
     }
     all.push_back(json);
   }

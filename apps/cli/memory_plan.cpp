@@ -12,7 +12,7 @@ namespace tessera {
 namespace {
 
 std::vector<int64_t> pages(const ModelDescription& model, const Load& load, const Limits& limits) {
-  return page_counts(model.cache, cache_options(load.cache, load.context, load.sequences, limits), limits);
+  return page_counts(model.spec.cache, cache_options(load.cache, load.context, load.sequences, limits), limits);
 }
 
 int64_t widest(const ModelDescription& model) {
@@ -36,11 +36,11 @@ class Cpu final : public Machine {
       spec.options.weights = load.weights;
       need.weights += cpu::CpuDevice::weight_bytes(spec, weight.exact);
     }
-    need.cache = cpu::CpuDevice::cache_bytes(model.cache, load.cache, pages(model, load, limits_));
+    need.cache = cpu::CpuDevice::cache_bytes(model.spec.cache, load.cache, pages(model, load, limits_));
     const auto value = static_cast<int64_t>(load.activations == DataType::float32 ? sizeof(float) : sizeof(bfloat16));
     // The logits, and their copy that is read back.
     need.working = static_cast<size_t>(limits_.max_rows * widest(model) * value +
-                                       limits_.max_logit_rows * model.vocab_size * 2 * static_cast<int64_t>(sizeof(float)));
+                                       limits_.max_logit_rows * model.spec.vocab_size * 2 * static_cast<int64_t>(sizeof(float)));
     return need;
   }
 
@@ -68,8 +68,8 @@ class N150 final : public Machine {
       spec.options.weights = load.weights;
       need.weights += n150::weight_bytes(spec);
     }
-    need.cache = n150::cache_bytes(model.cache, load.cache, pages(model, load, limits()));
-    need.working = n150::working_bytes(limits().max_rows, widest(model), model.vocab_size);
+    need.cache = n150::cache_bytes(model.spec.cache, load.cache, pages(model, load, limits()));
+    need.working = n150::working_bytes(limits().max_rows, widest(model), model.spec.vocab_size);
     return need;
   }
 
@@ -97,7 +97,7 @@ std::unique_ptr<Machine> machine(const std::string& device, size_t memory) {
 }
 
 int64_t longest_context(const Machine& machine, const ModelDescription& model, Load load) {
-  const int64_t page = machine.limits().page_tokens, most = model.max_position_embeddings;
+  const int64_t page = machine.limits().page_tokens, most = model.spec.max_position_embeddings;
   const auto context = [&](int64_t count) { return std::min(count * page, most); };
   return context(largest((most + page - 1) / page, [&](int64_t count) {
     load.context = context(count);

@@ -20,7 +20,7 @@ Load load_of(const PlanOptions& options, const ModelDescription& model) {
   bool exact = true;
   for (const ModelDescription::Weight& weight : model.weights) exact &= weight.exact;
   const ModelOptions types = resolve(options.precision, exact || options.device == "n150" ? DataType::bfloat16 : DataType::float32);
-  const int64_t longest = model.max_position_embeddings;
+  const int64_t longest = model.spec.max_position_embeddings;
   check(options.context <= longest, "-c ", options.context, ": the model's context ends at ", longest, " tokens");
   const int64_t context = options.context > 0 ? options.context : std::min(kContext, longest);
   return {types.weights, types.activations, types.cache, context, options.sequences};

@@ -44,7 +44,7 @@ CLI::Option_group& add_prompt_flags(CLI::App& command, PromptFlags& flags) {
 std::string prompt_text(const PromptFlags& flags) { return flags.text ? *flags.text : read_file(*flags.file, kMaxPromptBytes); }
 
 std::vector<TokenId> prompt_ids(const PromptFlags& flags, Session& session) {
-  if (flags.ids_file) return read_ids(*flags.ids_file, session.model().vocab_size());
+  if (flags.ids_file) return read_ids(*flags.ids_file, session.model().spec().vocab_size);
   std::vector<TokenId> ids = session.tokenizer().encode(prompt_text(flags), {.add_special_tokens = true, .parse_special = true});
   check(!ids.empty(), "the prompt is empty: give it at least one character");
   return ids;

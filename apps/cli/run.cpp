@@ -43,7 +43,7 @@ void add_run(CLI::App& app, RunOptions& options) {
 int run(const RunOptions& options) {
   const SignalWatch watch;
   Session session(options.model);
-  const SamplingParams params = sampling_params(options.sampling, session.generation(), session.model().vocab_size());
+  const SamplingParams params = sampling_params(options.sampling, session.generation(), session.model().spec().vocab_size);
   const auto sequence = session.cache().create();
   sequence->tokens = options.chat ? chat_ids(options, session) : prompt_ids(options.prompt, session);
   Sampler sampler(params, session.generation().tokens.eos);

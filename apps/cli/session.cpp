@@ -143,9 +143,9 @@ Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Dev
     });
   }
   for (const std::string& note : loaded_.notes) tell("note: " + note);
-  const int64_t longest = loaded_.model->max_position_embeddings();
+  const int64_t longest = loaded_.model->spec().max_position_embeddings;
   check(flags.context <= longest, "-c ", flags.context, ": the model's context ends at ", longest, " tokens");
-  const int64_t token_bytes = bytes_a_token(loaded_.model->cache_spec(), loaded_.options.cache);
+  const int64_t token_bytes = bytes_a_token(loaded_.model->spec().cache, loaded_.options.cache);
   const int64_t fitting = on_card            ? context_
                           : token_bytes == 0 ? longest
                                              : std::max<int64_t>(available_memory() / 10 * 9 / (token_bytes * sequences), 1);
@@ -154,7 +154,7 @@ Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Dev
   context_ = flags.context > 0 ? flags.context : std::min({longest, fitting, kLongestContext});
   if (context_ < longest && flags.context == 0)
     tell(message("note: the model's context is ", longest, " tokens; memory is for ", context_));
-  cache_ = std::make_unique<Cache>(*device_, loaded_.model->cache_spec(),
+  cache_ = std::make_unique<Cache>(*device_, loaded_.model->spec().cache,
                                    cache_options(loaded_.options.cache, context_, sequences, device_->limits()));
   generator_ = std::make_unique<Generator>(*loaded_.model, *device_, *cache_, flags.batch);
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -25,7 +25,7 @@ std::vector<float> prefill(Session& session, Sequence& sequence, const StreamOpt
   };
   if (!options.logits_file) return session.generator().forward(sequence, progress);
   const auto rows = static_cast<int64_t>(sequence.tokens.size());
-  NpyWriter file(*options.logits_file, rows, session.model().vocab_size());
+  NpyWriter file(*options.logits_file, rows, session.model().spec().vocab_size);
   std::vector<float> last;
   Generator::Request request{&sequence, rows};
   const auto keep = [&](size_t, int64_t, std::span<const float> logits) {

@@ -86,7 +86,7 @@ class TurnTakingGenerator {
       first_rows.push_back(rows);
       rows += logit_rows;
     }
-    const auto vocab = static_cast<size_t>(generator_.model().vocab_size());
+    const auto vocab = static_cast<size_t>(generator_.model().spec().vocab_size);
     auto values = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(rows) * vocab);
     {
       const nb::gil_scoped_release release;
@@ -106,7 +106,7 @@ class TurnTakingGenerator {
 
   ReferenceScore score_reference(const Reference& reference, int threads, const nb::object& progress) {
     check_lists(reference);
-    const int64_t vocab = generator_.model().vocab_size();
+    const int64_t vocab = generator_.model().spec().vocab_size;
     for (const auto& ids : {reference.prompt, reference.fed(), reference.tokens})
       for (const TokenId id : ids) check(id < vocab, "reference: token ", id, " is outside the vocabulary of ", vocab);
     const nb::gil_scoped_release release;
@@ -115,7 +115,7 @@ class TurnTakingGenerator {
   }
 
   TokenId sample(Sequence& sequence, CheckedSampler& sampler, size_t prompt, uint64_t sample) {
-    sampler.expect(generator_.model().vocab_size(), sequence.tokens.size(), prompt);
+    sampler.expect(generator_.model().spec().vocab_size, sequence.tokens.size(), prompt);
     check(!sequence.tokens.empty(), "sample: the sequence has no tokens");
     const nb::gil_scoped_release release;
     const std::lock_guard turn(mutex_);

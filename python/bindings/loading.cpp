@@ -146,13 +146,14 @@ void bind_models(nb::module_& m) {
       .def_ro("num_kv_heads", &CacheLayer::num_kv_heads)
       .def_ro("head_dim", &CacheLayer::head_dim)
       .def_ro("window", &CacheLayer::window, "Keys that a query sees, its own included; None: all before it.");
-  nb::class_<CacheSpec>(m, "CacheSpec", "What a model asks of its cache.")
-      .def_ro("layers", &CacheSpec::layers)
-      .def_ro("recompute_after", &CacheSpec::recompute_after, "A sequence that grows past this length is computed anew.");
-  nb::class_<Model>(m, "Model", "A model is its weights; a conversation is its Sequence.")
-      .def_prop_ro("cache_spec", &Model::cache_spec)
-      .def_prop_ro("vocab_size", &Model::vocab_size)
-      .def_prop_ro("max_position_embeddings", &Model::max_position_embeddings, "The longest context, in tokens.");
+  nb::class_<CacheSpec>(m, "CacheSpec", "What a model asks of its cache.").def_ro("layers", &CacheSpec::layers);
+  nb::class_<ModelSpec>(m, "ModelSpec", "What a model is to those who feed it.")
+      .def_ro("vocab_size", &ModelSpec::vocab_size)
+      .def_ro("max_position_embeddings", &ModelSpec::max_position_embeddings, "The longest context, in tokens.")
+      .def_ro("tied", &ModelSpec::tied, "The head is the embedding.")
+      .def_ro("cache", &ModelSpec::cache)
+      .def_ro("recompute_after", &ModelSpec::recompute_after, "A sequence that grows past this length is computed anew.");
+  nb::class_<Model>(m, "Model", "A model is its weights; a conversation is its Sequence.").def_prop_ro("spec", &Model::spec);
   nb::class_<ModelOptions>(m, "ModelOptions", "Data types of one loaded model.")
       .def_prop_ro("weights", [](const ModelOptions& self) { return text(self.weights); })
       .def_prop_ro("activations", [](const ModelOptions& self) { return text(self.activations); })

@@ -69,9 +69,9 @@ class Engine:
         model = loaded.model
         self.loaded, self.device = loaded, device
         self.max_seq_len = max_seq_len
-        self.context = min(max_seq_len, model.max_position_embeddings)
-        max_tokens, max_sequences = room(model.cache_spec, loaded.options.cache, device.limits, self.context, budget(device))
-        self.cache = _core.Cache(device, model.cache_spec, dtype=loaded.options.cache, max_tokens=max_tokens, max_sequences=max_sequences)
+        self.context = min(max_seq_len, model.spec.max_position_embeddings)
+        max_tokens, max_sequences = room(model.spec.cache, loaded.options.cache, device.limits, self.context, budget(device))
+        self.cache = _core.Cache(device, model.spec.cache, dtype=loaded.options.cache, max_tokens=max_tokens, max_sequences=max_sequences)
         self.generator = _core.Generator(model, device, self.cache)
         self.lock = threading.Lock()
 

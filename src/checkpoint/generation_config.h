@@ -4,15 +4,10 @@
 #include <vector>
 
 #include "checkpoint/config.h"
+#include "core/special_tokens.h"
 #include "core/types.h"
 
 namespace tessera {
-
-// A model class's own ids, for a checkpoint that names none.
-struct SpecialTokens {
-  std::vector<TokenId> eos;  // each ends a generation
-  std::optional<TokenId> bos, pad;
-};
 
 // How a checkpoint wants to be sampled. Unset fields have transformers' defaults (GenerationMixin's, version 5.23).
 struct GenerationConfig {

@@ -13,7 +13,6 @@ struct CacheLayer {
 // What a model asks of its cache.
 struct CacheSpec {
   std::vector<CacheLayer> layers;
-  std::optional<int64_t> recompute_after;  // LongRoPE: a sequence that grows past this length is prefilled anew
 };
 
 // Layers with the same window share one page table a sequence.

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <utility>
 
+#include "ops/model.h"
+
 namespace tessera {
 namespace {
 
@@ -66,15 +68,21 @@ Tensor ObservedDevice::keep_weighted(std::string_view op, const std::string& wei
   return keep(op, weight, output, std::move(label));
 }
 
-Tensor ObservedDevice::run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) {
+Tensor ObservedDevice::run(const Model& model, const Batch& batch) {
   Batch watched = batch;
   watched.watched = true;
-  const Tensor logits = inner_->run(watched, [&](const Step& step) {
-    forget();
-    layer_.reset();
-    const Tensor made = forward(step);
-    return made ? bare(made) : made;
-  });
+  struct Bared final : Model {
+    Bared(ObservedDevice& device, const Model& model) : Model(model.spec()), observer(device), observed(model) {}
+    Tensor forward(const Step& step) const override {
+      observer.forget();
+      observer.layer_.reset();
+      const Tensor made = observed.forward(step);
+      return made ? observer.bare(made) : made;
+    }
+    ObservedDevice& observer;
+    const Model& observed;
+  };
+  const Tensor logits = inner_->run(Bared(*this, model), watched);
   return logits ? wrap(*this, logits, {}) : logits;
 }
 

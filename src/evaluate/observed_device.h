@@ -32,7 +32,7 @@ class ObservedDevice final : public Device {
 
   std::string name() const override { return inner_->name(); }
   Limits limits() const override { return inner_->limits(); }
-  Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) override;
+  Tensor run(const Model& model, const Batch& batch) override;
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
   std::string packed_layout() const override { return inner_->packed_layout(); }
   Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;

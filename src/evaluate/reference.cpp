@@ -204,7 +204,7 @@ ReferenceScore score_reference(Generator& generator, const Reference& reference,
   ScoredText text{.tokens = reference.prompt};
   text.tokens.insert(text.tokens.end(), reference.fed().begin(), reference.fed().end());
   // A generation that grows past LongRoPE's boundary is computed anew there, and so is its score.
-  const int64_t boundary = reference.forced.empty() ? generator.cache().spec().recompute_after.value_or(end) : end;
+  const int64_t boundary = reference.forced.empty() ? generator.model().spec().recompute_after.value_or(end) : end;
   const int64_t anew = std::clamp(boundary + 1, prompt, end);
   if (prompt < anew) text.windows.push_back({0, anew, prompt});
   if (anew < end) text.windows.push_back({0, end, anew});

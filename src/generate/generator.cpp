@@ -20,12 +20,12 @@ Generator::Generator(const Model& model, Device& device, Cache& cache, int64_t c
 
 void Generator::prepare(Request& request) {
   Sequence& sequence = *request.sequence;
-  const int64_t context = model_.max_position_embeddings();
+  const int64_t context = model_.spec().max_position_embeddings;
   check(known(sequence) <= context, "sequence: ", known(sequence), " tokens do not fit the model's context of ", context,
         "; shorten the prompt");
   check(request.logit_rows >= 0 && request.logit_rows <= known(sequence), "sequence: the logits of ", request.logit_rows,
         " rows are wanted of ", known(sequence), " tokens");
-  const auto boundary = cache_.spec().recompute_after;
+  const auto boundary = model_.spec().recompute_after;
   const bool other_set = boundary && sequence.length() > 0 && (sequence.rope_length() > *boundary) != (known(sequence) > *boundary);
   cache_.rewind(sequence, other_set ? 0 : std::min(sequence.length(), known(sequence) - request.logit_rows));
 }
@@ -79,7 +79,7 @@ void Generator::begin(std::span<Request> requests) {
 std::optional<Tensor> Generator::run(std::span<Request> requests) {
   if (!compose(requests)) return std::nullopt;
   const Batch batch{tokens_, slices_};
-  Tensor logits = device_.run(batch, [&](const Step& step) { return model_.forward(step); });
+  Tensor logits = device_.run(model_, batch);
   for (const Batch::Slice& slice : slices_) cache_.drop_passed(*slice.sequence);
   return !logits || logits.shape()[2] == 0 ? Tensor() : logits;
 }
@@ -94,7 +94,7 @@ bool Generator::step(std::span<Request> requests, const RowSink& sink) {
   const std::optional<Tensor> logits = run(requests);
   if (!logits) return false;
   if (!*logits) return true;
-  const auto vocab = static_cast<size_t>(model_.vocab_size());
+  const auto vocab = static_cast<size_t>(model_.spec().vocab_size);
   const std::span<const float> rows = read(*logits);
   size_t row = 0;
   for (size_t s = 0; s < slices_.size(); ++s)
@@ -130,7 +130,7 @@ TokenId Generator::sample(Sequence& sequence, Sampler& sampler, size_t prompt, u
   if (request.error) std::rethrow_exception(request.error);
   const int64_t enough = sampler.enough(sequence.tokens.size() - prompt);
   if (enough == 1) return device_.argmax(logits).front();
-  if (enough > 1 && enough <= model_.vocab_size())
+  if (enough > 1 && enough <= model_.spec().vocab_size)
     if (const auto token = sampler.sample(device_.topk(logits, enough), sequence.tokens.size(), sample)) return *token;
   return sampler.sample(read(logits), sequence.tokens, prompt, sample);
 }

@@ -14,8 +14,8 @@ int64_t count_of(std::span<const TokenId> tokens) { return static_cast<int64_t>(
 
 // How many tokens may follow `known` in the model's context and with the same set of LongRoPE's factors.
 int64_t room_behind(int64_t known, const Generator& generator) {
-  int64_t end = std::min(generator.model().max_position_embeddings(), generator.cache().options().max_tokens);
-  if (const auto boundary = generator.cache().spec().recompute_after; boundary && known <= *boundary) end = std::min(end, *boundary);
+  int64_t end = std::min(generator.model().spec().max_position_embeddings, generator.cache().options().max_tokens);
+  if (const auto boundary = generator.model().spec().recompute_after; boundary && known <= *boundary) end = std::min(end, *boundary);
   return end - known;
 }
 
@@ -45,7 +45,7 @@ DraftModel::DraftModel(Generator& generator, Sampler sampler, int64_t vocab_size
       sequence_(generator.cache().create()) {}
 
 std::vector<TokenId> DraftModel::draft(std::span<const TokenId> tokens, size_t prompt, int64_t count) {
-  const auto unknown = [&](TokenId token) { return token >= generator_.model().vocab_size(); };
+  const auto unknown = [&](TokenId token) { return token >= generator_.model().spec().vocab_size; };
   count = std::min(count, room_behind(count_of(tokens), generator_));
   if (count <= 0 || std::any_of(tokens.begin(), tokens.end(), unknown)) return {};
   std::vector<TokenId>& own = sequence_->tokens;

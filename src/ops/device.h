@@ -73,6 +73,8 @@ struct Limits {
   int64_t free_rows;        // up to so many tokens a Batch holds any slices; a larger one is one slice at a multiple of chunk_alignment
 };
 
+class Model;
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -80,10 +82,10 @@ class Device {
   virtual std::string name() const = 0;
   virtual Limits limits() const = 0;
 
-  // Prepares the Step, calls `forward` or replays a recording of it, then commits the sequences' lengths. One at a time: others wait.
+  // Prepares the Step, calls model.forward or replays a recording of it, then commits the sequences' lengths. One at a time: others wait.
   // Nothing is committed when it throws. Refuses a Batch outside limits(), token ids outside [0, vocab), positions past the cached
   // length, and pages made with LongRoPE's other set (std::invalid_argument).
-  virtual Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) = 0;
+  virtual Tensor run(const Model& model, const Batch& batch) = 0;
 
   // A weight of its own, packed for its role. Refuses parts that do not make up `spec.shape`; ResourceError when memory is short.
   virtual Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) = 0;

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace tessera {
@@ -7,6 +8,9 @@ namespace tessera {
 // A rotary embedding's parameters; the device makes cos and sin for a Step's positions. The pairs are (i, i + dim/2), as in Hugging
 // Face's rotate_half; a head wider than `dim` passes its rest through. LongRoPE has two sets, chosen by a slice's rope_length.
 struct Rotary {
+  std::string type = "default";  // as transformers' rope_type
+  double theta = 0, factor = 1;  // as config.json has them; for people: the frequencies hold them already
+
   int64_t dim = 0;                              // values of a head that rotate
   std::vector<float> inverse_frequencies;       // [dim / 2]
   std::vector<float> long_inverse_frequencies;  // [dim / 2]; empty: there is one set

@@ -25,7 +25,7 @@ struct Loaded {
   explicit Loaded(const TinyCheckpoint& tiny, const ModelOptions& options = kFloat32, int64_t chunk = 16)
       : device(std::make_shared<cpu::CpuDevice>(cpu::CpuOptions{.threads = 2})),
         model(tiny.load(device, options)),
-        cache(device, model->cache_spec(), {.dtype = options.cache, .max_tokens = 256, .max_sequences = 1}),
+        cache(device, model->spec().cache, {.dtype = options.cache, .max_tokens = 256, .max_sequences = 1}),
         generator(*model, device, cache, chunk) {}
 
   ObservedModel observed() { return {generator, device}; }
@@ -105,7 +105,7 @@ TEST(Comparison, watching_changes_no_bit_and_two_equal_sides_do_not_differ) {
   const std::vector<TokenId> tokens = random_tokens(40, 2);
   cpu::CpuDevice device({.threads = 2});
   const auto model = tiny_gemma3().load(device, kFloat32);
-  Cache cache(device, model->cache_spec(), {.dtype = DataType::float32, .max_tokens = 256, .max_sequences = 1});
+  Cache cache(device, model->spec().cache, {.dtype = DataType::float32, .max_tokens = 256, .max_sequences = 1});
   const auto sequence = cache.create();
   sequence->tokens = tokens;
   const std::vector<float> expected = Generator(*model, device, cache).forward(*sequence);

@@ -21,7 +21,7 @@ class ReferenceTest : public testing::Test {
   struct Side {
     Side(const TinyCheckpoint& checkpoint, Device& device, const ModelOptions& options)
         : model(checkpoint.load(device, options)),
-          cache(device, model->cache_spec(), {.max_tokens = 400}),
+          cache(device, model->spec().cache, {.max_tokens = 400}),
           generator(*model, device, cache) {}
     std::unique_ptr<Model> model;
     Cache cache;

@@ -48,7 +48,7 @@ class Scoring : public testing::Test {
   struct Side {
     Side(const TinyCheckpoint& checkpoint, Device& device, const ModelOptions& options, int64_t chunk)
         : model(checkpoint.load(device, options)),
-          cache(device, model->cache_spec(), {.dtype = options.cache, .max_tokens = 400}),
+          cache(device, model->spec().cache, {.dtype = options.cache, .max_tokens = 400}),
           generator(*model, device, cache, chunk) {}
     std::unique_ptr<Model> model;
     Cache cache;

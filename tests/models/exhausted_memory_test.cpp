@@ -46,7 +46,7 @@ TEST_P(ExhaustedMemory, in_loading_and_generating_ends_in_an_error_and_a_retry_w
   const auto everything = [&] {
     cpu::CpuDevice device({.threads = GetParam()});
     const auto model = tiny.load(device, {});
-    Cache cache(device, model->cache_spec(), {.max_tokens = 200, .max_sequences = 2});
+    Cache cache(device, model->spec().cache, {.max_tokens = 200, .max_sequences = 2});
     Generator generator(*model, device, cache);
     const auto sequence = cache.create();
     sequence->tokens = random_tokens(63, 4);  // LongRoPE's factors change with the second token
@@ -67,7 +67,7 @@ TEST_P(ExhaustedMemory, in_loading_and_generating_ends_in_an_error_and_a_retry_w
 TEST_P(ExhaustedMemory, in_a_step_leaves_the_conversation_fit_to_go_on) {
   cpu::CpuDevice device({.threads = GetParam()});
   const auto model = tiny_gemma3().load(device, {});
-  Cache cache(device, model->cache_spec(), {.max_tokens = 200, .max_sequences = 2});
+  Cache cache(device, model->spec().cache, {.max_tokens = 200, .max_sequences = 2});
   Generator generator(*model, device, cache);
   const auto begun = [&] {
     auto sequence = cache.create();

@@ -23,7 +23,7 @@ class LongRope : public testing::Test {
   ModelOptions options_{DataType::bfloat16, DataType::bfloat16, DataType::bfloat16};
   cpu::CpuDevice device_{{.threads = 4}};
   std::unique_ptr<Model> model_ = tiny_phi3(true).load(device_, options_);
-  Cache cache_{device_, model_->cache_spec(), {.dtype = DataType::bfloat16, .max_tokens = 2000, .max_sequences = 8}};
+  Cache cache_{device_, model_->spec().cache, {.dtype = DataType::bfloat16, .max_tokens = 2000, .max_sequences = 8}};
   Generator generator_{*model_, device_, cache_};
 };
 
@@ -71,7 +71,7 @@ TEST_F(LongRope, the_device_refuses_pages_made_with_the_other_set) {
   const TokenId token = 3;
   const Batch::Slice slice{short_one.get(), 0, 1, 10, 1, static_cast<int64_t>(kBoundary) + 1};
   const Batch batch{std::span(&token, 1), std::span(&slice, 1)};
-  EXPECT_THROW(device_.run(batch, [&](const Step& step) { return model_->forward(step); }), std::invalid_argument);
+  EXPECT_THROW(device_.run(*model_, batch), std::invalid_argument);
   EXPECT_EQ(short_one->length(), 10);
 }
 

@@ -63,7 +63,7 @@ class PackedWeightsTest : public testing::Test {
     const auto model = tiny.load(weights);
     Loaded loaded{source.read(), kept.finish(weights.notes()), {}};
     meanwhile();
-    Cache cache(device, model->cache_spec(), {.dtype = options.cache, .max_tokens = 100, .max_sequences = 1});
+    Cache cache(device, model->spec().cache, {.dtype = options.cache, .max_tokens = 100, .max_sequences = 1});
     Generator generator(*model, device, cache);
     const auto sequence = cache.create();
     sequence->tokens = random_tokens(70, 1);

@@ -42,7 +42,7 @@ bool sometimes(size_t i) { return uniform(5, 0, i) < 0.15; }
 struct Loaded {
   Loaded(const TinyCheckpoint& tiny, cpu::CpuDevice& device,
          CacheOptions options = {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = kMost})
-      : model(tiny.load(device, {})), cache(device, model->cache_spec(), options), generator(*model, device, cache) {}
+      : model(tiny.load(device, {})), cache(device, model->spec().cache, options), generator(*model, device, cache) {}
 
   std::unique_ptr<Sequence> sequence(std::vector<TokenId> tokens) {
     auto made = cache.create();

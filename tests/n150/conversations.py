@@ -7,7 +7,7 @@ class Talk:
 
     def __init__(self, core, device, model, max_tokens=2048, max_sequences=8, **precision):
         self.loaded = core.make_model(*model, device, **precision)
-        self.cache = core.Cache(device, self.loaded.model.cache_spec, dtype=self.loaded.options.cache, max_tokens=max_tokens, max_sequences=max_sequences)
+        self.cache = core.Cache(device, self.loaded.model.spec.cache, dtype=self.loaded.options.cache, max_tokens=max_tokens, max_sequences=max_sequences)
         self.generator = core.Generator(self.loaded.model, device, self.cache)
         self.random = np.random.default_rng(7)
 

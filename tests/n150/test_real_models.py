@@ -21,7 +21,7 @@ def folder_of(name):
 
 def open_model(core, device, folder, **precision):
     loaded = core.load_model(str(folder), device, **precision)
-    cache = core.Cache(device, loaded.model.cache_spec, dtype=loaded.options.cache, max_tokens=2048, max_sequences=1)
+    cache = core.Cache(device, loaded.model.spec.cache, dtype=loaded.options.cache, max_tokens=2048, max_sequences=1)
     return loaded, core.Generator(loaded.model, device, cache), cache.create()
 
 

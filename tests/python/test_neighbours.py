@@ -14,7 +14,7 @@ PROMPT, ROWS = 600, 64  # past the window of 512
 def test_chunks_and_neighbours_change_no_bit(gemma3_270m, weights, activations, measured):
     device = tessera.open_device("cpu")
     loaded = tessera.load_model(str(gemma3_270m), device, weights=weights, activations=activations)
-    cache = tessera.Cache(device, loaded.model.cache_spec, dtype=loaded.options.cache, max_tokens=4096, max_sequences=4)
+    cache = tessera.Cache(device, loaded.model.spec.cache, dtype=loaded.options.cache, max_tokens=4096, max_sequences=4)
 
     def started(ids):
         sequence = cache.create()

@@ -63,7 +63,7 @@ def loaded(checkpoint, device):
 
 
 def make_cache(loaded, device, **options):
-    return tessera.Cache(device, loaded.model.cache_spec, **({"dtype": loaded.options.cache, "max_tokens": 512, "max_sequences": 4} | options))
+    return tessera.Cache(device, loaded.model.spec.cache, **({"dtype": loaded.options.cache, "max_tokens": 512, "max_sequences": 4} | options))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_device_tells_its_limits(device):
 def test_a_loaded_model_tells_what_it_is(loaded):
     assert (loaded.options.weights, loaded.options.activations, loaded.options.cache, loaded.options.logits) == ("float32",) * 4
     assert (loaded.model.vocab_size, loaded.model.max_position_embeddings) == (97, 256)
-    assert [(layer.num_kv_heads, layer.head_dim, layer.window) for layer in loaded.model.cache_spec.layers] == [(1, 32, 20)] * 2
+    assert [(layer.num_kv_heads, layer.head_dim, layer.window) for layer in loaded.model.spec.cache.layers] == [(1, 32, 20)] * 2
     assert loaded.generation.tokens.eos == [2] and loaded.notes == []
 
 
@@ -180,7 +180,7 @@ def test_a_sequence_keeps_alive_what_it_needs(checkpoint):
     del loaded
     assert model.vocab_size == 97
     device = tessera.open_device("cpu", threads=1)
-    sequence = tessera.Cache(device, model.cache_spec, dtype="bfloat16", max_tokens=64).create()
+    sequence = tessera.Cache(device, model.spec.cache, dtype="bfloat16", max_tokens=64).create()
     del device
     sequence.append([1, 2])
     assert len(sequence) == 2

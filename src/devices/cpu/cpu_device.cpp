@@ -9,6 +9,7 @@
 #include "cpu/linear.h"
 #include "cpu/rows.h"
 #include "ops/check_batch.h"
+#include "ops/model.h"
 
 namespace tessera::cpu {
 namespace {
@@ -38,10 +39,8 @@ struct Vector : Storage {
 };
 
 struct PagedCache : Storage {
-  PagedCache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> counts)
-      : pages(spec, dtype, counts), recompute_after(spec.recompute_after) {}
+  PagedCache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> counts) : pages(spec, dtype, counts) {}
   KvCache pages;
-  std::optional<int64_t> recompute_after;
 };
 
 size_t bytes(DataType dtype) { return dtype == DataType::float32 ? 4 : 2; }
@@ -90,12 +89,12 @@ Limits CpuDevice::limits() const {
           .free_rows = kMaxRows};
 }
 
-Tensor CpuDevice::run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) {
+Tensor CpuDevice::run(const Model& model, const Batch& batch) {
   check_batch(batch, limits());
-  check_rope_lengths(batch, static_cast<PagedCache&>(batch.slices.front().sequence->cache()).recompute_after);
+  check_rope_lengths(batch, model.spec().recompute_after);
   const std::lock_guard lock(run_mutex_);
   const CpuStep step(batch);
-  Tensor logits = forward(step);
+  Tensor logits = model.forward(step);
   for (const auto& kept : kept_files_)
     if (const auto file = kept.lock()) file->expect_unchanged();
   for (const Batch::Slice& slice : batch.slices) slice.sequence->commit(slice.position + slice.count, slice.rope_length);

@@ -34,7 +34,7 @@ class CpuDevice final : public Device {
   int threads() const { return pool_.size(); }
   Limits limits() const override;
 
-  Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) override;
+  Tensor run(const Model& model, const Batch& batch) override;
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
   std::string packed_layout() const override;
   Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "ops/check_batch.h"
+#include "ops/model.h"
 #include "ttnn/n150_memory.h"
 #include "ttnn/ttnn_storage.h"
 
@@ -86,10 +87,10 @@ std::unique_lock<std::mutex> TtnnDevice::take_turn() {
   return std::unique_lock(mutex_);
 }
 
-Tensor TtnnDevice::run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) {
+Tensor TtnnDevice::run(const Model& model, const Batch& batch) {
   check_batch(batch, limits());
   const auto& cache = static_cast<const PagedCache&>(batch.slices.front().sequence->cache());
-  check_rope_lengths(batch, cache.recompute_after);
+  check_rope_lengths(batch, model.spec().recompute_after);
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   const CardStep step(batch, cache.pages);
@@ -99,7 +100,7 @@ Tensor TtnnDevice::run(const Batch& batch, const std::function<Tensor(const Step
   } running{step_ = &step};
   const auto forward_with = [&](Inputs& inputs) {
     inputs_ = &inputs;
-    return forward(step);
+    return model.forward(step);
   };
   Tensor logits;
   if (traces_ && step.decodes() && !batch.watched) {
@@ -226,7 +227,6 @@ std::shared_ptr<Storage> TtnnDevice::make_cache(const CacheSpec& spec, DataType 
   if (traces_) traces_->clear();
   auto cache = std::make_shared<PagedCache>();
   cache->dtype = dtype;
-  cache->recompute_after = spec.recompute_after;
   cache->groups.resize(spec.layers.size());
   cache->tensors.resize(2 * spec.layers.size());
   const std::vector<CacheGroup> groups = cache_groups(spec);

@@ -39,7 +39,7 @@ class TtnnDevice final : public Device {
   // Bytes of the card's memory that caches may take: what is free, less what a forward of the models packed so far takes for itself.
   size_t free_memory();
 
-  Tensor run(const Batch& batch, const std::function<Tensor(const Step&)>& forward) override;
+  Tensor run(const Model& model, const Batch& batch) override;
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
   std::string packed_layout() const override;
   Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;  // copies them

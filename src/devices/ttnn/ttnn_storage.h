@@ -28,7 +28,6 @@ struct PagedCache : CardStorage, std::enable_shared_from_this<PagedCache> {
   std::vector<size_t> groups;  // by layer
   std::vector<int64_t> pages;  // by group; the last page is nobody's
   DataType dtype;
-  std::optional<int64_t> recompute_after;
 };
 
 inline CardStorage& storage(const Tensor& x) { return static_cast<CardStorage&>(x.storage()); }
