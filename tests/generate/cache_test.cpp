@@ -29,7 +29,7 @@ class PageDevice final : public Device {
     contents->value[{group, to}] = contents->value[{group, from}];
     ++copies;
   }
-  Tensor run(const Batch&, const std::function<Tensor(const Step&)>&) override { return {}; }
+  Tensor run(const Model&, const Batch&) override { return {}; }
   Tensor pack(std::span<const WeightPart>, const WeightSpec&) override { return {}; }
   void read(const Tensor&, std::span<float>) override {}
   std::vector<TokenId> argmax(const Tensor&) override { return {}; }
@@ -53,7 +53,7 @@ class PageDevice final : public Device {
   int copies = 0;
 };
 
-const CacheSpec kSpec{{{1, 8, 6}, {1, 8, std::nullopt}, {1, 8, 6}}, std::nullopt};  // groups: window 6, then full
+const CacheSpec kSpec{{{1, 8, 6}, {1, 8, std::nullopt}, {1, 8, 6}}};  // groups: window 6, then full
 
 TEST(cache_groups, join_layers_of_one_window) {
   const auto groups = cache_groups(kSpec);

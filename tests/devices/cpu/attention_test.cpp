@@ -90,7 +90,7 @@ class Feeder {
   Feeder(Isa isa, int threads, DataType cache_type, Heads heads, std::optional<int64_t> window, int64_t pages = 128)
       : pool_(threads),
         attention_(pool_, isa),
-        cache_({{{heads.kv, heads.head_dim, window}}, {}}, cache_type, std::array{pages}),
+        cache_({{{heads.kv, heads.head_dim, window}}}, cache_type, std::array{pages}),
         window_(window) {
     free_pages.resize(static_cast<size_t>(pages));
     std::iota(free_pages.begin(), free_pages.end(), 0);
@@ -472,7 +472,7 @@ TEST(attention, refuses_what_does_not_fit) {
 
 TEST(kv_cache, copies_pages_of_one_group_only) {
   ThreadPool pool(2);
-  KvCache cache({{{1, 8, std::nullopt}, {2, 16, 64}, {1, 8, std::nullopt}}, {}}, kBf16, std::array<int64_t, 2>{4, 3});
+  KvCache cache({{{1, 8, std::nullopt}, {2, 16, 64}, {1, 8, std::nullopt}}}, kBf16, std::array<int64_t, 2>{4, 3});
   PageTable table{.pages = {1}};
   for (int64_t layer : {0, 1, 2}) {
     const KvCache::Layer& shape = cache.layer(layer);
@@ -499,12 +499,12 @@ TEST(kv_cache, copies_pages_of_one_group_only) {
 }
 
 TEST(kv_cache, takes_address_space_for_its_pages_and_says_when_there_is_none) {
-  const CacheSpec spec{{{8, 256, std::nullopt}}, {}};
+  const CacheSpec spec{{{8, 256, std::nullopt}}};
   EXPECT_NO_THROW(KvCache(spec, kBf16, std::array<int64_t, 1>{1 << 20}));  // 274 GB
   EXPECT_THROW(KvCache(spec, kBf16, std::array<int64_t, 1>{int64_t{1} << 40}), ResourceError);
   EXPECT_THROW(KvCache(spec, kBf16, std::array<int64_t, 1>{std::numeric_limits<int64_t>::max()}), ResourceError);
   EXPECT_THROW(KvCache(spec, DataType::int32, std::array<int64_t, 1>{1}), std::invalid_argument);
-  EXPECT_THROW(KvCache({{{8, 255, std::nullopt}}, {}}, kBf16, std::array<int64_t, 1>{1}), std::invalid_argument);
+  EXPECT_THROW(KvCache({{{8, 255, std::nullopt}}}, kBf16, std::array<int64_t, 1>{1}), std::invalid_argument);
   EXPECT_THROW(KvCache(spec, kBf16, std::array<int64_t, 2>{1, 1}), std::invalid_argument);
 }
 

@@ -46,7 +46,7 @@ TEST(N150Memory, weights_lie_in_tiles_dealt_to_twelve_banks) {
 }
 
 TEST(N150Memory, a_page_of_the_cache_is_64_tokens_of_each_head_and_pages_come_in_eights) {
-  const CacheSpec layers{{{4, 256, 1024}, {4, 256, {}}, {32, 96, {}}}, {}};
+  const CacheSpec layers{{{4, 256, 1024}, {4, 256, {}}, {32, 96, {}}}};
   const std::array<int64_t, 2> pages{5, 70};
   EXPECT_EQ(cache_bytes(layers, DataType::bfloat16, pages),
             2 * (dealt(8 * 4 * 16, 2048) + dealt(72 * 4 * 16, 2048) + dealt(72 * 32 * 6, 2048)));
