@@ -19,7 +19,7 @@ struct ModelDescription {
   std::string architecture;
   ModelSpec spec;
   std::vector<Weight> weights;
-  std::vector<StoredTensor> tensors;  // all of the checkpoint that have a name here; a tied model's second head is left out
+  std::vector<StoredTensor> tensors;  // all of the checkpoint that have a name here
   GenerationConfig generation;
   std::vector<std::string> notes;
 };

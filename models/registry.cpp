@@ -8,22 +8,25 @@
 #include "core/error.h"
 #include "models/description.h"
 #include "models/dry_run.h"
-#include "models/gemma3.h"
-#include "models/phi3.h"
 
 namespace tessera {
+
+class Gemma3;
+class Phi3;
+template <class M>
+std::unique_ptr<Model> make(const ConfigReader& config, Weights& weights);  // in the model's own file
+
 namespace {
 
 struct Architecture {
-  std::string_view name, model_type;
-  bool tied;  // tie_word_embeddings when config.json does not say
+  std::string_view name, model_type;  // of config.json
   std::unique_ptr<Model> (*make)(const ConfigReader& config, Weights& weights);
 };
 
 constexpr std::array kArchitectures{
-    Architecture{"Gemma3ForCausalLM", "gemma3_text", true, make_gemma3},
-    Architecture{"Gemma3ForConditionalGeneration", "gemma3", true, make_gemma3},
-    Architecture{"Phi3ForCausalLM", "phi3", false, make_phi3},
+    Architecture{"Gemma3ForCausalLM", "gemma3_text", make<Gemma3>},
+    Architecture{"Gemma3ForConditionalGeneration", "gemma3", make<Gemma3>},
+    Architecture{"Phi3ForCausalLM", "phi3", make<Phi3>},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {
@@ -32,10 +35,6 @@ const Architecture& find(const std::string& name, const std::string& model_type)
   std::string known;
   for (const Architecture& architecture : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   fail<FileError>("config.json: architecture ", printable(name.empty() ? model_type : name), " is not supported; these are: ", known);
-}
-
-bool is_tied(const ConfigReader& config, const Architecture& architecture) {
-  return config.boolean("tie_word_embeddings", architecture.tied);
 }
 
 constexpr uint64_t kLeastKeptBytes = uint64_t{64} << 20;  // of a checkpoint: less is packed in no time
@@ -79,6 +78,16 @@ ModelOptions resolve(const Precision& precision, DataType stored) {
   return options;
 }
 
+std::vector<ArchitectureName> architectures() {
+  std::vector<ArchitectureName> all;
+  for (const Architecture& architecture : kArchitectures) {
+    const auto first = std::find_if(kArchitectures.begin(), kArchitectures.end(),
+                                    [&](const Architecture& other) { return other.make == architecture.make; });
+    all.push_back({std::string(architecture.name), std::string(architecture.model_type), std::string(first->name)});
+  }
+  return all;
+}
+
 std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights) {
   return find(architecture, "").make(config, weights);
 }
@@ -86,7 +95,7 @@ std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigR
 ModelDescription describe_model(const Checkpoint& checkpoint) {
   const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
   const ConfigReader config = checkpoint.config();
-  const std::unique_ptr<WeightSource> source = checkpoint.weights(is_tied(config, architecture) ? Head::tied : Head::own);
+  const std::unique_ptr<WeightSource> source = checkpoint.weights();
   HeadersOnly headers(*source);
   DryDevice device;
   Weights weights(headers, device, {});
@@ -94,6 +103,7 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
   description.generation = checkpoint.generation_config(description.spec.tokens, description.spec.vocab_size);
   description.tensors = source->tensors();
   description.notes = source->notes();
+  description.notes.insert(description.notes.end(), weights.notes().begin(), weights.notes().end());
   return description;
 }
 
@@ -118,7 +128,7 @@ ModelDescription describe_config(const std::string& architecture, const ConfigRe
 LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Precision& precision, const Weights::Progress& progress) {
   const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
   const ConfigReader config = checkpoint.config();
-  const std::unique_ptr<WeightSource> source = checkpoint.weights(is_tied(config, architecture) ? Head::tied : Head::own);
+  const std::unique_ptr<WeightSource> source = checkpoint.weights();
   LoadedModel loaded;
   loaded.options = resolve(precision, source->tensors());
   std::optional<PackedWeights> kept = kept_weights(checkpoint, *source, device, loaded.options.weights);

@@ -32,6 +32,13 @@ LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Preci
 // The same from weights that lie elsewhere; `architecture` as in config.json's architectures ("Phi3ForCausalLM").
 std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights);
 
+// What load_model loads, as config.json names it.
+struct ArchitectureName {
+  std::string name, model_type;
+  std::string model;  // the first name that the same C++ model goes by
+};
+std::vector<ArchitectureName> architectures();
+
 ModelOptions resolve(const Precision& precision, std::span<const StoredTensor> tensors);
 ModelOptions resolve(const Precision& precision, DataType stored);  // `stored`: the weights' type when none is asked for
 

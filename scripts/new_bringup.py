@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
-SOURCES = {"gemma3": "models/gemma3.cpp", "phi3": "models/phi3.cpp"}
 WEIGHTS = {"cpu": (None, "weights as stored"), "n150": ("bfloat8_b", "bfloat8_b weights")}
 
 MODEL = '''"""{title} on the {system}: {weights}, bfloat16 activations. The model itself is {source}."""
 from tessera.bringup import Bringup
 
-BRINGUP = Bringup(model_types={types!r}, weights={dtype}, activations="bfloat16")
+BRINGUP = Bringup(architecture="{architecture}", weights={dtype}, activations="bfloat16")
 
 
 def build_model(hf_model, tt_device, max_seq_len, *, weights=None, activations=None, cache=None):
@@ -44,19 +43,29 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("name", metavar="ORG/NAME", help="the checkpoint's Hugging Face id")
     parser.add_argument("system", choices=sorted(WEIGHTS))
-    parser.add_argument("--model-type", help="of config.json, where the checkpoint itself is not at hand")
+    parser.add_argument("--architecture", help="of config.json, where the checkpoint itself is not at hand")
     return parser.parse_args(arguments)
 
 
-def known_types(model_type):
-    """The types of config.json that go with this one, as the other bring-ups have them."""
-    from tessera.evaluation import load_bringup
-    known = sorted({load_bringup(path).BRINGUP.model_types for path in MODELS.glob("*/*/*/functional/model.py")})
-    for types in known:
-        if model_type in types:
-            return types
-    raise ValueError(f"{model_type}: no model of this type is here; these are: {', '.join(name for types in known for name in types)}. "
+def find_architecture(name, model_type):
+    """By either, as config.json has them."""
+    from tessera import _core
+    known = _core.architectures()
+    for architecture in known:
+        if name in (architecture.name, "") and model_type in (architecture.model_type, ""):
+            return architecture
+    raise ValueError(f"{name or model_type}: is not supported; these are: {', '.join(architecture.name for architecture in known)}. "
                      "docs/add_a_model.md says how to add one")
+
+
+def source_of(architecture):
+    """The model's file, whose first line names the Hugging Face file that it follows."""
+    followed = f"modeling_{architecture.model_type.removesuffix('_text')}.py"
+    for path in sorted(MODELS.glob("*.cpp")):
+        with path.open(encoding="utf-8") as file:
+            if followed in file.readline():
+                return f"models/{path.name}"
+    raise ValueError(f"no file in {MODELS} says in its first line that it follows {followed}")
 
 
 def write(args):
@@ -66,9 +75,13 @@ def write(args):
     if folder.exists():
         raise ValueError(f"{folder} is there already")
     from tessera.bringup import open_checkpoint
-    types = known_types(args.model_type or open_checkpoint(args.name).model_type)
+    if args.architecture:
+        architecture = find_architecture(args.architecture, "")
+    else:
+        checkpoint = open_checkpoint(args.name)
+        architecture = find_architecture(checkpoint.architecture, checkpoint.model_type)
     dtype, weights = WEIGHTS[args.system]
-    words = {"name": args.name, "title": args.name.split("/")[1], "system": args.system, "types": types, "source": SOURCES[types[0]], "weights": weights,
+    words = {"name": args.name, "title": args.name.split("/")[1], "system": args.system, "architecture": architecture.name, "source": source_of(architecture), "weights": weights,
              "dtype": f'"{dtype}"' if dtype else None}
     folder.mkdir(parents=True)
     (folder / "model.py").write_text(MODEL.format(**words), encoding="utf-8")

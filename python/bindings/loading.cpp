@@ -142,6 +142,11 @@ void bind_devices(nb::module_& m) {
 }
 
 void bind_models(nb::module_& m) {
+  nb::class_<ArchitectureName>(m, "Architecture", "A kind of checkpoint that can be loaded, as config.json names it.")
+      .def_ro("name", &ArchitectureName::name)
+      .def_ro("model_type", &ArchitectureName::model_type)
+      .def_ro("model", &ArchitectureName::model, "The first name that the same C++ model goes by.");
+  m.def("architectures", &architectures);
   nb::class_<CacheLayer>(m, "CacheLayer")
       .def_ro("num_kv_heads", &CacheLayer::num_kv_heads)
       .def_ro("head_dim", &CacheLayer::head_dim)

@@ -15,7 +15,7 @@ from tessera.hf import TesseraForCausalLM
 @dataclass(frozen=True)
 class Bringup:
     """One model on one system, and the precision that it is brought up in. None: weights as they are stored."""
-    model_types: tuple  # of config.json
+    architecture: str  # as config.json's architectures name it; others that the same C++ model serves are taken too
     weights: str | None
     activations: str
 
@@ -36,9 +36,14 @@ class Bringup:
             warnings.warn(note, stacklevel=4)
         return TesseraForCausalLM(loaded, device, config, generation_config, max_seq_len)
 
+    def serves(self, model_type):
+        """Whether the C++ model of this bring-up is also that of a config.json's model_type."""
+        models = {known.name: known.model for known in _core.architectures()}
+        return any(known.model_type == model_type and known.model == models.get(self.architecture) for known in _core.architectures())
+
     def _check(self, config):
-        if config.model_type not in self.model_types:
-            raise ValueError(f"this bring-up is of {self.model_types[0]}; the model is a {config.model_type}")
+        if not self.serves(config.model_type):
+            raise ValueError(f"this bring-up is of a {self.architecture}; the model is a {config.model_type}")
 
 
 def load_module(hf_model, device, precision, check, max_seq_len):
@@ -47,18 +52,10 @@ def load_module(hf_model, device, precision, check, max_seq_len):
         raise TypeError(f"hf_model: a {type(hf_model).__name__} is neither a Hugging Face model nor a directory or id")
     check(config)
     tensors = {name: tensor.contiguous() for name, tensor in hf_model.state_dict().items()}
-    if config.get_text_config().tie_word_embeddings:
-        drop_tied_head(tensors, hf_model.get_input_embeddings().weight)
     model = type(hf_model).__name__, config.to_json_string(use_diff=False)
     expect_room(device, precision, max_seq_len, config, *model)
     loaded = _core.make_model(*model, tensors, device, **precision)
     return loaded, copy.deepcopy(config), copy.deepcopy(hf_model.generation_config)
-
-
-def drop_tied_head(tensors, embedding):
-    for name in [name for name in tensors if name.endswith("lm_head.weight")]:
-        if tensors[name].data_ptr() == embedding.data_ptr():
-            del tensors[name]
 
 
 def load_directory(name, device, precision, check, max_seq_len):

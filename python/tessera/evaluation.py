@@ -46,7 +46,7 @@ def find_bringup(models, name, system):
         raise FileNotFoundError(f"no bring-up {path}; scripts/new_bringup.py {name} {system} writes one")
     model_type = open_checkpoint(name).model_type
     for path in sorted(models.glob(f"*/*/{system}/functional/model.py")):
-        if model_type in load_bringup(path).BRINGUP.model_types:
+        if load_bringup(path).BRINGUP.serves(model_type):
             return path
     raise FileNotFoundError(f"{name}: no bring-up of a {model_type} on {system} in {models}; docs/add_a_bringup.md says how to add one")
 

@@ -57,7 +57,7 @@ GenerationConfig Checkpoint::generation_config(const SpecialTokens& defaults, in
   return read_generation_config(ConfigReader(document.root(), path), config(), defaults, vocab_size);
 }
 
-std::unique_ptr<WeightSource> Checkpoint::weights(Head head) const { return std::make_unique<SafetensorsSource>(directory_, head); }
+std::unique_ptr<WeightSource> Checkpoint::weights() const { return std::make_unique<SafetensorsSource>(directory_); }
 
 fs::path Checkpoint::tokenizer() const {
   fs::path path = directory_ / "tokenizer.json";

@@ -28,7 +28,7 @@ class Checkpoint {
 
   // generation_config.json may be absent.
   GenerationConfig generation_config(const SpecialTokens& defaults, int64_t vocab_size) const;
-  std::unique_ptr<WeightSource> weights(Head head) const;
+  std::unique_ptr<WeightSource> weights() const;
 
   std::filesystem::path tokenizer() const;  // tokenizer.json, which is there
 

@@ -3,7 +3,6 @@
 #include <dirent.h>
 
 #include <algorithm>
-#include <cstring>
 #include <set>
 #include <utility>
 
@@ -58,7 +57,7 @@ struct SafetensorsSource::Found {
   size_t file;
 };
 
-SafetensorsSource::SafetensorsSource(const fs::path& directory, Head head) {
+SafetensorsSource::SafetensorsSource(const fs::path& directory) {
   if (is_there(directory / kSingleFile)) {
     set_tensors(open_file((directory / kSingleFile).string()));
   } else if (is_there(directory / kIndexFile)) {
@@ -66,7 +65,6 @@ SafetensorsSource::SafetensorsSource(const fs::path& directory, Head head) {
   } else {
     refuse_without_safetensors(directory);
   }
-  if (head == Head::tied) drop_tied_head();
 }
 
 std::vector<SafetensorsSource::Found> SafetensorsSource::open_file(const std::string& path) {
@@ -138,25 +136,6 @@ void SafetensorsSource::set_tensors(std::vector<Found> found) {
         {std::move(name), stored_type(tensor.dtype), std::string(tensor.dtype), std::move(tensor.shape), tensor.end - tensor.begin});
     places_.push_back({found[i].file, tensor.begin, tensor.end});
   }
-}
-
-// transformers ties only what is equal (modeling_utils.py, tie_weights); such a checkpoint's config.json is wrong.
-void SafetensorsSource::drop_tied_head() {
-  constexpr std::string_view kHead = "lm_head.weight", kEmbedding = "model.embed_tokens.weight";
-  const StoredTensor* const head = find(kHead);
-  const StoredTensor* const embedding = find(kEmbedding);
-  if (head == nullptr || embedding == nullptr) return;
-  bool equal = head->dtype == embedding->dtype && head->shape == embedding->shape;
-  if (equal) {
-    equal = std::memcmp(lend(kHead).data(), lend(kEmbedding).data(), head->bytes) == 0;
-    release(kHead);
-    release(kEmbedding);
-  }
-  check<FileError>(equal, files_[place(kHead).file]->path(), ": ", kHead, " differs from ", kEmbedding,
-                   " although config.json ties them: set tie_word_embeddings to false there");
-  const auto position = head - tensors_.data();
-  tensors_.erase(tensors_.begin() + position);
-  places_.erase(places_.begin() + position);
 }
 
 const SafetensorsSource::Place& SafetensorsSource::place(std::string_view name) const {

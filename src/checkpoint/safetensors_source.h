@@ -9,17 +9,14 @@
 
 namespace tessera {
 
-// Whether the model has a head of its own, or uses its embedding (tie_word_embeddings).
-enum class Head { own, tied };
-
 // The weights of a directory as Hugging Face writes it: model.safetensors, or else model.safetensors.index.json and the shards that it
 // names. Everything is mapped and validated at once; the data are read when they are lent (MappedFile states what holds when another
-// process changes a file). For Head::tied an lm_head.weight equal to the embedding is dropped.
+// process changes a file).
 class SafetensorsSource final : public WeightSource {
  public:
   // Throws FileError: no such files, only pickles (never read), a file that isn't what its format says, an index and shards
-  // that contradict each other, two tensors of one canonical name, a tied head that differs from the embedding.
-  SafetensorsSource(const std::filesystem::path& directory, Head head);
+  // that contradict each other, two tensors of one canonical name.
+  explicit SafetensorsSource(const std::filesystem::path& directory);
 
   std::span<const std::byte> lend(std::string_view name) override;
   void drop(std::span<const std::byte> bytes) override;
@@ -36,7 +33,6 @@ class SafetensorsSource final : public WeightSource {
   std::vector<Found> open_file(const std::string& path);
   std::vector<Found> open_shards(const std::filesystem::path& directory);
   void set_tensors(std::vector<Found> found);
-  void drop_tied_head();
   const Place& place(std::string_view name) const;
 
   std::vector<std::unique_ptr<MappedFile>> files_;

@@ -36,6 +36,25 @@ const StoredTensor* WeightSource::find(std::string_view name) const {
   return found != tensors_.end() && found->name == name ? &*found : nullptr;
 }
 
+bool WeightSource::equal(std::string_view a, std::string_view b) {
+  constexpr int64_t kPiece = int64_t{4} << 20;  // values that are read, then dropped
+  const StoredTensor *const left = find(a), *const right = find(b);
+  if (!left || !right || left->shape != right->shape || !left->type || !right->type) return false;
+  const std::span<const std::byte> x = lend(a), y = lend(b);
+  const int64_t x_bytes = bytes_of(*left->type), y_bytes = bytes_of(*right->type), count = static_cast<int64_t>(x.size()) / x_bytes;
+  const bool same = x.data() == y.data() && left->type == right->type;
+  bool equal = true;
+  for (int64_t first = 0; equal && !same && first < count; first += kPiece) {
+    const int64_t last = std::min(count, first + kPiece);
+    for (int64_t i = first; i < last; ++i) equal &= load_stored(*left->type, x.data(), i) == load_stored(*right->type, y.data(), i);
+    drop(x.subspan(static_cast<size_t>(first * x_bytes), static_cast<size_t>((last - first) * x_bytes)));
+    drop(y.subspan(static_cast<size_t>(first * y_bytes), static_cast<size_t>((last - first) * y_bytes)));
+  }
+  release(a);
+  release(b);
+  return equal;
+}
+
 std::optional<std::string> canonical_name(std::string_view stored) {
   if (stored.ends_with("rotary_emb.inv_freq")) return std::nullopt;
   for (const auto& [prefix, canonical] : kPrefixes) {

@@ -40,6 +40,9 @@ class WeightSource {
   // was opened: nothing made of it may be used then.
   virtual void release(std::string_view name) = 0;
 
+  // Whether two tensors of float values are one, or have one shape and equal values, whatever their types. NaN equals nothing.
+  virtual bool equal(std::string_view a, std::string_view b);
+
   // Changes with the tensors and their bytes, as far as that can be told without reading them; empty: it cannot.
   virtual std::string identity() const { return {}; }
 

@@ -11,19 +11,14 @@ namespace {
 
 constexpr size_t kPieceBytes = size_t{16} << 20;  // of a large tensor are read, then dropped
 
-std::string text(const std::vector<int64_t>& shape) {
+std::string text(std::span<const int64_t> shape) {
   std::string out = "[";
   for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
   return out + "]";
 }
 
-// A stored shape [out, in] or [width] as ours.
-Shape as_shape(const std::vector<int64_t>& stored) {
-  Shape shape{1, 1, 1, 1};
-  if (stored.size() > 4) return {};
-  for (size_t i = 0; i < stored.size(); ++i) shape[4 - stored.size() + i] = stored[i];
-  return shape;
-}
+// "X.weight" -> "X.bias"
+std::string bias_of(const std::string& weight) { return weight.substr(0, weight.rfind('.')) + ".bias"; }
 
 }  // namespace
 
@@ -35,24 +30,28 @@ Weights::Weights(WeightSource& source, Device& device, const ModelOptions& optio
   }
 }
 
-Tensor Weights::take(std::string_view name, const Shape& shape, Role role) {
+Tensor Weights::take(std::string_view name, const Shape& shape, Role role, Bias bias) {
   const std::string names[] = {std::string(name)};
-  return pack(names, std::span(&shape, 1), {.role = role, .shape = shape});
+  return pack(names, std::span(&shape, 1), {.role = role, .shape = shape, .bias = bias});
 }
 
-Tensor Weights::take_joined(std::span<const std::string> names, std::span<const Shape> shapes, Role role) {
+Tensor Weights::take_joined(std::span<const std::string> names, std::span<const Shape> shapes, Role role, Bias bias) {
   Shape joined = shapes.front();
   for (const Shape& shape : shapes.subspan(1)) joined[2] += shape[2];
-  return pack(names, shapes, {.role = role, .shape = joined});
+  return pack(names, shapes, {.role = role, .shape = joined, .bias = bias});
 }
 
-Tensor Weights::take_qkv(std::span<const std::string> names, int64_t hidden, const Heads& heads) {
+Tensor Weights::take_qkv(std::span<const std::string> names, int64_t hidden, const Heads& heads, Bias bias) {
   const auto rows = [&](int64_t count) { return Shape{1, 1, count * heads.head_dim, hidden}; };
   const Shape joined = rows(heads.num_heads + 2 * heads.num_kv_heads);
   const Shape parts[] = {rows(heads.num_heads), rows(heads.num_kv_heads), rows(heads.num_kv_heads)};
-  return pack(
-      names, names.size() == 1 ? std::span(&joined, 1) : std::span<const Shape>(parts),
-      {.role = Role::qkv, .shape = joined, .num_heads = heads.num_heads, .num_kv_heads = heads.num_kv_heads, .head_dim = heads.head_dim});
+  return pack(names, names.size() == 1 ? std::span(&joined, 1) : std::span<const Shape>(parts),
+              {.role = Role::qkv,
+               .shape = joined,
+               .bias = bias,
+               .num_heads = heads.num_heads,
+               .num_kv_heads = heads.num_kv_heads,
+               .head_dim = heads.head_dim});
 }
 
 Tensor Weights::take_norm(std::string_view name, int64_t width, float offset) {
@@ -74,6 +73,18 @@ void Weights::expect_all_taken() const {
                    printable(left_.empty() ? "" : *left_.begin()), " first; its config.json does not describe it");
 }
 
+StoredType Weights::claim(const std::string& name, std::span<const int64_t> shape) {
+  const StoredTensor* tensor = source_->find(name);
+  check<FileError>(tensor != nullptr, "the checkpoint lacks tensor ", printable(name), ", which its config.json asks for");
+  check<FileError>(left_.erase(name) == 1, "tensor ", printable(name), " is taken twice");
+  check<FileError>(std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end()), "tensor ", printable(name),
+                   " has shape ", text(tensor->shape), "; config.json asks for ", text(shape));
+  check<FileError>(tensor->type.has_value(), "tensor ", printable(name), " is stored as ", tensor->dtype,
+                   "; weights are read from F32, F16 and BF16");
+  done_bytes_ += static_cast<int64_t>(tensor->bytes);
+  return *tensor->type;
+}
+
 Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> shapes, WeightSpec spec) {
   std::vector<WeightPart> parts;
   spec.options = options_;
@@ -83,40 +94,46 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
     return device_.pack(parts, spec);
   }
   for (size_t i = 0; i < names.size(); ++i) {
-    const StoredTensor* tensor = source_->find(names[i]);
-    check<FileError>(tensor != nullptr, "the checkpoint lacks tensor ", printable(names[i]), ", which its config.json asks for");
-    check<FileError>(left_.erase(names[i]) == 1, "tensor ", printable(names[i]), " is taken twice");
-    check<FileError>(as_shape(tensor->shape) == shapes[i], "tensor ", printable(names[i]), " has shape ", text(tensor->shape),
-                     "; config.json asks for [", shapes[i][2], ", ", shapes[i][3], "]");
-    check<FileError>(tensor->type.has_value(), "tensor ", printable(names[i]), " is stored as ", tensor->dtype,
-                     "; weights are read from F32, F16 and BF16");
-    parts.push_back({nullptr, *tensor->type, shapes[i][2]});
+    const int64_t rows = shapes[i][2];
+    // A norm is stored as [width].
+    const auto shape = std::span(shapes[i]).subspan(spec.role == Role::norm ? 3 : 2);
+    parts.push_back({nullptr, claim(names[i], shape), rows});
+    if (spec.bias == Bias::each_output) parts.back().bias.type = claim(bias_of(names[i]), std::span(&rows, 1));
   }
   Tensor packed = kept_ && spec.role != Role::norm ? kept_->take(device_, spec) : Tensor();
   if (!packed) packed = pack_anew(names, parts, spec);
-  for (const std::string& name : names) done_bytes_ += static_cast<int64_t>(source_->find(name)->bytes);
   if (progress_) progress_(done_bytes_, total_bytes_);
   return packed;
 }
 
+// A tensor's bytes, and a note if they hold what is no number.
+std::span<const std::byte> Weights::lend_checked(const std::string& name) {
+  const std::span<const std::byte> bytes = source_->lend(name);
+  bool finite = true;
+  for (size_t at = 0; at < bytes.size(); at += kPieceBytes) {
+    const std::span<const std::byte> piece = bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at));
+    finite = finite && all_finite(piece, *source_->find(name)->type);
+    if (bytes.size() > kPieceBytes) source_->drop(piece);
+  }
+  if (!finite) note(message("tensor ", printable(name), " holds values that are not finite"));
+  return bytes;
+}
+
 Tensor Weights::pack_anew(std::span<const std::string> names, std::vector<WeightPart>& parts, const WeightSpec& spec) {
   for (size_t i = 0; i < names.size(); ++i) {
-    const std::span<const std::byte> bytes = source_->lend(names[i]);
+    const std::span<const std::byte> bytes = lend_checked(names[i]);
     const auto row_bytes = bytes.size() / static_cast<size_t>(parts[i].rows);
     parts[i].data = bytes.data();
     parts[i].done = [this, bytes, row_bytes](int64_t first, int64_t count) {
       source_->drop(bytes.subspan(static_cast<size_t>(first) * row_bytes, static_cast<size_t>(count) * row_bytes));
     };
-    bool finite = true;
-    for (size_t at = 0; at < bytes.size(); at += kPieceBytes) {
-      const std::span<const std::byte> piece = bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at));
-      finite = finite && all_finite(piece, parts[i].type);
-      if (bytes.size() > kPieceBytes) source_->drop(piece);
-    }
-    if (!finite) notes_.push_back(message("tensor ", printable(names[i]), " holds values that are not finite"));
+    if (spec.bias == Bias::each_output) parts[i].bias.data = lend_checked(bias_of(names[i])).data();
   }
   Tensor packed = device_.pack(parts, spec);
-  for (const std::string& name : names) source_->release(name);
+  for (const std::string& name : names) {
+    source_->release(name);
+    if (spec.bias == Bias::each_output) source_->release(bias_of(name));
+  }
   return packed;
 }
 

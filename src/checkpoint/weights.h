@@ -24,17 +24,17 @@ class Weights {
   // Without a source: every weight is there, in the shape asked for, and has no values. For a device that does not look at them.
   explicit Weights(Device& device) : device_(device) {}
 
-  // A weight [1, 1, out, in], or an embedding [1, 1, vocab, hidden].
-  Tensor take(std::string_view name, const Shape& shape, Role role);
+  // A weight [1, 1, out, in], or an embedding [1, 1, vocab, hidden]. With biases "X.weight" is taken with "X.bias" [out].
+  Tensor take(std::string_view name, const Shape& shape, Role role, Bias bias = Bias::none);
 
   // Several weights of the same input, their outputs laid end to end: q|k|v, gate|up.
-  Tensor take_joined(std::span<const std::string> names, std::span<const Shape> shapes, Role role);
+  Tensor take_joined(std::span<const std::string> names, std::span<const Shape> shapes, Role role, Bias bias);
 
   // The q, k and v projections, or one stored joined, [1, 1, (num_heads + 2 num_kv_heads) * head_dim, hidden] in all.
   struct Heads {
     int64_t num_heads, num_kv_heads, head_dim;
   };
-  Tensor take_qkv(std::span<const std::string> names, int64_t hidden, const Heads& heads);
+  Tensor take_qkv(std::span<const std::string> names, int64_t hidden, const Heads& heads, Bias bias);
 
   // float32 [1, 1, 1, width]: weight + offset.
   Tensor take_norm(std::string_view name, int64_t width, float offset);
@@ -44,12 +44,17 @@ class Weights {
   void expect_all_taken() const;
 
   bool has(std::string_view name) const { return source_ && source_->find(name) != nullptr; }
+  // Of two tensors that are there (WeightSource::equal).
+  bool equal(std::string_view a, std::string_view b) const { return source_->equal(a, b); }
   const ModelOptions& options() const { return options_; }
 
-  // Tensors that hold NaN or infinity: for the user to see.
+  // What is odd but harmless, such as tensors that hold NaN or infinity: for the user to see.
   const std::vector<std::string>& notes() const { return notes_; }
+  void note(std::string text) { notes_.push_back(std::move(text)); }
 
  private:
+  StoredType claim(const std::string& name, std::span<const int64_t> shape);
+  std::span<const std::byte> lend_checked(const std::string& name);
   Tensor pack(std::span<const std::string> names, std::span<const Shape> shapes, WeightSpec spec);
   Tensor pack_anew(std::span<const std::string> names, std::vector<WeightPart>& parts, const WeightSpec& spec);
 

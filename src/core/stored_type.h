@@ -14,11 +14,18 @@ enum class StoredType { float32, float16, bfloat16 };
 
 constexpr int64_t bytes_of(StoredType type) { return type == StoredType::float32 ? 4 : 2; }
 
-// Rows of a weight as they stand in their source, row after row, at any alignment; borrowed.
+// Numbers as they stand in their source, at any alignment; borrowed.
+struct StoredValues {
+  const std::byte* data = nullptr;
+  StoredType type = StoredType::float32;
+};
+
+// Rows of a weight, row after row, and their biases, if the weight has them.
 struct WeightPart {
   const std::byte* data;
   StoredType type;
   int64_t rows;
+  StoredValues bias = {};
   std::function<void(int64_t first, int64_t count)> done = {};  // may be called when these rows are not needed any more
 };
 

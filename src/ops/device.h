@@ -38,9 +38,12 @@ struct ModelOptions {
 // What a weight is for; a device packs, permutes, pads or shards by it.
 enum class Role { embedding, tied_embedding, qkv, gate_up, output, down, head, norm };
 
+enum class Bias { none, each_output };
+
 struct WeightSpec {
   Role role;
   Shape shape;  // [1, 1, out, in] of the parts joined; a norm's is [1, 1, 1, width]
+  Bias bias = Bias::none;
   ModelOptions options;
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  // of a qkv
   float offset = 0.0f;                                    // added to a norm

@@ -11,8 +11,8 @@ namespace tessera::ops {
 // The rows of `table` [1, 1, vocab, hidden] for the Step's tokens -> [1, 1, tokens, hidden], in the activations' type.
 Tensor embedding(const Step& step, const Tensor& table);
 
-// x [1, 1, tokens, in] times weight [1, 1, out, in] -> [1, 1, tokens, out]. Every output sums its inputs in one order, the same for any
-// number of rows. A head's output has the logits' type.
+// x [1, 1, tokens, in] times weight [1, 1, out, in], plus its bias if it was packed with one -> [1, 1, tokens, out]. Every output sums its
+// inputs in one order, the same for any number of rows; the bias is added before the one rounding. A head's output has the logits' type.
 Tensor linear(const Tensor& x, const Tensor& weight);
 
 // x / sqrt(mean(x^2) + epsilon) * weight over the last dimension.

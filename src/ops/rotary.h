@@ -22,11 +22,29 @@ struct Rotary {
   }
 };
 
-// inverse_frequencies[i] = 1 / theta^(2i/dim) / factor in float32, as transformers' modeling_rope_utils.py
-// (_compute_default_rope_parameters, _compute_linear_scaling_rope_parameters).
-Rotary linear_rotary(int64_t dim, double theta, double factor);
+// Inverse frequencies [dim / 2] in float32, as the functions of transformers' modeling_rope_utils.py (5.23) that are named.
 
-// inverse_frequencies[i] = 1 / (factors[i] * theta^(2i/dim)) in float32 (_compute_longrope_parameters).
+// 1 / (factors[i] * theta^(2i/dim)): _compute_longrope_parameters.
 std::vector<float> scaled_frequencies(int64_t dim, double theta, const std::vector<float>& factors);
+
+// 1 / theta^(2i/dim) / factor: _compute_linear_scaling_rope_parameters; with factor 1 the plain ones.
+std::vector<float> linear_frequencies(int64_t dim, double theta, double factor);
+
+// Wavelengths over original / low_freq_factor are stretched by `factor`, those under original / high_freq_factor stay, and those between
+// are blended: _compute_llama3_parameters.
+struct Llama3Scaling {
+  double factor, low_freq_factor, high_freq_factor;
+  double original_max_position_embeddings;
+};
+std::vector<float> llama3_frequencies(int64_t dim, double theta, const Llama3Scaling& scaling);
+
+// Frequencies that turn fewer than beta_slow times in the original context are stretched by `factor`, those that turn more than beta_fast
+// times stay, and a ramp over their indices lies between: _compute_yarn_parameters.
+struct YarnScaling {
+  double factor, beta_fast, beta_slow;
+  double original_max_position_embeddings;
+  bool truncate;  // the ramp's ends to whole indices
+};
+std::vector<float> yarn_frequencies(int64_t dim, double theta, const YarnScaling& scaling);
 
 }  // namespace tessera

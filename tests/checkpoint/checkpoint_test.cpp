@@ -36,7 +36,7 @@ TEST(checkpoint, tells_what_a_directory_holds) {
   EXPECT_EQ(checkpoint.model_type(), "gemma3_text");
   EXPECT_EQ(checkpoint.config().integer("vocab_size", {1, 100}), 10);
   EXPECT_EQ(checkpoint.generation_config({}, 10).tokens.eos, (std::vector<TokenId>{3}));
-  EXPECT_EQ(checkpoint.weights(Head::tied)->tensors().size(), 1u);
+  EXPECT_EQ(checkpoint.weights()->tensors().size(), 1u);
   EXPECT_EQ(checkpoint.tokenizer(), directory.path() / "tokenizer.json");
   EXPECT_EQ(checkpoint.chat_template(), std::nullopt);
 }

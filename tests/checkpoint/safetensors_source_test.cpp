@@ -8,6 +8,7 @@
 #include <map>
 
 #include "allocations.h"
+#include "checkpoint/memory_source.h"
 #include "support.h"
 
 namespace tessera {
@@ -26,8 +27,8 @@ std::string tensors(const std::vector<std::string>& names) {
   return safetensors(header + "}", 8 * names.size());
 }
 
-std::string open_error(const TemporaryDirectory& directory, Head head = Head::own) {
-  return error_of([&] { SafetensorsSource(directory.path(), head); });
+std::string open_error(const TemporaryDirectory& directory) {
+  return error_of([&] { SafetensorsSource source(directory.path()); });
 }
 
 std::vector<std::string> names(const SafetensorsSource& source) {
@@ -53,7 +54,7 @@ struct Sharded {
   std::vector<std::string> notes() const {
     const TemporaryDirectory directory;
     write(directory);
-    return SafetensorsSource(directory.path(), Head::own).notes();
+    return SafetensorsSource(directory.path()).notes();
   }
 };
 
@@ -64,7 +65,7 @@ std::string map_c_to(const std::string& shard) {
 TEST(safetensors_source, has_an_identity_that_changes_with_the_file_even_if_its_size_and_time_do_not) {
   const TemporaryDirectory directory;
   const std::string path = directory.write("model.safetensors", tensors({"x"}));
-  const auto identity = [&] { return SafetensorsSource(directory.path(), Head::own).identity(); };
+  const auto identity = [&] { return SafetensorsSource(directory.path()).identity(); };
   const std::string first = identity();
   EXPECT_EQ(identity(), first);
   const auto written = std::filesystem::last_write_time(path);
@@ -85,7 +86,7 @@ TEST(safetensors_source, lends_the_bytes_of_a_single_file) {
   directory.write(
       "model.safetensors",
       safetensors(R"({"x":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]},"y":{"dtype":"I64","shape":[],"data_offsets":[6,14]}})", 14));
-  SafetensorsSource source(directory.path(), Head::own);
+  SafetensorsSource source(directory.path());
   EXPECT_EQ(names(source), (std::vector<std::string>{"x", "y"}));
   EXPECT_EQ(source.find("x")->type, StoredType::bfloat16);
   EXPECT_EQ(source.find("x")->shape, (std::vector<int64_t>{3}));
@@ -107,7 +108,7 @@ TEST(safetensors_source, lends_aligned_bytes_whatever_the_header_s_length) {
     const TemporaryDirectory directory;
     directory.write("model.safetensors",
                     safetensors(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})" + std::string(blanks, ' '), 8));
-    SafetensorsSource source(directory.path(), Head::own);
+    SafetensorsSource source(directory.path());
     const std::span<const std::byte> x = source.lend("x");
     EXPECT_EQ(reinterpret_cast<uintptr_t>(x.data()) % 4, 0u);
     for (size_t i = 0; i < 8; ++i) EXPECT_EQ(std::to_integer<size_t>(x[i]), i);
@@ -119,7 +120,7 @@ TEST(safetensors_source, a_file_cut_while_lent_is_refused_on_release) {
   const TemporaryDirectory directory;
   const std::string path =
       directory.write("model.safetensors", safetensors(R"({"x":{"dtype":"F32","shape":[100000],"data_offsets":[0,400000]}})", 400000));
-  SafetensorsSource source(directory.path(), Head::own);
+  SafetensorsSource source(directory.path());
   const std::span<const std::byte> x = source.lend("x");
   ASSERT_EQ(::truncate(path.c_str(), 1000), 0);
   const std::vector<std::byte> packed(x.begin(), x.end());
@@ -130,7 +131,7 @@ TEST(safetensors_source, a_file_cut_while_lent_is_refused_on_release) {
 TEST(safetensors_source, reads_shards_and_agrees_with_their_index) {
   const TemporaryDirectory directory;
   Sharded().write(directory);
-  SafetensorsSource source(directory.path(), Head::own);
+  SafetensorsSource source(directory.path());
   EXPECT_EQ(names(source), (std::vector<std::string>{"a", "b", "c"}));
   EXPECT_EQ(std::to_integer<int>(source.lend("b")[0]), 8);
   EXPECT_EQ(std::to_integer<int>(source.lend("c")[0]), 0);
@@ -223,24 +224,32 @@ TEST(safetensors_source, knows_tensors_by_the_same_names_in_every_layout) {
   for (const std::vector<std::string>& layout : layouts) {
     const TemporaryDirectory directory;
     directory.write("model.safetensors", tensors(layout));
-    EXPECT_EQ(names(SafetensorsSource(directory.path(), Head::own)), expected);
+    EXPECT_EQ(names(SafetensorsSource(directory.path())), expected);
   }
   const TemporaryDirectory directory;
   directory.write("model.safetensors", tensors({"model.norm.weight", "language_model.model.norm.weight"}));
   EXPECT_TRUE(holds(open_error(directory), "another tensor is also known as \"model.norm.weight\""));
 }
 
-TEST(safetensors_source, drops_the_head_of_a_tied_model_only_if_it_equals_the_embedding) {
-  const std::string header =
-      R"({"model.embed_tokens.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"lm_head.weight":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})";
-  const TemporaryDirectory equal, different, own;
-  equal.write("model.safetensors", safetensors(header, 0) + std::string(16, 'x'));
-  EXPECT_EQ(names(SafetensorsSource(equal.path(), Head::tied)), (std::vector<std::string>{"model.embed_tokens.weight"}));
-  EXPECT_EQ(SafetensorsSource(equal.path(), Head::own).tensors().size(), 2u);
-  different.write("model.safetensors", safetensors(header, 16));
-  EXPECT_TRUE(
-      holds(open_error(different, Head::tied), "lm_head.weight differs from model.embed_tokens.weight although config.json ties them"));
-  EXPECT_EQ(open_error(different, Head::own), "");
+TEST(weight_source, tensors_are_equal_by_value_whatever_their_types) {
+  const std::vector<float> values = {1.0f, -2.5f, 3e-3f}, other = {1.0f, -2.5f, 4.0f}, broken = {1.0f, NAN, 2.0f};
+  const std::vector<uint16_t> halves = {0x3F80, 0xC020, 0x4080};  // other's, in bfloat16
+  const auto item = [](const char* name, StoredType type, const auto& of) {
+    return MemorySource::Item{name, type, {static_cast<int64_t>(of.size())}, std::as_bytes(std::span(of))};
+  };
+  MemorySource source({item("values", StoredType::float32, values), item("other", StoredType::float32, other),
+                       item("halves", StoredType::bfloat16, halves), item("broken", StoredType::float32, broken),
+                       item("as_broken", StoredType::float32, std::span(broken)),
+                       item("short", StoredType::float32, std::span(values).first(2))});
+  EXPECT_TRUE(source.equal("other", "halves"));
+  EXPECT_TRUE(source.equal("broken", "as_broken"));  // one and the same memory
+  EXPECT_FALSE(source.equal("values", "other"));
+  EXPECT_FALSE(source.equal("values", "halves"));
+  EXPECT_FALSE(source.equal("values", "short"));
+  EXPECT_FALSE(source.equal("values", "absent"));
+  const std::vector<float> broken_again = broken;
+  MemorySource nans({item("a", StoredType::float32, broken), item("b", StoredType::float32, broken_again)});
+  EXPECT_FALSE(nans.equal("a", "b"));
 }
 
 TEST(safetensors_source, every_failing_allocation_is_a_clean_bad_alloc) {
@@ -251,7 +260,7 @@ TEST(safetensors_source, every_failing_allocation_is_a_clean_bad_alloc) {
     ASSERT_LT(n, 10'000u);
     const testing::AllocationWatch watch(n);
     try {
-      SafetensorsSource source(directory.path(), Head::tied);
+      SafetensorsSource source(directory.path());
       source.lend("a");
       source.release("a");
       break;

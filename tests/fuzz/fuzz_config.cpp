@@ -24,8 +24,11 @@ void attempt(const std::function<void()>& read) {
   }
 }
 
-void expect_sound(const tessera::LinearRope& rope) {
-  expect(std::isfinite(rope.theta) && rope.theta >= 1.0 && std::isfinite(1.0 / rope.factor));
+void expect_sound(const tessera::Rotary& rotary) {
+  expect(rotary.dim % 2 == 0 && rotary.dim >= 2 && rotary.dim <= 8 && std::isfinite(rotary.theta) && rotary.theta >= 1.0);
+  expect(rotary.inverse_frequencies.size() * 2 == static_cast<size_t>(rotary.dim));
+  expect(rotary.long_inverse_frequencies.empty() || rotary.long_inverse_frequencies.size() == rotary.inverse_frequencies.size());
+  expect(std::isfinite(rotary.attention_factor) && rotary.attention_factor > 0.0f);
 }
 
 }  // namespace
@@ -36,18 +39,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const JsonDocument document = parse_json({reinterpret_cast<const char*>(data), size}, "config.json");
     const ConfigReader config(document.root(), "config.json");
     const ConfigReader text = config.object("text_config").value_or(config);
-    attempt([&] {
-      const Gemma3Rope rope = read_gemma3_rope(text);
-      expect_sound(rope.full);
-      expect_sound(rope.sliding);
-    });
-    attempt([&] {
-      const Phi3Rope rope = read_phi3_rope(text, 8, 131072);
-      expect(rope.rotary_dim % 2 == 0 && rope.rotary_dim >= 2 && rope.rotary_dim <= 8);
-      expect(rope.short_factor.size() == rope.long_factor.size() &&
-             (rope.short_factor.empty() || rope.short_factor.size() * 2 == static_cast<size_t>(rope.rotary_dim)));
-      expect(std::isfinite(rope.attention_factor) && rope.attention_factor > 0.0f);
-    });
+    const RopeDefaults whole{.head_dim = 8, .max_position_embeddings = 131072},
+        part{.head_dim = 8, .max_position_embeddings = 131072, .original_max_position_embeddings = 4096, .rotates_a_part = true};
+    attempt([&] { expect_sound(read_rope(text, whole)); });
+    attempt([&] { expect_sound(read_rope(text, part)); });
+    attempt([&] { expect_sound(read_layer_rope(text, "full_attention", "rope_scaling", "rope_theta", whole)); });
+    attempt([&] { expect_sound(read_layer_rope(text, "sliding_attention", "", "rope_local_base_freq", whole)); });
     attempt([&] {
       const GenerationConfig generation = read_generation_config(config, config, {.eos = {1, 2000}, .bos = 2, .pad = 0}, 1000);
       for (const TokenId id : generation.tokens.eos) expect(id >= 0 && id < 1000);

@@ -50,6 +50,23 @@ TEST_F(WeightsTest, leftovers_are_an_error_unless_skipped_by_name) {
   EXPECT_NO_THROW(weights.expect_all_taken());
 }
 
+TEST_F(WeightsTest, a_bias_is_taken_with_its_weight_and_only_if_it_is_asked_for) {
+  add("a.weight", {8, 4});
+  add("a.bias", {8});
+  add("b.weight", {8, 4});
+  add("b.bias", {4});
+  const auto source = checkpoint_.source();
+  Weights weights(*source, device_, {});
+  weights.take("a.weight", {1, 1, 8, 4}, Role::output, Bias::each_output);
+  EXPECT_NE(error_of([&] {
+              weights.take("b.weight", {1, 1, 8, 4}, Role::output, Bias::each_output);
+            }).find("\"b.bias\" has shape [4]; config.json asks for [8]"),
+            std::string::npos);
+  Weights without(*source, device_, {});
+  without.take("a.weight", {1, 1, 8, 4}, Role::output);
+  EXPECT_NE(error_of([&] { without.expect_all_taken(); }).find("\"a.bias\""), std::string::npos);
+}
+
 TEST_F(WeightsTest, values_that_are_not_finite_are_noted) {
   const float values[2] = {1.0f, std::numeric_limits<float>::infinity()};
   MemorySource source({{"n.weight", StoredType::float32, {2}, std::as_bytes(std::span(values))}});
@@ -70,7 +87,7 @@ TEST(models, refuse_what_they_do_not_implement_by_its_name) {
   EXPECT_NE(refused("Gemma3ForCausalLM", {{"hidden_activation", "relu"}}).find("hidden_activation"), std::string::npos);
   EXPECT_NE(refused("Phi3ForCausalLM", {{"hidden_size", 100}, {"num_attention_heads", 3}}).find("hidden_size"), std::string::npos);
   EXPECT_NE(refused("Phi3ForCausalLM", {{"hidden_act", "gelu"}}).find("hidden_act"), std::string::npos);
-  EXPECT_NE(refused("LlamaForCausalLM", Json::object()).find("these are: Gemma3ForCausalLM"), std::string::npos);
+  EXPECT_NE(refused("FrobForCausalLM", Json::object()).find("these are: Gemma3ForCausalLM"), std::string::npos);
 }
 
 TEST(models, parse_the_configs_of_every_gemma_3) {

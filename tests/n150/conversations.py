@@ -14,7 +14,7 @@ class Talk:
     def say(self, *parts):
         """Each part is (sequence, new tokens, rows of logits wanted); all in one call."""
         for sequence, count, _ in parts:
-            sequence.append(self.random.integers(0, self.loaded.model.vocab_size, count, dtype=np.int32))
+            sequence.append(self.random.integers(0, self.loaded.model.spec.vocab_size, count, dtype=np.int32))
         return self.generator.forward([(sequence, wanted) for sequence, _, wanted in parts])
 
 

@@ -228,10 +228,10 @@ def multiply(a, b, memory_config):
     return Tensor(a.values * np.float32(b), a.dtype)
 
 
-def add(a, b, memory_config):
+def add(a, b, memory_config, dtype=None):
     in_dram(a, b)
-    require(a.shape == b.shape, f"{a.shape} plus {b.shape}")
-    return Tensor(a.values + b.values)
+    require(a.dtype == b.dtype and b.shape in (a.shape, (1, 1, 1, a.shape[-1])), f"{a.shape} {a.dtype} plus {b.shape} {b.dtype}")
+    return Tensor(a.values + b.values, dtype or a.dtype)
 
 
 def tanh(x, memory_config):

@@ -28,7 +28,7 @@ def device(core, card):
 def prefill_and_decode(talk, prompts, batches):
     sequences = [talk.cache.create() for _ in range(max(batches))]
     for sequence, tokens in zip(sequences, prompts):
-        assert talk.say((sequence, tokens, 1)).shape == (1, talk.loaded.model.vocab_size)
+        assert talk.say((sequence, tokens, 1)).shape == (1, talk.loaded.model.spec.vocab_size)
     for users in batches:
         assert len(talk.say(*[(sequence, 1, 1) for sequence in sequences[:users]])) == users
 

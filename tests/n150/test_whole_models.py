@@ -15,7 +15,7 @@ def device(core, ttnn, card):
 def prefill_and_decode(talk, prompts, decodes):
     """Prompts of these lengths; then, for each (context, users), a decode of so many conversations that share a prompt."""
     for tokens in prompts:
-        assert talk.say((talk.cache.create(), tokens, 1)).shape == (1, talk.loaded.model.vocab_size)
+        assert talk.say((talk.cache.create(), tokens, 1)).shape == (1, talk.loaded.model.spec.vocab_size)
     for context in sorted({context for context, _ in decodes}):
         first = talk.cache.create()
         talk.say((first, context - 1, 0))

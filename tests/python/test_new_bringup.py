@@ -62,7 +62,7 @@ def test_a_new_folder_is_evaluated_at_once(copy, run, tmp_path, family, system, 
 @pytest.mark.parametrize("arguments, code, said", [
     (["gemma", "cpu"], 1, "is no Hugging Face id"), (["../x/y", "cpu"], 1, "is no Hugging Face id"), (["a/..", "cpu"], 1, "is no Hugging Face id"),
     (["a/b", "gpu"], 2, "gpu"), (["a/b"], 2, "system"),
-    (["a/b", "cpu", "--model-type", "llama"], 1, "llama: no model of this type is here; these are: gemma3, gemma3_text, phi3"),
+    (["a/b", "cpu", "--architecture", "FrobForCausalLM"], 1, "FrobForCausalLM: is not supported; these are: Gemma3ForCausalLM, "),
 ])
 def test_what_cannot_be_written_is_refused(copy, run, arguments, code, said):
     before = sorted(copy.glob("models/**/*"))
@@ -71,6 +71,9 @@ def test_what_cannot_be_written_is_refused(copy, run, arguments, code, said):
     assert sorted(path for path in copy.glob("models/**/*") if "__pycache__" not in path.parts) == [path for path in before if "__pycache__" not in path.parts]
 
 
-def test_a_type_may_be_named_where_no_checkpoint_is(copy, run):
-    run("scripts/new_bringup.py", "nobody/absent", "cpu", "--model-type", "phi3")
-    assert 'model_types=(\'phi3\',)' in (copy / "models/nobody/absent/cpu/functional/model.py").read_text()
+@pytest.mark.parametrize("architecture, source", [("Phi3ForCausalLM", "phi3"), ("Gemma3ForCausalLM", "gemma3")])
+def test_an_architecture_may_be_named_where_no_checkpoint_is(copy, run, architecture, source):
+    name = f"nobody/{source}"
+    run("scripts/new_bringup.py", name, "cpu", "--architecture", architecture)
+    text = (copy / "models" / name / "cpu/functional/model.py").read_text()
+    assert f'architecture="{architecture}"' in text and f"models/{source}.cpp" in text

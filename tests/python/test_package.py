@@ -95,7 +95,7 @@ def test_a_device_tells_its_limits(device):
 
 def test_a_loaded_model_tells_what_it_is(loaded):
     assert (loaded.options.weights, loaded.options.activations, loaded.options.cache, loaded.options.logits) == ("float32",) * 4
-    assert (loaded.model.vocab_size, loaded.model.max_position_embeddings) == (97, 256)
+    assert (loaded.model.spec.vocab_size, loaded.model.spec.max_position_embeddings) == (97, 256)
     assert [(layer.num_kv_heads, layer.head_dim, layer.window) for layer in loaded.model.spec.cache.layers] == [(1, 32, 20)] * 2
     assert loaded.generation.tokens.eos == [2] and loaded.notes == []
 
@@ -117,7 +117,7 @@ rows = 400_000
 tensors = make_tensors() | {name: np.ones((rows, 64), np.float32) for name in ("model.embed_tokens.weight", "lm_head.weight")}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 made = tessera.make_model("Phi3ForCausalLM", json.dumps(CONFIG | {"vocab_size": rows}), tensors, tessera.open_device("cpu", threads=1), weights="bfloat8_b")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, made.model.vocab_size)"""
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, made.model.spec.vocab_size)"""
     done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True, check=True)
     grown, rows = map(int, done.stdout.split())
     kilobytes = rows * 64 * 4 // 1024  # of one of the two; the packed ones take a quarter and a half of it
@@ -178,7 +178,7 @@ def test_a_sequence_keeps_alive_what_it_needs(checkpoint):
     loaded = tessera.load_model(str(checkpoint), tessera.open_device("cpu", threads=1))
     model = loaded.model
     del loaded
-    assert model.vocab_size == 97
+    assert model.spec.vocab_size == 97
     device = tessera.open_device("cpu", threads=1)
     sequence = tessera.Cache(device, model.spec.cache, dtype="bfloat16", max_tokens=64).create()
     del device

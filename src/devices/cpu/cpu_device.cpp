@@ -68,7 +68,8 @@ CpuDevice::CpuDevice(const CpuOptions& options) : isa_(options.isa), pool_(optio
 size_t CpuDevice::weight_bytes(const WeightSpec& spec, bool exact) {
   if (spec.role == Role::norm) return static_cast<size_t>(spec.shape[3]) * sizeof(float);
   const DataType type = packed_type(spec);
-  return PackedWeight::bytes_of(exact && type == DataType::float32 ? DataType::bfloat16 : type, spec.shape[2], spec.shape[3]);
+  const size_t biases = spec.bias == Bias::none ? 0 : static_cast<size_t>(spec.shape[2]) * sizeof(float);
+  return PackedWeight::bytes_of(exact && type == DataType::float32 ? DataType::bfloat16 : type, spec.shape[2], spec.shape[3]) + biases;
 }
 
 size_t CpuDevice::cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) {
@@ -112,16 +113,23 @@ Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec
   const std::lock_guard lock(run_mutex_);
   PackedWeight packed = PackedWeight::pack(pool_, isa_, packed_type(spec), parts, spec.shape[3]);
   check(packed.out() == spec.shape[2], "pack: the parts have ", packed.out(), " outputs; the shape is ", spec.shape);
-  if (spec.keep) spec.keep(packed.data());
+  check(packed.bias().empty() == (spec.bias == Bias::none), "pack: ", packed.bias().size(), " biases of ", spec.name);
+  if (spec.keep) {
+    spec.keep(packed.data());
+    if (!packed.bias().empty()) spec.keep(std::as_bytes(packed.bias()));
+  }
   return make_weight(std::move(packed), spec);
 }
 
 std::string CpuDevice::packed_layout() const { return message("cpu ", PackedWeight::kLayout); }
 
 Tensor CpuDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
-  if (kept.pieces.size() != 1) return {};
-  const std::span<const std::byte> piece = kept.pieces.front();
-  auto packed = PackedWeight::restore(packed_type(spec), spec.shape[2], spec.shape[3], {kept.file, piece.data()}, piece.size());
+  const bool biased = spec.bias == Bias::each_output;
+  if (kept.pieces.size() != (biased ? 2u : 1u)) return {};
+  const std::span<const std::byte> piece = kept.pieces.front(), biases = biased ? kept.pieces.back() : std::span<const std::byte>();
+  if (biased && biases.size() != static_cast<size_t>(spec.shape[2]) * sizeof(float)) return {};
+  auto packed = PackedWeight::restore(packed_type(spec), spec.shape[2], spec.shape[3], {kept.file, piece.data()}, piece.size(),
+                                      {reinterpret_cast<const float*>(biases.data()), biases.size() / sizeof(float)});
   if (!packed) return {};
   const std::lock_guard lock(run_mutex_);
   std::erase_if(kept_files_, [](const auto& file) { return file.expired(); });

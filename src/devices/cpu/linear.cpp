@@ -130,6 +130,9 @@ void multiply_panel(const LinearKernels& kernels, PanelKernel kernel, int64_t ah
           .y_stride = sums_stride,
           .scratch = scratch,
           .ahead = ahead});
+  if (const std::span<const float> bias = weight.bias(); !bias.empty())
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t o = 0; o < outputs; ++o) sums[row * sums_stride + o] += bias[static_cast<size_t>(panel * kPanel + o)];
   if (direct) return;
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t at = (first + row) * y.stride + panel * kPanel;

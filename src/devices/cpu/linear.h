@@ -19,8 +19,8 @@ struct OutputRows {
   int64_t stride;
 };
 
-// y[row][o] = sum of x[row][i] * weight[o][i], rounded once to y's type. x has weight.in() numbers a row, y weight.out(); they do not
-// overlap.
+// y[row][o] = sum of x[row][i] * weight[o][i], plus the weight's bias[o] if it has any, rounded once to y's type. x has weight.in() numbers
+// a row, y weight.out(); they do not overlap.
 //
 // Every output has one order of summation for an instruction set, an input type and a weight; it does not depend on the number of rows, on
 // the threads, or on what else is in the batch. With bfloat16 x and weights of bfloat16, bfloat8_b or bfloat4_b, avx512 multiplies with

@@ -131,7 +131,11 @@ PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std:
     check(source.data && source.rows >= 1 && source.rows <= kLargestSize - weight.out_, "packed weight: a block of ", source.rows,
           " rows after ", weight.out_, "; it takes 1 to ", kLargestSize, " rows in all");
     weight.out_ += source.rows;
+    for (int64_t row = 0; source.bias.data != nullptr && row < source.rows; ++row)
+      weight.bias_.push_back(load_stored(source.bias.type, source.bias.data, row));
   }
+  check(weight.bias_.empty() || static_cast<int64_t>(weight.bias_.size()) == weight.out_, "packed weight: ", weight.bias_.size(),
+        " biases for ", weight.out_, " outputs");
   check(weight.out_ >= 1, "packed weight: no rows");
   weight.in_ = in;
   weight.dtype_ = target;
@@ -155,7 +159,7 @@ PackedWeight PackedWeight::pack(ThreadPool& pool, Isa isa, DataType target, std:
 }
 
 std::optional<PackedWeight> PackedWeight::restore(DataType target, int64_t out, int64_t in, std::shared_ptr<const std::byte> data,
-                                                  size_t bytes) {
+                                                  size_t bytes, std::span<const float> bias) {
   PackedWeight weight;
   weight.dtype_ = target;
   if (target == DataType::float32 && bytes == bytes_of(DataType::bfloat16, out, in)) weight.dtype_ = DataType::bfloat16;
@@ -164,6 +168,7 @@ std::optional<PackedWeight> PackedWeight::restore(DataType target, int64_t out, 
   weight.in_ = in;
   weight.bytes_ = bytes;
   weight.data_ = std::move(data);
+  weight.bias_.assign(bias.begin(), bias.end());
   return weight;
 }
 

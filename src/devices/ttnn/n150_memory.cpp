@@ -31,7 +31,9 @@ Limits limits() {
 int64_t cache_pages(int64_t pages) { return ttnn::round_up(pages + 1, 8); }
 
 size_t weight_bytes(const WeightSpec& spec) {
-  const int64_t rows = spec.shape[2], width = spec.shape[3];
+  const int64_t rows = spec.shape[2], width = spec.shape[3], linears = spec.role == Role::gate_up ? 2 : 1;
+  const size_t biases =
+      spec.bias == Bias::none ? 0 : static_cast<size_t>(linears) * 2 * tiles(DataType::bfloat16, 1, rows / linears);  // float32
   switch (spec.role) {
     case Role::norm:
       return 2 * tiles(DataType::bfloat16, rows, width);  // float32
@@ -40,7 +42,7 @@ size_t weight_bytes(const WeightSpec& spec) {
     case Role::tied_embedding:
       return in_rows(rows, width) + tiles(spec.options.weights, rows, width);
     default:
-      return tiles(spec.options.weights, rows, width);
+      return tiles(spec.options.weights, rows, width) + biases;
   }
 }
 
@@ -56,8 +58,9 @@ size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_
 }
 
 int64_t alive_values(const WeightSpec& spec) {
-  if (spec.role == Role::qkv) return 2 * spec.shape[3] + 2 * spec.shape[2];
-  if (spec.role == Role::gate_up) return 2 * spec.shape[3] + spec.shape[2] + spec.shape[2] / 2;
+  const int64_t sums = spec.bias == Bias::none ? 0 : 2 * spec.shape[2];  // of float32, before biases are added
+  if (spec.role == Role::qkv) return 2 * spec.shape[3] + 2 * spec.shape[2] + sums;
+  if (spec.role == Role::gate_up) return 2 * spec.shape[3] + spec.shape[2] + spec.shape[2] / 2 + sums;
   return 0;
 }
 

@@ -16,14 +16,12 @@ namespace {
 
 using namespace nb::literals;
 
-// Each output's row, q and k permuted where their pairs are to be neighbours.
-std::vector<StoredRow> stored_rows(std::span<const WeightPart> parts, const WeightSpec& spec) {
-  std::vector<StoredRow> rows;
-  for (const WeightPart& part : parts)
-    for (int64_t o = 0; o < part.rows; ++o) rows.push_back({part.data + o * spec.shape[3] * bytes_of(part.type), part.type});
+// What each output has, q and k permuted where their pairs are to be neighbours.
+template <class Of>
+std::vector<Of> permuted(const std::vector<Of>& rows, const WeightSpec& spec) {
   check(static_cast<int64_t>(rows.size()) == spec.shape[2], "pack: the parts have ", rows.size(), " outputs; the shape is ", spec.shape);
   if (spec.role != Role::qkv || !has_neighbouring_pairs(spec.head_dim)) return rows;
-  std::vector<StoredRow> permuted = rows;
+  std::vector<Of> permuted = rows;
   const int64_t half = spec.head_dim / 2;
   for (int64_t head = 0; head < spec.num_heads + spec.num_kv_heads; ++head)
     for (int64_t i = 0; i < half; ++i)
@@ -31,6 +29,28 @@ std::vector<StoredRow> stored_rows(std::span<const WeightPart> parts, const Weig
         permuted[static_cast<size_t>(head * spec.head_dim + 2 * i + side)] =
             rows[static_cast<size_t>(head * spec.head_dim + i + side * half)];
   return permuted;
+}
+
+std::vector<StoredRow> stored_rows(std::span<const WeightPart> parts, const WeightSpec& spec) {
+  std::vector<StoredRow> rows;
+  for (const WeightPart& part : parts)
+    for (int64_t o = 0; o < part.rows; ++o) rows.push_back({part.data + o * spec.shape[3] * bytes_of(part.type), part.type});
+  return permuted(rows, spec);
+}
+
+std::vector<float> stored_biases(std::span<const WeightPart> parts, const WeightSpec& spec) {
+  if (spec.bias == Bias::none) return {};
+  std::vector<float> biases;
+  for (const WeightPart& part : parts)
+    for (int64_t o = 0; o < part.rows; ++o) biases.push_back(load_stored(part.bias.type, part.bias.data, o));
+  return permuted(biases, spec);
+}
+
+// A row of float32 in tiles.
+void write_row(const float* values, int64_t width, std::span<std::byte> tiles) {
+  auto* to = reinterpret_cast<float*>(tiles.data());
+  std::memset(to, 0, tiles.size());
+  for (int64_t i = 0; i < width; ++i) to[tiled_index(0, i, round_up(width, kTile))] = values[i];
 }
 
 }  // namespace
@@ -125,25 +145,29 @@ Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spe
     auto weight = std::make_shared<Weight>();
     const int64_t width = spec.shape[3];
     const int64_t shape[] = {1, 1, 1, width};
+    std::vector<float> values(static_cast<size_t>(width));
+    for (int64_t i = 0; i < width; ++i)
+      values[static_cast<size_t>(i)] = load_stored(parts.front().type, parts.front().data, i) + spec.offset;
     // float32: one plus a bfloat16 weight, Gemma's, would lose digits.
-    weight->tensors.push_back(ttnn_->upload(shape, ttnn_->object("float32"), "TILE_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
-      auto* values = reinterpret_cast<float*>(bytes.data());
-      for (int64_t i = 0; i < width; ++i)
-        values[tiled_index(0, i, round_up(width, kTile))] = load_stored(parts.front().type, parts.front().data, i) + spec.offset;
-    }));
+    weight->tensors.push_back(ttnn_->upload(shape, ttnn_->object("float32"), "TILE_LAYOUT", dram_,
+                                            [&](std::span<std::byte> bytes) { write_row(values.data(), width, bytes); }));
     return Tensor(*this, spec.shape, DataType::float32, std::move(weight));
   }
   const std::vector<StoredRow> rows = stored_rows(parts, spec);
+  const std::vector<float> biases = stored_biases(parts, spec);
   const int64_t in = spec.shape[3];
   const std::vector<Piece> pieces = pieces_of(spec);
+  size_t linears = 0, biased = 0;  // outputs that are packed
   Tensor packed = make_weight(spec, pieces, [&](size_t i, std::span<std::byte> bytes) {
-    if (pieces[i].is_table) {
+    const auto outputs = static_cast<size_t>(pieces[i].shape[3]);
+    if (pieces[i].kind == Piece::table) {
       // A tied table holds the head's rounded values.
       const DataType rounded = spec.role == Role::tied_embedding ? spec.options.weights : DataType::bfloat16;
       pack_table(pool_, rounded, rows, in, {reinterpret_cast<bfloat16*>(bytes.data()), bytes.size() / sizeof(bfloat16)});
+    } else if (pieces[i].kind == Piece::biases) {
+      write_row(biases.data() + std::exchange(biased, biased + outputs), pieces[i].shape[3], bytes);
     } else {
-      const auto outputs = static_cast<size_t>(pieces[i].shape[3]);
-      pack_tiles(pool_, spec.options.weights, std::span(rows).subspan(i * outputs, outputs), in, bytes);
+      pack_tiles(pool_, spec.options.weights, std::span(rows).subspan(std::exchange(linears, linears + outputs), outputs), in, bytes);
     }
     if (spec.keep) spec.keep(bytes);
   });
@@ -178,9 +202,16 @@ std::vector<TtnnDevice::Piece> TtnnDevice::pieces_of(const WeightSpec& spec) {
   tiled_bytes(spec.options.weights, 1, 1);  // refuses a type that the card has no tiles of
   const int64_t out = spec.shape[2], in = spec.shape[3], linears = spec.role == Role::gate_up ? 2 : 1;
   std::vector<Piece> pieces;
-  if (spec.role != Role::embedding) pieces.assign(static_cast<size_t>(linears), {false, {1, 1, in, out / linears}, spec.options.weights});
-  if (spec.role == Role::embedding || spec.role == Role::tied_embedding) pieces.push_back({true, {1, 1, out, in}, DataType::bfloat16});
+  const auto add = [&](int64_t count, const Piece& piece) { pieces.insert(pieces.end(), static_cast<size_t>(count), piece); };
+  if (spec.role != Role::embedding) add(linears, {Piece::linear, {1, 1, in, out / linears}, spec.options.weights});
+  if (spec.bias == Bias::each_output) add(linears, {Piece::biases, {1, 1, 1, out / linears}, DataType::float32});
+  if (spec.role == Role::embedding || spec.role == Role::tied_embedding) add(1, {Piece::table, {1, 1, out, in}, DataType::bfloat16});
   return pieces;
+}
+
+int64_t TtnnDevice::Piece::bytes() const {
+  if (kind == biases) return kTile * round_up(shape[3], kTile) * static_cast<int64_t>(sizeof(float));
+  return kind == table ? shape[2] * shape[3] * 2 : tiled_bytes(dtype, shape[2], shape[3]);
 }
 
 Tensor TtnnDevice::make_weight(const WeightSpec& spec, std::span<const Piece> pieces,
@@ -190,9 +221,11 @@ Tensor TtnnDevice::make_weight(const WeightSpec& spec, std::span<const Piece> pi
   auto weight = std::make_shared<Weight>();
   for (size_t i = 0; i < pieces.size(); ++i) {
     const Piece& piece = pieces[i];
-    weight->linears += !piece.is_table;
-    weight->tensors.push_back(ttnn_->upload(piece.shape, ttnn_->dtype(piece.dtype), piece.is_table ? "ROW_MAJOR_LAYOUT" : "TILE_LAYOUT",
-                                            dram_, [&](std::span<std::byte> bytes) {
+    weight->linears += piece.kind == Piece::linear;
+    weight->biased |= piece.kind == Piece::biases;
+    weight->tensors.push_back(ttnn_->upload(piece.shape, ttnn_->dtype(piece.dtype),
+                                            piece.kind == Piece::table ? "ROW_MAJOR_LAYOUT" : "TILE_LAYOUT", dram_,
+                                            [&](std::span<std::byte> bytes) {
                                               const nb::gil_scoped_release release;
                                               fill(i, bytes);
                                             }));
@@ -309,9 +342,16 @@ Tensor TtnnDevice::linear(const Tensor& x, const Tensor& weight) {
   std::vector<nb::object> products;
   // Block formats have as many digits as two passes of the multiplier take.
   const nb::object& config = w.block_format ? half_fidelity_ : high_fidelity_;
-  for (size_t i = 0; i < w.linears && !is_empty(x); ++i)
-    products.push_back((*ttnn_)("linear", tensor(x), w.tensors[i], "memory_config"_a = dram_, "dtype"_a = ttnn_->dtype(output),
+  for (size_t i = 0; i < w.linears && !is_empty(x); ++i) {
+    // linear's own bias is added after sum and bias have lost digits on their way to the adder (to TF32's 10): large biases would cost more
+    // than the rounding. Two float32 tensors are added as they are, and rounded once.
+    const DataType product = w.biased ? DataType::float32 : output;
+    products.push_back((*ttnn_)("linear", tensor(x), w.tensors[i], "memory_config"_a = dram_, "dtype"_a = ttnn_->dtype(product),
                                 "compute_kernel_config"_a = config));
+    if (w.biased)
+      products.back() =
+          (*ttnn_)("add", products.back(), w.tensors[w.linears + i], "memory_config"_a = dram_, "dtype"_a = ttnn_->dtype(output));
+  }
   return make({1, 1, x.shape()[2], weight.shape()[2]}, std::move(products), storage(x).rows, output);
 }
 

@@ -68,12 +68,12 @@ class TtnnDevice final : public Device {
   Tensor make_heads(const Shape& shape, nb::object tensor);
   Tensor gated(const Tensor& gate_up, const char* activation);
   nb::object upload_integer(int32_t value);
-  // A tensor of a weight: a linear's tiles, [in, out], or a table, [out, in], row by row.
+  // A tensor of a weight: a linear's tiles, [in, out]; its biases, [1, out] in tiles of float32; or a table, [out, in], row by row.
   struct Piece {
-    bool is_table;
+    enum { linear, biases, table } kind;
     Shape shape;
     DataType dtype;
-    int64_t bytes() const { return is_table ? shape[2] * shape[3] * 2 : tiled_bytes(dtype, shape[2], shape[3]); }
+    int64_t bytes() const;
   };
   static std::vector<Piece> pieces_of(const WeightSpec& spec);
   Tensor make_weight(const WeightSpec& spec, std::span<const Piece> pieces, const std::function<void(size_t, std::span<std::byte>)>& fill);

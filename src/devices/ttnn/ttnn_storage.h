@@ -10,9 +10,10 @@
 
 namespace tessera::ttnn {
 
-// A linear's weight, in two tensors for a joined gate|up; behind them a table to look rows up in, if it has one.
+// A linear's weight, in two tensors for a joined gate|up; behind them the biases of each, or a table to look rows up in, if it has them.
 struct Weight : CardStorage {
   size_t linears = 0;
+  bool biased = false;
   std::optional<DataType> output;  // of a head: the logits' type
   bool block_format = false;
 };

@@ -20,6 +20,7 @@ namespace {
 struct Problem {
   int64_t out, in, rows;
   std::vector<float> weight, x;  // x is exact in bfloat16 if bfloat16_x
+  std::vector<float> bias;       // of each output, or empty
 
   Problem(int64_t outputs, int64_t inputs, int64_t row_count, bool bfloat16_x)
       : out(outputs), in(inputs), rows(row_count), weight(out * in), x(rows * in) {
@@ -33,7 +34,8 @@ struct Problem {
   }
 
   PackedWeight pack(ThreadPool& pool, Isa isa, DataType dtype) const {
-    const WeightPart source{reinterpret_cast<const std::byte*>(weight.data()), StoredType::float32, out};
+    WeightPart source{reinterpret_cast<const std::byte*>(weight.data()), StoredType::float32, out};
+    if (!bias.empty()) source.bias = {reinterpret_cast<const std::byte*>(bias.data()), StoredType::float32};
     return PackedWeight::pack(pool, isa, dtype, std::span(&source, 1), in);
   }
 
@@ -153,6 +155,28 @@ TEST_P(LinearOnEveryIsa, a_row_has_the_same_bits_whatever_its_magnitudes) {
                   << format << " " << x_type << " " << first << " + " << rows;
           }
         }
+    }
+  }
+}
+
+TEST_P(LinearOnEveryIsa, a_bias_is_added_to_the_float32_sum_before_the_one_rounding) {
+  ThreadPool pool(2);
+  for (DataType x_type : kRowTypes) {
+    Problem plain(200, 130, 9, x_type == DataType::bfloat16), biased = plain;
+    std::mt19937 random(3);
+    for (int64_t o = 0; o < plain.out; ++o) biased.bias.push_back(std::uniform_real_distribution<float>(-158.0f, 158.0f)(random));
+    for (DataType format : kFormats) {
+      const PackedWeight weight = plain.pack(pool, GetParam(), format), with_bias = biased.pack(pool, GetParam(), format);
+      for (int64_t rows : {1, 3, 9}) {
+        const std::vector<float> sums = run(pool, GetParam(), weight, plain, x_type, DataType::float32, 0, rows);
+        for (DataType y_type : kRowTypes) {
+          const std::vector<float> y = run(pool, GetParam(), with_bias, biased, x_type, y_type, 0, rows);
+          for (size_t i = 0; i < y.size(); ++i) {
+            const float sum = sums[i] + biased.bias[i % static_cast<size_t>(plain.out)];
+            ASSERT_EQ(y[i], y_type == DataType::float32 ? sum : round_to_bfloat16(sum)) << format << " " << x_type << " output " << i;
+          }
+        }
+      }
     }
   }
 }

@@ -61,7 +61,7 @@ TEST_P(PackedOnEveryIsa, is_restored_from_its_bytes_and_from_no_others) {
     const PackedWeight weight = PackedWeight::pack(pool, GetParam(), format, std::span(&source, 1), 210);
     const auto file = std::make_shared<std::vector<std::byte>>(weight.data().begin(), weight.data().end());
     const auto restore = [&](DataType type, int64_t out, int64_t in, size_t bytes) {
-      return PackedWeight::restore(type, out, in, {file, file->data()}, bytes);
+      return PackedWeight::restore(type, out, in, {file, file->data()}, bytes, {});
     };
     const auto restored = restore(format, 333, 210, file->size());
     ASSERT_TRUE(restored) << format;

@@ -1,7 +1,7 @@
 """Gemma 3 4B IT on the cpu: weights as stored, bfloat16 activations. The model itself is models/gemma3.cpp."""
 from tessera.bringup import Bringup
 
-BRINGUP = Bringup(model_types=("gemma3", "gemma3_text"), weights=None, activations="bfloat16")
+BRINGUP = Bringup(architecture="Gemma3ForConditionalGeneration", weights=None, activations="bfloat16")
 
 
 def build_model(hf_model, tt_device, max_seq_len, *, weights=None, activations=None, cache=None):

@@ -1,7 +1,7 @@
 """Phi-3 Mini 128k Instruct on the n150: bfloat16 weights, bfloat16 activations. The model itself is models/phi3.cpp."""
 from tessera.bringup import Bringup
 
-BRINGUP = Bringup(model_types=("phi3",), weights="bfloat16", activations="bfloat16")
+BRINGUP = Bringup(architecture="Phi3ForCausalLM", weights="bfloat16", activations="bfloat16")
 
 
 def build_model(hf_model, tt_device, max_seq_len, *, weights=None, activations=None, cache=None):
