@@ -12,6 +12,8 @@
 namespace tessera {
 
 class Gemma3;
+class Llama;
+class Mistral;
 class Phi3;
 template <class M>
 std::unique_ptr<Model> make(const ConfigReader& config, Weights& weights);  // in the model's own file
@@ -26,6 +28,8 @@ struct Architecture {
 constexpr std::array kArchitectures{
     Architecture{"Gemma3ForCausalLM", "gemma3_text", make<Gemma3>},
     Architecture{"Gemma3ForConditionalGeneration", "gemma3", make<Gemma3>},
+    Architecture{"LlamaForCausalLM", "llama", make<Llama>},
+    Architecture{"MistralForCausalLM", "mistral", make<Mistral>},
     Architecture{"Phi3ForCausalLM", "phi3", make<Phi3>},
 };
 
