@@ -15,6 +15,7 @@ class Gemma3;
 class Llama;
 class Mistral;
 class Phi3;
+class Qwen2;
 template <class M>
 std::unique_ptr<Model> make(const ConfigReader& config, Weights& weights);  // in the model's own file
 
@@ -31,6 +32,7 @@ constexpr std::array kArchitectures{
     Architecture{"LlamaForCausalLM", "llama", make<Llama>},
     Architecture{"MistralForCausalLM", "mistral", make<Mistral>},
     Architecture{"Phi3ForCausalLM", "phi3", make<Phi3>},
+    Architecture{"Qwen2ForCausalLM", "qwen2", make<Qwen2>},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {

@@ -89,6 +89,10 @@ TEST(models, refuse_what_they_do_not_implement_by_its_name) {
   EXPECT_NE(refused("Phi3ForCausalLM", {{"hidden_act", "gelu"}}).find("hidden_act"), std::string::npos);
   EXPECT_NE(refused("LlamaForCausalLM", {{"hidden_size", 100}, {"num_attention_heads", 3}}).find("hidden_size"), std::string::npos);
   EXPECT_NE(refused("MistralForCausalLM", {{"sliding_window", 0}}).find("sliding_window"), std::string::npos);
+  EXPECT_NE(refused("Qwen2ForCausalLM", {{"head_dim", nullptr}}).find("head_dim"), std::string::npos);
+  EXPECT_NE(
+      refused("Qwen2ForCausalLM", {{"layer_types", Json::array({"sliding_attention"})}, {"num_hidden_layers", 1}}).find("layer_types"),
+      std::string::npos);
   EXPECT_NE(refused("FrobForCausalLM", Json::object()).find("these are: Gemma3ForCausalLM"), std::string::npos);
 }
 
