@@ -1,4 +1,4 @@
-// Qwen2, top to bottom. Follows transformers' modeling_qwen2.py (5.23).
+// Qwen2 and Qwen3, top to bottom. Follows transformers' modeling_qwen2.py and modeling_qwen3.py (5.23).
 #include "models/decoder.h"
 
 namespace tessera {
@@ -25,6 +25,12 @@ Config read(const ConfigReader& json, const Config& defaults) {
   return c;
 }
 
+Config qwen3_defaults() {
+  Config c = kQwen2;
+  c.head_dim = 128;
+  return c;
+}
+
 class Qwen2Attention {
  public:
   Qwen2Attention(const Scope& at, const Config& c, int64_t layer, Bias bias, const Rotary& rotary)
@@ -39,6 +45,29 @@ class Qwen2Attention {
 
  private:
   Heads heads_;
+  const Rotary& rotary_;
+  AttentionParams params_;
+};
+
+class Qwen3Attention {
+ public:
+  Qwen3Attention(const Scope& at, const Config& c, int64_t layer, Bias bias, const Rotary& rotary)
+      : heads_(at, c, {"q_proj", "k_proj", "v_proj"}, bias, bias),
+        q_norm_(at / "q_norm", c.head_dim, c.epsilon()),
+        k_norm_(at / "k_norm", c.head_dim, c.epsilon()),
+        rotary_(rotary),
+        params_(c.attention(layer)) {}
+
+  Tensor operator()(const Tensor& x, const Step& step) const {
+    auto [q, k, v] = heads_.split(x);
+    q = ops::rotary_embedding(q_norm_(q), rotary_, step);
+    k = ops::rotary_embedding(k_norm_(k), rotary_, step);
+    return heads_.join(ops::attention(q, k, v, step, params_));
+  }
+
+ private:
+  Heads heads_;
+  Norm q_norm_, k_norm_;
   const Rotary& rotary_;
   AttentionParams params_;
 };
@@ -85,6 +114,13 @@ class Qwen2 final : public Qwen<Qwen2Attention> {
   Qwen2(const ConfigReader& json, Weights& weights) : Qwen(json, read(json, kQwen2), Bias::each_output, weights) {}
 };
 
+class Qwen3 final : public Qwen<Qwen3Attention> {
+ public:
+  Qwen3(const ConfigReader& json, Weights& weights)
+      : Qwen(json, read(json, qwen3_defaults()), json.boolean("attention_bias", false) ? Bias::each_output : Bias::none, weights) {}
+};
+
 template std::unique_ptr<Model> make<Qwen2>(const ConfigReader&, Weights&);
+template std::unique_ptr<Model> make<Qwen3>(const ConfigReader&, Weights&);
 
 }  // namespace tessera

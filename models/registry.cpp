@@ -16,6 +16,7 @@ class Llama;
 class Mistral;
 class Phi3;
 class Qwen2;
+class Qwen3;
 template <class M>
 std::unique_ptr<Model> make(const ConfigReader& config, Weights& weights);  // in the model's own file
 
@@ -33,6 +34,7 @@ constexpr std::array kArchitectures{
     Architecture{"MistralForCausalLM", "mistral", make<Mistral>},
     Architecture{"Phi3ForCausalLM", "phi3", make<Phi3>},
     Architecture{"Qwen2ForCausalLM", "qwen2", make<Qwen2>},
+    Architecture{"Qwen3ForCausalLM", "qwen3", make<Qwen3>},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {

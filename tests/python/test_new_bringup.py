@@ -71,7 +71,7 @@ def test_what_cannot_be_written_is_refused(copy, run, arguments, code, said):
     assert sorted(path for path in copy.glob("models/**/*") if "__pycache__" not in path.parts) == [path for path in before if "__pycache__" not in path.parts]
 
 
-@pytest.mark.parametrize("architecture, source", [("Phi3ForCausalLM", "phi3"), ("Gemma3ForCausalLM", "gemma3")])
+@pytest.mark.parametrize("architecture, source", [("Phi3ForCausalLM", "phi3"), ("Qwen3ForCausalLM", "qwen"), ("Gemma3ForCausalLM", "gemma3")])
 def test_an_architecture_may_be_named_where_no_checkpoint_is(copy, run, architecture, source):
     name = f"nobody/{source}"
     run("scripts/new_bringup.py", name, "cpu", "--architecture", architecture)
