@@ -50,7 +50,7 @@ std::string command_of(const CLI::App& app) {
 }
 
 int parse_and_run(int argc, char** argv) {
-  CLI::App app{"Runs Hugging Face checkpoints of Gemma 3 and Phi-3."};
+  CLI::App app{"Runs Hugging Face checkpoints."};
   app.name("tessera");
   app.formatter_fn([](const CLI::App* command, const std::string&, CLI::AppFormatMode) { return help_text(*command); });
   app.set_help_flag("-h,--help", "Print this and leave");

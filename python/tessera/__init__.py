@@ -1,4 +1,4 @@
-"""Runs Hugging Face checkpoints of Gemma 3 and Phi-3: the C++ library, one to one. tessera.hf is its face for transformers."""
+"""Runs Hugging Face checkpoints: the C++ library, one to one. tessera.hf is its face for transformers."""
 from tessera._core import (Cache, CacheLayer, CacheSpec, Checkpoint, CpuDevice, Detokenizer, Device, FileError, GenerationConfig,
                            Generator, JudgedRow, Limits, LoadedModel, Mean, Model, ModelOptions, Perplexity, Reference, ReferenceScore,
                            ResourceError, Sampler, SamplingParams, Sequence, SpecialTokens, Tokenizer, check_sampling, judge_row,
