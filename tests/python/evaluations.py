@@ -35,7 +35,7 @@ def make_tiny(folder, family="PHI3", **changed):
     """With room for 2,048 tokens."""
     base = getattr(tiny_checkpoints, family)
     long = {"max_position_embeddings": 2048} | ({"original_max_position_embeddings": 2048} if family == "PHI3" else {})
-    tiny_checkpoints.make(folder, base, (long | changed, (), torch.bfloat16))
+    tiny_checkpoints.make(folder, tiny_checkpoints.row(base, **long | changed))
     write_tokenizer(folder, base["bos_token_id"])
     return folder
 

@@ -38,10 +38,12 @@ class HfReference:
         if key not in self.files:
             model = self.model(checkpoint)
             hidden = model.model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state[0]
+            cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
             shape = (len(ids), model.lm_head.out_features)
             out = np.lib.format.open_memmap(self.folder / f"{key}.npy", mode="w+", dtype=np.float32, shape=shape)
             for begin in range(0, len(ids), ROWS):
-                out[begin:begin + ROWS] = model.lm_head(hidden[begin:begin + ROWS]).numpy()
+                logits = model.lm_head(hidden[begin:begin + ROWS])
+                out[begin:begin + ROWS] = logits if cap is None else cap * torch.tanh(logits / cap)
             self.files[key] = out.filename
             del out
         return np.load(self.files[key], mmap_mode="r")

@@ -3,8 +3,8 @@ import json
 import shutil
 import struct
 
-import tiny_checkpoints
 from safetensors.torch import load_file, save_file
+from tiny_checkpoints import TRAITS, make
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
@@ -26,8 +26,8 @@ def tokenizer_json():
 
 def make_checkpoints(folder):
     """The three that cases begin with: gemma (one file), sharded (the same in two), phi."""
-    gemma = tiny_checkpoints.make(folder / "gemma", tiny_checkpoints.GEMMA3, tiny_checkpoints.GEMMA3_TRAITS["window of 4"])
-    phi = tiny_checkpoints.make(folder / "phi", tiny_checkpoints.PHI3, tiny_checkpoints.PHI3_TRAITS["longrope"])
+    gemma = make(folder / "gemma", TRAITS["gemma3-window-4"])
+    phi = make(folder / "phi", TRAITS["phi3-longrope-old"])
     for checkpoint in gemma, phi:
         (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
     sharded = folder / "sharded"

@@ -29,10 +29,22 @@ def random_ids(count, vocabulary):
     return np.random.default_rng(count).integers(3, vocabulary, count).tolist()
 
 
-def assert_same_logits(tessera, hf, checkpoint, ids, measured, label):
-    difference, row = max_difference(tessera.logits(checkpoint, ids), hf.logits(checkpoint, ids))
-    measured(f"{label}, {len(ids)} tokens: max |logit difference| to Hugging Face {difference:.1e}")
+def assert_same_logits(tessera, checkpoint, ids, reference, measured):
+    """Returns ours."""
+    ours = tessera.logits(checkpoint, ids)
+    difference, row = max_difference(ours, reference)
+    measured(f"{checkpoint.name}, {len(ids)} tokens: max |logit difference| to Hugging Face {difference:.1e}")
     assert difference <= TOLERANCE, f"row {row} of {len(ids)}"
+    return ours
+
+
+def compare_choices(ours, reference, label, measured):
+    """Of a text that both were fed; returns how many were compared."""
+    decided = [row for row in range(len(reference)) if margin(reference[row]) > DECIDED]
+    for row in decided:
+        assert ours[row].argmax() == reference[row].argmax(), f"position {row} of {len(reference)}"
+    measured(f"{label}, teacher forced: the same choice at all {len(decided)} of {len(reference)} positions, those whose margin is over {DECIDED}")
+    return len(decided)
 
 
 def assert_lively(reference):
@@ -40,35 +52,20 @@ def assert_lively(reference):
     assert reference.std() > 1 and len(set(reference.argmax(axis=1).tolist())) > 1
 
 
-def assert_cut_does_not_matter(tessera, checkpoint, ids, cuts, measured, label):
-    whole = tessera.logits(checkpoint, ids, "-b", len(ids))
+def assert_cut_does_not_matter(tessera, checkpoint, ids, cuts, measured, whole=None):
+    whole = tessera.logits(checkpoint, ids, "-b", len(ids)) if whole is None else whole
     for cut in cuts:
         difference, row = max_difference(tessera.logits(checkpoint, ids, "-b", cut), whole)
-        measured(f"{label}, {len(ids)} tokens in chunks of {cut}: max |logit difference| to one piece {difference:.1e}")
+        measured(f"{checkpoint.name}, {len(ids)} tokens in chunks of {cut}: max |logit difference| to one piece {difference:.1e}")
         assert difference == 0, f"chunks of {cut}, row {row}"
 
 
-def compare_teacher_forced(tessera, hf, checkpoint, prompts, count, measured, label):
-    """Feeds Hugging Face's greedy ids and compares the choices at each; returns how many were compared."""
-    compared = 0
-    for ids in prompts:
-        forced = ids + hf.greedy(checkpoint, ids, count)[0]
-        ours, reference = tessera.logits(checkpoint, forced), hf.logits(checkpoint, forced)
-        for row in range(len(ids) - 1, len(forced) - 1):
-            if margin(reference[row]) > DECIDED:
-                assert ours[row].argmax() == reference[row].argmax(), f"position {row} of {len(forced)}"
-                compared += 1
-    total = count * len(prompts)
-    measured(f"{label}, teacher forced: the same choice at all {compared} of {total} positions, those whose margin is over {DECIDED}")
-    return compared
-
-
-def assert_same_greedy_ids(tessera, hf, checkpoint, ids, count, measured, label):
+def assert_same_greedy_ids(tessera, hf, checkpoint, ids, count, measured):
     """One token at a time, to an end token; the two may part only where the reference itself is undecided."""
     end = json.loads((checkpoint / "generation_config.json").read_text())["eos_token_id"]
     reference, margins = hf.greedy(checkpoint, ids, count)
     stop = next((i for i in range(count) if reference[i] == end or margins[i] <= DECIDED), count)
     ours = tessera.greedy(checkpoint, ids, count)
-    measured(f"{label}, prompt of {len(ids)}: {stop} greedy ids compared with Hugging Face's generate()")
+    measured(f"{checkpoint.name}, prompt of {len(ids)}: {stop} greedy ids compared with Hugging Face's generate()")
     assert ours[:stop] == reference[:stop]
     return stop

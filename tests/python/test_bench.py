@@ -4,14 +4,14 @@ import io
 import json
 
 import pytest
-import tiny_checkpoints
+from tiny_checkpoints import TRAITS, make
 
 MB = 1_000_000
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return tiny_checkpoints.make(tmp_path_factory.mktemp("tiny") / "phi3", tiny_checkpoints.PHI3, next(iter(tiny_checkpoints.PHI3_TRAITS.values())))
+    return make(tmp_path_factory.mktemp("tiny") / "phi3", TRAITS["phi3-head-dim-96"])
 
 
 SMALL = ("-p", "7,0", "-n", "3", "-d", "0,5", "-r", 2, "-t", "1,2")

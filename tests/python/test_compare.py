@@ -8,21 +8,20 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-import tiny_checkpoints
 import torch
 from parity import prompt_ids
 from safetensors.torch import load_file, save_file
 from tessera_package import need_package
 from tessera_program import FLOAT32
-from tiny_checkpoints import GEMMA3, GEMMA3_TRAITS, PHI3, PHI3_TRAITS
+from tiny_checkpoints import GEMMA3, TRAITS, make, make_multimodal, row
 
 need_package()
 from tessera import compare as hf_side  # noqa: E402
 from tessera import recording  # noqa: E402
 
 TOKENS = 100  # past the windows of 4 and LongRoPE's 32, and more than one piece of the prompt
-SQUARE = ({"hidden_size": 128}, (), torch.bfloat16)  # 4 heads of 32: q_proj and o_proj are square
-SOUND = {"gemma": (GEMMA3, SQUARE), "phi": (PHI3, PHI3_TRAITS["partial rotary and a window of 9"])}
+SQUARE = row(GEMMA3, hidden_size=128)  # 4 heads of 32: q_proj and o_proj are square
+SOUND = {"gemma": SQUARE, "phi": TRAITS["phi3-partial-rotary-window-9"]}
 
 
 def prompt(count=TOKENS):
@@ -33,7 +32,7 @@ def prompt(count=TOKENS):
 def sound(tmp_path_factory):
     """Of each family, a checkpoint and Hugging Face's recording of it."""
     folder = tmp_path_factory.mktemp("sound")
-    made = {name: tiny_checkpoints.make(folder / name, *traits) for name, traits in SOUND.items()}
+    made = {name: make(folder / name, row) for name, row in SOUND.items()}
     for name, checkpoint in made.items():
         recording.record(recording.load(checkpoint), prompt(), folder / f"{name}.safetensors")
     (folder / "ids.json").write_text(json.dumps(prompt()))
@@ -123,12 +122,9 @@ def assert_every_op_agrees(facts, tokens=TOKENS):
     assert worst["relative_error"] < 1e-5, worst["name"]
 
 
-@pytest.mark.parametrize("base, trait", [(GEMMA3, ({"final_logit_softcapping": 5.0}, (), torch.bfloat16)),
-                                         (GEMMA3, GEMMA3_TRAITS["one key head"]), (PHI3, PHI3_TRAITS["grouped queries"]),
-                                         (PHI3, PHI3_TRAITS["longrope"]), (PHI3, PHI3_TRAITS["tied head"])],
-                         ids=["softcap", "one key head", "grouped queries", "longrope", "tied head"])
-def test_every_op_of_a_sound_model_is_hugging_faces(tessera, tmp_path, base, trait):
-    checkpoint = tiny_checkpoints.make(tmp_path / "tiny", base, trait)
+@pytest.mark.parametrize("name", ["gemma3-softcap", "gemma3-one-key-head", "phi3-grouped-queries", "phi3-longrope-old", "phi3-tied"])
+def test_every_op_of_a_sound_model_is_hugging_faces(tessera, tmp_path, name):
+    checkpoint = make(tmp_path / "tiny", TRAITS[name])
     recording.record(recording.load(checkpoint), prompt(), tmp_path / "hf.safetensors")
     assert_every_op_agrees(compare(tessera, checkpoint, "--against", tmp_path / "hf.safetensors"))
 
@@ -142,7 +138,7 @@ def test_every_op_of_the_sound_models_is_hugging_faces(tessera, sound, measured)
 
 
 def test_a_multimodal_model_is_recorded_as_its_language_model(tessera, tmp_path):
-    checkpoint = tiny_checkpoints.make_multimodal(tmp_path / "tiny", "hub")
+    checkpoint = make_multimodal(tmp_path / "tiny", "hub")
     recording.record(recording.load(checkpoint), prompt(20), tmp_path / "hf.safetensors")
     assert_every_op_agrees(compare(tessera, checkpoint, "--against", tmp_path / "hf.safetensors"), 20)
 

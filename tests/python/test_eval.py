@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
-import tiny_checkpoints
 from hf_reference import margin
 from parity import DECIDED, PROMPTS, prompt_ids, random_ids
 from row_measures import best, divergence_of_kept, divergences, log_softmax, losses_of
 from tessera_program import FLOAT32
+from tiny_checkpoints import TRAITS, make
 
 KEPT = 64
 
@@ -17,10 +17,9 @@ def evaluate(tessera, checkpoint, *arguments):
     return json.loads(tessera.run("eval", "-m", checkpoint, "--json", "-", *arguments).stdout)
 
 
-@pytest.fixture(scope="module", params=["GEMMA3", "PHI3"])
+@pytest.fixture(scope="module", params=["gemma3-window-4", "phi3-head-dim-96"])
 def tiny(request, tmp_path_factory):
-    traits = getattr(tiny_checkpoints, f"{request.param}_TRAITS")
-    return tiny_checkpoints.make(tmp_path_factory.mktemp("tiny") / "model", getattr(tiny_checkpoints, request.param), next(iter(traits.values())))
+    return make(tmp_path_factory.mktemp("tiny") / "model", TRAITS[request.param])
 
 
 @pytest.fixture

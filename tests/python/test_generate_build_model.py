@@ -11,25 +11,23 @@ from tessera_package import need_package
 
 tessera = need_package()
 torch = pytest.importorskip("torch")
-import tiny_checkpoints  # noqa: E402
 import transformers  # noqa: E402
+from tiny_checkpoints import MULTIMODAL, MULTIMODAL_LAYOUTS, TRAITS, make, make_multimodal  # noqa: E402
 
 from tessera.engine import room  # noqa: E402
 
 IDS = torch.tensor([[5, 17, 101, 42, 9, 77, 150, 3, 64, 120, 33, 8]])
-TRAITS = [(GEMMA3, tiny_checkpoints.GEMMA3, trait) for trait in tiny_checkpoints.GEMMA3_TRAITS.values()] + \
-         [(PHI3, tiny_checkpoints.PHI3, trait) for trait in tiny_checkpoints.PHI3_TRAITS.values()]
-TRAIT_NAMES = [f"{model}, {name}" for model, traits in (("Gemma 3", tiny_checkpoints.GEMMA3_TRAITS), ("Phi-3", tiny_checkpoints.PHI3_TRAITS)) for name in traits]
+BRINGUPS = {"Gemma3ForCausalLM": GEMMA3, "Phi3ForCausalLM": PHI3}
 
 
 @pytest.fixture(scope="module")
 def gemma3(tmp_path_factory):
-    return tiny_checkpoints.make(tmp_path_factory.mktemp("gemma3") / "tiny", tiny_checkpoints.GEMMA3, tiny_checkpoints.GEMMA3_TRAITS["window of 4"])
+    return make(tmp_path_factory.mktemp("gemma3") / "tiny", TRAITS["gemma3-window-4"])
 
 
 @pytest.fixture(scope="module")
 def phi3(tmp_path_factory):
-    return tiny_checkpoints.make(tmp_path_factory.mktemp("phi3") / "tiny", tiny_checkpoints.PHI3, tiny_checkpoints.PHI3_TRAITS["head_dim 96"])
+    return make(tmp_path_factory.mktemp("phi3") / "tiny", TRAITS["phi3-head-dim-96"])
 
 
 def build(name, hf_model, tt_device="cpu", max_seq_len=64, system="cpu", **precision):
@@ -46,18 +44,18 @@ def types_of(model):
     return options.weights, options.activations, options.cache
 
 
-@pytest.mark.parametrize("name, base, trait", TRAITS, ids=TRAIT_NAMES)
-def test_a_modules_memory_gives_what_its_checkpoint_gives(tmp_path, name, base, trait):
-    checkpoint = tiny_checkpoints.make(tmp_path / "tiny", base, trait)
+@pytest.mark.parametrize("trait", TRAITS)
+def test_a_modules_memory_gives_what_its_checkpoint_gives(tmp_path, trait):
+    checkpoint, name = make(tmp_path / "tiny", TRAITS[trait]), BRINGUPS[TRAITS[trait].config["architectures"][0]]
     hf = load_hf(checkpoint)
     ours = logits_of(build(name, hf, **FLOAT32))
     assert torch.equal(ours, logits_of(build(name, checkpoint, **FLOAT32)))
     torch.testing.assert_close(ours, logits_of(hf), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("layout", tiny_checkpoints.MULTIMODAL_LAYOUTS)
+@pytest.mark.parametrize("layout", MULTIMODAL_LAYOUTS)
 def test_the_text_model_of_a_multimodal_one(tmp_path, layout):
-    checkpoint = tiny_checkpoints.make_multimodal(tmp_path / "tiny", layout)
+    checkpoint = make_multimodal(tmp_path / "tiny", layout)
     hf = load_hf(checkpoint)
     assert type(hf).__name__ == "Gemma3ForConditionalGeneration"
     ids = torch.cat([IDS, torch.tensor([[262144 - 1, 262207]])], dim=1)
@@ -85,7 +83,7 @@ def test_each_bringup_has_its_precision_and_may_be_given_another(request, monkey
 
 
 def test_float32_weights_stay_as_they_are_stored(tmp_path):
-    checkpoint = tiny_checkpoints.make(tmp_path / "tiny", tiny_checkpoints.GEMMA3, tiny_checkpoints.GEMMA3_TRAITS["float32 weights"])
+    checkpoint = make(tmp_path / "tiny", TRAITS["gemma3-float32"])
     assert types_of(build(GEMMA3, checkpoint)) == types_of(build(GEMMA3, load_hf(checkpoint))) == ("float32", "bfloat16", "bfloat16")
 
 
@@ -215,7 +213,7 @@ def fill(model):
 
 
 def full_width_gemma3():
-    config = {key: value for key, value in tiny_checkpoints.MULTIMODAL.items() if key != "text_config"} | {
+    config = {key: value for key, value in MULTIMODAL.items() if key != "text_config"} | {
         "text_config": {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 2, "sliding_window": 1024,
                         "layer_types": ["sliding_attention", "full_attention"], "rope_scaling": {"factor": 8.0, "rope_type": "linear"}}}
     return transformers.Gemma3ForConditionalGeneration(transformers.Gemma3Config(**json.loads(json.dumps(config))))

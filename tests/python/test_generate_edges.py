@@ -10,8 +10,8 @@ from tessera_package import need_package
 
 tessera = need_package()
 torch = pytest.importorskip("torch")
-import tiny_checkpoints  # noqa: E402
 import transformers  # noqa: E402
+from tiny_checkpoints import TRAITS, make  # noqa: E402
 
 VOCABULARY = 199
 MAX_SEQ_LEN = 100
@@ -32,8 +32,8 @@ def padded(lengths, side, width=None):
 
 
 class Tiny:
-    def __init__(self, folder, name, base, trait):
-        self.checkpoint = tiny_checkpoints.make(folder / "tiny", base, trait)
+    def __init__(self, folder, name, trait):
+        self.checkpoint = make(folder / "tiny", TRAITS[trait])
         self.hf = load_hf(self.checkpoint)
         self.hf.generation_config.eos_token_id = None
         self.ours = load_bringup(name).build_model(self.hf, "cpu", MAX_SEQ_LEN, **FLOAT32)
@@ -56,12 +56,12 @@ def generate(model, inputs, **options):
 @pytest.fixture(scope="module")
 def gemma3(tmp_path_factory):
     """Window of 4 on three of four layers."""
-    return Tiny(tmp_path_factory.mktemp("gemma3"), GEMMA3, tiny_checkpoints.GEMMA3, tiny_checkpoints.GEMMA3_TRAITS["window of 4"])
+    return Tiny(tmp_path_factory.mktemp("gemma3"), GEMMA3, "gemma3-window-4")
 
 
 @pytest.fixture(scope="module")
 def longrope(tmp_path_factory):
-    return Tiny(tmp_path_factory.mktemp("longrope"), PHI3, tiny_checkpoints.PHI3, tiny_checkpoints.PHI3_TRAITS["longrope"])
+    return Tiny(tmp_path_factory.mktemp("longrope"), PHI3, "phi3-longrope-old")
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import shutil
 import struct
 
 import pytest
-import tiny_checkpoints
 import torch
+from tiny_checkpoints import TRAITS, make, make_multimodal
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -108,9 +108,9 @@ def test_real_checkpoints_are_what_their_files_say(tessera, request, name):
     assert facts["notes"] == []
 
 
-@pytest.mark.parametrize("base, trait", [("GEMMA3", trait) for trait in tiny_checkpoints.GEMMA3_TRAITS] + [("PHI3", trait) for trait in tiny_checkpoints.PHI3_TRAITS])
-def test_tiny_checkpoints_are_what_their_files_say(tessera, tmp_path, base, trait):
-    checkpoint = tiny_checkpoints.make(tmp_path / "tiny", getattr(tiny_checkpoints, base), getattr(tiny_checkpoints, f"{base}_TRAITS")[trait])
+@pytest.mark.parametrize("name", TRAITS)
+def test_tiny_checkpoints_are_what_their_files_say(tessera, tmp_path, name):
+    checkpoint = make(tmp_path / "tiny", TRAITS[name])
     facts = check(tessera, checkpoint)
     assert "tokenizer.json" in facts["notes"][0]
     assert facts["generation"]["eos"] == [{"id": 1, "text": None}]
@@ -118,19 +118,19 @@ def test_tiny_checkpoints_are_what_their_files_say(tessera, tmp_path, base, trai
 
 
 def test_ropes_are_what_the_config_says(tessera, tmp_path):
-    gemma = tiny_checkpoints.make(tmp_path / "gemma", tiny_checkpoints.GEMMA3, tiny_checkpoints.GEMMA3_TRAITS["linear rope, old spelling"])
+    gemma = make(tmp_path / "gemma", TRAITS["gemma3-linear-rope-old"])
     assert inspect(tessera, gemma)["ropes"] == [{"layers": "full", "type": "linear", "theta": 50000.0, "rotary_dim": 32, "factor": 8.0},
                                                 {"layers": "sliding", "type": "default", "theta": 700.0, "rotary_dim": 32}]
-    phi = tiny_checkpoints.make(tmp_path / "phi", tiny_checkpoints.PHI3, tiny_checkpoints.PHI3_TRAITS["longrope"])
+    phi = make(tmp_path / "phi", TRAITS["phi3-longrope-old"])
     (rope,) = inspect(tessera, phi)["ropes"]
     assert (rope["type"], rope["original_max_position_embeddings"], rope["rotary_dim"]) == ("longrope", 32, 96)
     assert rope["attention_factor"] == pytest.approx(math.sqrt(1 + math.log(512 / 32) / math.log(32)), rel=1e-6)
-    partial = tiny_checkpoints.make(tmp_path / "partial", tiny_checkpoints.PHI3, tiny_checkpoints.PHI3_TRAITS["partial rotary and a window of 9"])
+    partial = make(tmp_path / "partial", TRAITS["phi3-partial-rotary-window-9"])
     assert inspect(tessera, partial)["ropes"] == [{"layers": "all", "type": "default", "theta": 10000.0, "rotary_dim": 48}]
 
 
 def test_a_multimodal_checkpoint_counts_its_language_model_and_lists_all_tensors(tessera, tmp_path):
-    checkpoint = tiny_checkpoints.make_multimodal(tmp_path / "tiny", "hub")
+    checkpoint = make_multimodal(tmp_path / "tiny", "hub")
     facts = inspect(tessera, checkpoint, "--tensors")
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(checkpoint))
@@ -193,7 +193,7 @@ def test_a_big_checkpoint_is_described_without_reading_its_weights(tessera, tmp_
     (lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": 100000}'), "eos_token_id"),
 ])
 def test_bad_checkpoints_are_refused(tessera, tmp_path, damage, said):
-    checkpoint = tiny_checkpoints.make(tmp_path / "tiny", tiny_checkpoints.PHI3, tiny_checkpoints.PHI3_TRAITS["head_dim 96"])
+    checkpoint = make(tmp_path / "tiny", TRAITS["phi3-head-dim-96"])
     damage(checkpoint)
     assert said in tessera.run("inspect", "-m", checkpoint, expect=3).stderr
 
@@ -218,6 +218,6 @@ def test_flags_are_checked(tessera, tmp_path):
     tessera.run("inspect", "-m", tmp_path / "none", expect=3)
     tessera.run("inspect", "-m", "org/none", expect=3)
     tessera.run("inspect", "-m", tmp_path, "--weights", "bfloat16", expect=2)
-    tiny = tiny_checkpoints.make(tmp_path / "tiny", tiny_checkpoints.PHI3, tiny_checkpoints.PHI3_TRAITS["head_dim 96"])
+    tiny = make(tmp_path / "tiny", TRAITS["phi3-head-dim-96"])
     tessera.run("inspect", "-m", tiny, "--json", tmp_path / "no" / "such.json", expect=3)
     shutil.rmtree(tiny)

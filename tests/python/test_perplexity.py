@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import hf_precisions
 import numpy as np
 import pytest
-import tiny_checkpoints
 import torch
 from block_float_model import MAGNITUDE_BITS, decode, encode
 from hf_precisions import perplexity
 from parity import INSTRUCTION_SETS, prompt_ids, random_ids
+from tiny_checkpoints import PHI3, TRAITS, make
 
 PRECISIONS = {  # our flags
     "float32": ("--weights", "float32", "--activations", "float32"),
@@ -94,7 +94,7 @@ def test_the_rounding_of_the_reference_is_that_of_the_format():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return tiny_checkpoints.make(tmp_path_factory.mktemp("tiny") / "phi3", tiny_checkpoints.PHI3, next(iter(tiny_checkpoints.PHI3_TRAITS.values())))
+    return make(tmp_path_factory.mktemp("tiny") / "phi3", TRAITS["phi3-head-dim-96"])
 
 
 def strided_losses(model, ids, window, stride, start):
@@ -116,8 +116,8 @@ def strided_losses(model, ids, window, stride, start):
 @pytest.mark.parametrize("window, stride", [(32, 16), (32, 31), (20, 5), (100, 50)])
 @pytest.mark.parametrize("begins", [True, False])
 def test_strided_windows_equal_hugging_face(tessera, hf, tiny, tmp_path, window, stride, begins):
-    bos = tiny_checkpoints.PHI3["bos_token_id"]
-    ids = ([bos] if begins else []) + random_ids(90, tiny_checkpoints.PHI3["vocab_size"])
+    bos = PHI3["bos_token_id"]
+    ids = ([bos] if begins else []) + random_ids(90, PHI3["vocab_size"])
     file = tmp_path / "ids.json"
     file.write_text(json.dumps(ids))
     ours = score(tessera, tiny, "--ids-file", file, "--window", window, "--stride", stride, *PRECISIONS["float32"])

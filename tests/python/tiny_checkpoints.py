@@ -1,12 +1,33 @@
 """Tiny checkpoints with random weights: each is one trait of a real family, small enough that a mistake in it shows in every logit.
 
-config.json is written here word for word, so that its spelling is what is tested; Hugging Face only makes the tensors of that shape.
-"""
-import json
+config.json is written here word for word, so that its spelling is what is tested; Hugging Face only makes the tensors of that shape. The tests in
+Python call make(); those in C++, and the n150's in a Python without torch, read folders that this file writes as a script.
 
-import torch
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+usage: tiny_checkpoints.py OUT_DIR [NAME...]      SMALL and SHAPES without names; what is up to date stays
+"""
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    config: dict
+    dtype: str | None = "bfloat16"  # of the stored weights; None: their shapes alone, in shapes.json
+
+
+def row(base, without=(), dtype="bfloat16", **changed):
+    return Row({key: value for key, value in {**base, **changed}.items() if key not in without}, dtype)
+
+
+def longrope(pairs, **more):
+    return {"type": "longrope", "short_factor": [1 + 0.1 * i / pairs for i in range(pairs)],
+            "long_factor": [1 + 3.0 * i / pairs for i in range(pairs)], **more}
+
 
 GEMMA3 = {
     "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "vocab_size": 199, "hidden_size": 72, "intermediate_size": 100,
@@ -16,24 +37,98 @@ GEMMA3 = {
     "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
     "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
 }
-OLD_ROPE = ("rope_theta", "rope_local_base_freq")
-LAYER_PATTERN = ("layer_types",)
-GEMMA3_TRAITS = {  # name -> (fields changed, fields left out, type of the stored weights)
-    "window of 4": ({}, (), torch.bfloat16),
-    "query_pre_attn_scalar that is not head_dim": ({"query_pre_attn_scalar": 50}, (), torch.bfloat16),
-    "linear rope, old spelling": ({"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, (), torch.bfloat16),
-    "linear rope, new spelling": ({"rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 700.0},
-                                                       "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 50000.0}}},
-                                  OLD_ROPE, torch.bfloat16),
-    "default thetas": ({}, OLD_ROPE, torch.bfloat16),
-    "layer pattern as a number": ({"sliding_window_pattern": 3}, LAYER_PATTERN, torch.bfloat16),
-    "default layer pattern": ({"num_hidden_layers": 7}, LAYER_PATTERN, torch.bfloat16),
-    "one key head": ({"num_key_value_heads": 1}, (), torch.bfloat16),
-    "as many key heads as query heads": ({"num_key_value_heads": 4}, (), torch.bfloat16),
-    "head_dim 256, the default": ({"query_pre_attn_scalar": 256}, ("head_dim",), torch.bfloat16),
-    "float16 weights": ({}, (), torch.float16),
-    "float32 weights": ({}, (), torch.float32),
+GEMMA3_ROPE = ("rope_theta", "rope_local_base_freq")
+PHI3 = {
+    "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "vocab_size": 211, "hidden_size": 192, "intermediate_size": 136,
+    "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0, "max_position_embeddings": 512, "original_max_position_embeddings": 512,
+    "sliding_window": None, "rope_scaling": None,
+    "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
 }
+
+TRAITS = {  # each is compared with Hugging Face
+    "gemma3-window-4": row(GEMMA3),
+    "gemma3-query-scale": row(GEMMA3, query_pre_attn_scalar=50),  # is not head_dim
+    "gemma3-linear-rope-old": row(GEMMA3, rope_scaling={"rope_type": "linear", "factor": 8.0}),
+    "gemma3-linear-rope-new": row(GEMMA3, GEMMA3_ROPE, rope_parameters={
+        "sliding_attention": {"rope_type": "default", "rope_theta": 700.0}, "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 50000.0}}),
+    "gemma3-default-thetas": row(GEMMA3, GEMMA3_ROPE),
+    "gemma3-layer-pattern": row(GEMMA3, ["layer_types"], sliding_window_pattern=3),
+    "gemma3-default-layer-pattern": row(GEMMA3, ["layer_types"], num_hidden_layers=7),
+    "gemma3-one-key-head": row(GEMMA3, num_key_value_heads=1),
+    "gemma3-key-head-each": row(GEMMA3, num_key_value_heads=4),
+    "gemma3-default-head-dim": row(GEMMA3, ["head_dim"], query_pre_attn_scalar=256),  # 256
+    "gemma3-softcap": row(GEMMA3, final_logit_softcapping=5.0),
+    "gemma3-float16": row(GEMMA3, dtype="float16"),
+    "gemma3-float32": row(GEMMA3, dtype="float32"),
+
+    "phi3-head-dim-96": row(PHI3),
+    "phi3-grouped-queries": row(PHI3, num_attention_heads=6, num_key_value_heads=2),
+    "phi3-partial-rotary-window-9": row(PHI3, num_attention_heads=3, num_key_value_heads=3, partial_rotary_factor=0.75, sliding_window=9),
+    "phi3-tied": row(PHI3, tie_word_embeddings=True),
+    "phi3-longrope-old": row(PHI3, rope_scaling=longrope(48), original_max_position_embeddings=32),
+    "phi3-longrope-new": row(PHI3, ["rope_scaling", "rope_theta"], original_max_position_embeddings=32,
+                             rope_parameters={**longrope(48), "rope_type": "longrope", "rope_theta": 10000.0}),
+    "phi3-float32": row(PHI3, dtype="float32"),
+}
+
+# Room for thousands of tokens: what the tests of caches, generators and devices run. Fields that are left out have the class's defaults.
+SMALL_GEMMA3 = {
+    "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "vocab_size": 300, "hidden_size": 96, "intermediate_size": 160,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "query_pre_attn_scalar": 48,
+    "sliding_window": 512, "sliding_window_pattern": 2, "max_position_embeddings": 4096,
+}
+NARROW = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 32}
+SMALL_PHI3 = {
+    "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "vocab_size": 300, "hidden_size": 384, "intermediate_size": 200,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 4096,
+    "original_max_position_embeddings": 4096, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
+}
+SMALL = {
+    "small-gemma3": row(SMALL_GEMMA3),
+    "small-gemma3-window-4": row(SMALL_GEMMA3, sliding_window=4),
+    "small-gemma3-window-16": row(SMALL_GEMMA3, sliding_window=16),
+    "small-gemma3-window-16-long": row(SMALL_GEMMA3, **{**NARROW, "num_hidden_layers": 2}, sliding_window=16, max_position_embeddings=16384),
+    "small-gemma3-window-128": row(SMALL_GEMMA3, sliding_window=128),
+    "small-gemma3-window-1024": row(SMALL_GEMMA3, num_hidden_layers=2, sliding_window=1024),
+    "small-gemma3-softcap": row(SMALL_GEMMA3, num_key_value_heads=1, sliding_window=16, final_logit_softcapping=3.0),
+    "small-gemma3-softcap-head-dim-256": row(SMALL_GEMMA3, num_hidden_layers=2, head_dim=256, num_key_value_heads=1, sliding_window=128,
+                                             final_logit_softcapping=3.0),
+    "small-gemma3-head-dim-32": row(SMALL_GEMMA3, num_hidden_layers=2, head_dim=32, sliding_window=16),
+    "small-gemma3-head-dim-48": row(SMALL_GEMMA3, head_dim=48),
+    "small-gemma3-odd-widths": row(SMALL_GEMMA3, num_hidden_layers=2, hidden_size=72, intermediate_size=100, head_dim=32, vocab_size=301,
+                                   sliding_window=128),
+    "small-gemma3-narrow": row(SMALL_GEMMA3, **{**NARROW, "hidden_size": 64, "num_attention_heads": 2}, vocab_size=400),
+    "small-phi3": row(SMALL_PHI3),
+    "small-phi3-longrope-64": row(SMALL_PHI3, rope_scaling=longrope(48), original_max_position_embeddings=64),
+    "small-phi3-longrope-128": row(SMALL_PHI3, rope_scaling=longrope(48), original_max_position_embeddings=128),
+    "small-phi3-tied": row(SMALL_PHI3, hidden_size=256, tie_word_embeddings=True),
+    "small-phi3-narrow": row(SMALL_PHI3, num_hidden_layers=1, hidden_size=64, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2),
+}
+
+GEMMA3_4B = {
+    **SMALL_GEMMA3, "torch_dtype": "bfloat16", "vocab_size": 262208, "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 1024,
+    "sliding_window_pattern": 6, "max_position_embeddings": 131072,
+}
+PHI3_MINI = {
+    **SMALL_PHI3, "torch_dtype": "bfloat16", "vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 131072,
+}
+SHAPES = {  # for devices that compute nothing
+    "gemma3-4b": row(GEMMA3_4B, dtype=None),
+    "gemma3-4b-two-layers": row(GEMMA3_4B, dtype=None, num_hidden_layers=2, sliding_window_pattern=2, vocab_size=512),
+    "phi3-mini": row(PHI3_MINI, dtype=None, rope_scaling=longrope(48), original_max_position_embeddings=4096),
+    "phi3-mini-without-longrope": row(PHI3_MINI, dtype=None),
+    "phi3-mini-one-layer": row(PHI3_MINI, dtype=None, num_hidden_layers=1, vocab_size=512),
+    "vocabulary-262208": row(SMALL_GEMMA3, dtype=None, **NARROW, vocab_size=262208),
+    "vocabulary-32064": row(SMALL_GEMMA3, dtype=None, **NARROW, vocab_size=32064),
+    "vocabulary-301": row(SMALL_GEMMA3, dtype=None, **NARROW, vocab_size=301),
+    "large-cache": row(SMALL_GEMMA3, dtype=None, num_hidden_layers=2, num_attention_heads=32, num_key_value_heads=32, head_dim=256,
+                       sliding_window=1 << 20, max_position_embeddings=1 << 20),
+}
+ROWS = TRAITS | SMALL | SHAPES
+
 MULTIMODAL = {  # as terse as the 4B's own file: all else are the class's defaults
     "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "image_token_index": 262144, "boi_token_index": 255999,
     "eoi_token_index": 256000, "mm_tokens_per_image": 4, "eos_token_id": [1, 106],
@@ -49,36 +144,13 @@ MULTIMODAL_LAYOUTS = {
     "in memory": {},
 }
 
-PHI3 = {
-    "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "vocab_size": 211, "hidden_size": 192, "intermediate_size": 136,
-    "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0, "max_position_embeddings": 512, "original_max_position_embeddings": 512,
-    "sliding_window": None, "rope_scaling": None,
-    "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
-}
 
-
-def longrope(pairs, **more):
-    return {"type": "longrope", "short_factor": [1 + 0.1 * i / pairs for i in range(pairs)],
-            "long_factor": [1 + 3.0 * i / pairs for i in range(pairs)], **more}
-
-
-PHI3_TRAITS = {
-    "head_dim 96": ({}, (), torch.bfloat16),
-    "grouped queries": ({"num_attention_heads": 6, "num_key_value_heads": 2}, (), torch.bfloat16),
-    "partial rotary and a window of 9": ({"num_attention_heads": 3, "num_key_value_heads": 3, "partial_rotary_factor": 0.75,
-                                          "sliding_window": 9}, (), torch.bfloat16),
-    "tied head": ({"tie_word_embeddings": True}, (), torch.bfloat16),
-    "longrope": ({"rope_scaling": longrope(48), "original_max_position_embeddings": 32}, (), torch.bfloat16),
-    "longrope, new spelling": ({"rope_parameters": {**longrope(48), "rope_type": "longrope", "rope_theta": 10000.0},
-                                "original_max_position_embeddings": 32}, ("rope_scaling", "rope_theta"), torch.bfloat16),
-    "float32 weights": ({}, (), torch.float32),
-}
-
-
-def enliven(model, norm_mean):
+def enliven(model):
     """Random weights of a size that keeps every part of the model visible in the logits, the norms' weights among them."""
+    import torch
+
     numbers = torch.Generator().manual_seed(20)
+    norm_mean = 0 if model.config.model_type.startswith("gemma") else 1  # Gemma's norms multiply by 1 + weight
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=numbers)
         if "norm" in name and weight.dim() == 1:
@@ -90,40 +162,73 @@ def enliven(model, norm_mean):
     return model
 
 
-def write_config(folder, config):
+def from_config(folder, config, kind):
+    """Hugging Face's model of the config.json that is written into the folder."""
+    import torch
+    import transformers
+
+    folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1}))
+    return getattr(transformers, kind).from_config(transformers.AutoConfig.from_pretrained(folder), dtype=torch.float32)
 
 
-def stored_tensors(model, dtype):
+def stored_tensors(model):
     drop = {"lm_head.weight"} if model.config.get_text_config().tie_word_embeddings else set()
-    return {name: w.to(dtype).contiguous() for name, w in model.state_dict().items() if name not in drop}
+    return {name: weight for name, weight in model.state_dict().items() if name not in drop}
 
 
-def make(folder, base, trait):
-    """One text checkpoint in a single file; `base` is GEMMA3 or PHI3 and `trait` an entry of its traits."""
-    changed, left_out, dtype = trait
-    folder.mkdir()
-    write_config(folder, {key: value for key, value in {**base, **changed}.items() if key not in left_out})
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
-    enliven(model, norm_mean=0 if base is GEMMA3 else 1)  # Gemma's norms multiply by 1 + weight
-    save_file(stored_tensors(model, dtype), folder / "model.safetensors", metadata={"format": "pt"})
+def save(tensors, dtype, file):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({name: weight.to(getattr(torch, dtype)).contiguous() for name, weight in tensors.items()}, file, metadata={"format": "pt"})
+
+
+def make(folder, row):
+    """One text checkpoint in a single file."""
+    import torch
+
+    with torch.device("cpu" if row.dtype else "meta"):
+        model = from_config(folder, row.config, "AutoModelForCausalLM")
+    if row.dtype:
+        save(stored_tensors(enliven(model)), row.dtype, folder / "model.safetensors")
+    else:
+        (folder / "shapes.json").write_text(json.dumps({name: list(weight.shape) for name, weight in stored_tensors(model).items()}))
     return folder
 
 
 def make_multimodal(folder, layout, shards=4):
     """A Gemma 3 with a vision tower, in shards, its tensors named as MULTIMODAL_LAYOUTS[layout] says."""
-    folder.mkdir()
-    write_config(folder, MULTIMODAL)
-    model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+    model = enliven(from_config(folder, MULTIMODAL, "AutoModelForImageTextToText"))
     tensors = {}
-    for name, w in stored_tensors(enliven(model, norm_mean=0), torch.bfloat16).items():
+    for name, weight in stored_tensors(model).items():
         prefix = next((p for p in MULTIMODAL_LAYOUTS[layout] if name.startswith(p)), "")
-        tensors[MULTIMODAL_LAYOUTS[layout].get(prefix, "") + name[len(prefix):]] = w
+        tensors[MULTIMODAL_LAYOUTS[layout].get(prefix, "") + name[len(prefix):]] = weight
     files = [f"model-{i + 1:05d}-of-{shards:05d}.safetensors" for i in range(shards)]
     weight_map = {name: files[i % shards] for i, name in enumerate(tensors)}
     for file in files:
-        save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, folder / file, metadata={"format": "pt"})
-    index = {"metadata": {"total_size": sum(w.nbytes for w in tensors.values())}, "weight_map": weight_map}
+        save({name: tensors[name] for name in tensors if weight_map[name] == file}, "bfloat16", folder / file)
+    index = {"metadata": {"total_size": sum(2 * weight.numel() for weight in tensors.values())}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
+
+
+def write(out, names):
+    """One folder for each name, whoever else writes there; what this file and this version of transformers wrote before stays."""
+    recipe = hashlib.sha256(Path(__file__).read_bytes() + importlib.metadata.version("transformers").encode()).hexdigest()
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in names:
+            stamp = out / name / "recipe"
+            if not stamp.exists() or stamp.read_text() != recipe:
+                shutil.rmtree(out / name, ignore_errors=True)
+                make(out / name, ROWS[name])
+                stamp.write_text(recipe)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or not set(sys.argv[2:]) <= set(ROWS):
+        sys.exit(f"{__doc__}\nNAMEs are: {', '.join(ROWS)}")
+    write(Path(sys.argv[1]), sys.argv[2:] or SMALL | SHAPES)
