@@ -30,6 +30,7 @@ test:
 
 # The n150's device: against TTNN itself on a mock card, which checks and allocates as a real one and runs nothing, and computed in NumPy.
 n150:
+	$(STEP) setup scripts/setup test
 	$(STEP) setup-n150 scripts/setup n150
 	$(STEP) n150-configure cmake --preset n150
 	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)

@@ -7,17 +7,9 @@ import types
 import numpy as np
 import pytest
 from conversations import Talk, whole_conversation
-from tiny_models import gemma3, longrope, phi3
+from tiny_models import model
 
-SMALL = {
-    "gemma3": lambda: gemma3(window=128),
-    "gemma3 with one key head of 256 and a soft cap": lambda: gemma3(layers=2, head_dim=256, kv_heads=1, final_logit_softcapping=3.0),
-    "gemma3 of odd widths": lambda: gemma3(layers=2, hidden=72, inner=100, head_dim=32, vocab=301),
-    "phi3 with longrope": lambda: phi3(original_max_position_embeddings=128, rope_scaling=longrope(48)),
-}
-# The real models' widths, with fewer layers and tokens; their vocabularies are a test of their own.
-GEMMA3_4B = {"hidden": 2560, "inner": 10240, "heads": 8, "kv_heads": 4, "head_dim": 256, "window": 1024}
-PHI3_MINI = {"hidden": 3072, "inner": 8192, "heads": 32}
+SMALL = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-gemma3-odd-widths", "small-phi3-longrope-128"]
 
 
 @pytest.fixture(scope="module")
@@ -36,26 +28,26 @@ def prefill_and_decode(talk, prompts, batches):
 @pytest.mark.parametrize("weights, cache", [("bfloat8_b", "bfloat16"), ("bfloat16", "bfloat8_b")])
 @pytest.mark.parametrize("name", SMALL)
 def test_every_kind_of_batch_passes(core, device, name, weights, cache):
-    assert len(whole_conversation(Talk(core, device, SMALL[name](), weights=weights, cache=cache))) == 36
+    assert len(whole_conversation(Talk(core, device, model(name), weights=weights, cache=cache))) == 36
 
 
 def test_gemma3_4b_s_widths_pass(core, device):
-    talk = Talk(core, device, gemma3(layers=2, vocab=512, **GEMMA3_4B), max_tokens=12288, max_sequences=32, weights="bfloat8_b", cache="bfloat8_b")
+    talk = Talk(core, device, model("gemma3-4b-two-layers"), max_tokens=12288, max_sequences=32, weights="bfloat8_b", cache="bfloat8_b")
     prefill_and_decode(talk, (20, 128, 1000, 4096), (1, 8, 32))
 
 
 def test_phi3_mini_s_widths_pass(core, device):
-    talk = Talk(core, device, phi3(layers=1, vocab=512, **PHI3_MINI), max_tokens=8192, max_sequences=32, weights="bfloat16", cache="bfloat16")
+    talk = Talk(core, device, model("phi3-mini-one-layer"), max_tokens=8192, max_sequences=32, weights="bfloat16", cache="bfloat16")
     prefill_and_decode(talk, (20, 128, 1000, 4096), (1, 8, 32))
 
 
 def test_all_logits_of_gemma3_s_vocabulary_pass(core, device):
-    talk = Talk(core, device, gemma3(layers=1, hidden=64, inner=64, vocab=262208), weights="bfloat8_b")
+    talk = Talk(core, device, model("vocabulary-262208"), weights="bfloat8_b")
     prefill_and_decode(talk, (20, 200), (1, 2))
 
 
 def test_100_decodes_that_cross_the_window_make_no_new_program_after_the_first(core, card, device):
-    talk = Talk(core, device, gemma3(layers=2, window=1024), max_tokens=12288, weights="bfloat16")
+    talk = Talk(core, device, model("small-gemma3-window-1024"), max_tokens=12288, weights="bfloat16")
     sequences = [talk.cache.create() for _ in range(8)]
     for sequence in sequences:
         talk.say((sequence, 980, 0))
@@ -72,17 +64,17 @@ def test_100_decodes_that_cross_the_window_make_no_new_program_after_the_first(c
                                               ({"cache": "float32"}, "cache of float32 is not supported; choose bfloat16 or bfloat8_b")])
 def test_refuses_types_that_the_card_does_not_compute_in(core, device, precision, words):
     with pytest.raises(ValueError, match=words):
-        Talk(core, device, gemma3(), **{"weights": "bfloat16", "activations": "bfloat16", "cache": "bfloat16", **precision})
+        Talk(core, device, model("small-gemma3"), **{"weights": "bfloat16", "activations": "bfloat16", "cache": "bfloat16", **precision})
 
 
 def test_refuses_heads_that_are_no_whole_tiles(core, device):
     with pytest.raises(ValueError, match="heads of 48 values are not supported; a multiple of 32 is"):
-        Talk(core, device, gemma3(head_dim=48), weights="bfloat16")
+        Talk(core, device, model("small-gemma3-head-dim-48"), weights="bfloat16")
 
 
 def test_refuses_a_cache_beyond_the_card_s_memory(core, device):
     with pytest.raises(core.ResourceError, match="the card's memory is full: Out of Memory.*Shorten the context"):
-        Talk(core, device, gemma3(layers=2, heads=32, kv_heads=32, head_dim=256, window=1 << 20), max_tokens=1 << 20, weights="bfloat16")
+        Talk(core, device, model("large-cache"), max_tokens=1 << 20, weights="bfloat16")
 
 
 def spoiled(ttnn, monkeypatch, name, replace):
@@ -106,7 +98,7 @@ def test_ttnn_refuses_a_planted_fault_and_the_error_names_the_op_and_its_shapes(
     name, make, words = FAULTS[fault]
     device = core.open_device(card, module=spoiled(ttnn, monkeypatch, name, make(ttnn)))
     with pytest.raises(RuntimeError, match=rf"^[a-z_.]+ Shape\(\[.*TTNN refuses: .*{words}") as refused:
-        whole_conversation(Talk(core, device, gemma3(), weights="bfloat16"))
+        whole_conversation(Talk(core, device, model("small-gemma3"), weights="bfloat16"))
     assert "\n" not in str(refused.value)
 
 

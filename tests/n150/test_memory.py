@@ -6,10 +6,11 @@ import os
 
 import pytest
 from conversations import Talk
-from unfilled import PeakTtnn, gemma3_4b, phi3_mini
+from tiny_models import folders, model
+from unfilled import PeakTtnn
 
 PAGE = 64
-MODELS = {"gemma": gemma3_4b, "phi": phi3_mini}
+MODELS = {"gemma": "gemma3-4b", "phi": "phi3-mini"}
 # Model, weights, cache, context, sequences. Those that fit and those that do not.
 LOADS = [("gemma", "bfloat8_b", "bfloat8_b", 4096, 1), ("gemma", "bfloat8_b", "bfloat8_b", 4096, 32), ("gemma", "bfloat8_b", "bfloat8_b", 70000, 8),
          ("gemma", "bfloat8_b", "bfloat16", 131072, 1), ("gemma", "bfloat8_b", "bfloat16", 20000, 8), ("gemma", "bfloat8_b", "bfloat16", 1024, 32),
@@ -22,25 +23,15 @@ LOADS = [("gemma", "bfloat8_b", "bfloat8_b", 4096, 1), ("gemma", "bfloat8_b", "b
          ("phi", "bfloat16", "bfloat16", 14000, 1), ("phi", "bfloat16", "bfloat8_b", 27000, 1), ("phi", "bfloat8_b", "bfloat8_b", 1500, 32)]
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    made = {}
-    for name, make in MODELS.items():
-        architecture, config, _ = make()
-        made[name] = tmp_path_factory.mktemp(name)
-        (made[name] / "config.json").write_text(json.dumps({"architectures": [architecture], "torch_dtype": "bfloat16", **json.loads(config)}))
-    return made
-
-
-def plan(core, folder, tmp_path, *flags):
+def plan(core, name, tmp_path, *flags):
     facts = tmp_path / "plan.json"
-    core.cli_main([os.fsencode(str(word)) for word in ("tessera", "plan", "-m", folder, *flags, "--json", facts)])
+    core.cli_main([os.fsencode(str(word)) for word in ("tessera", "plan", "-m", folders() / MODELS[name], *flags, "--json", facts)])
     return json.loads(facts.read_text())
 
 
 def talk_of(core, device, name, weights, cache, context, sequences):
     whole = -(-context // PAGE) * PAGE
-    return Talk(core, device, MODELS[name](), max_tokens=sequences * (whole - PAGE + 1), max_sequences=sequences, weights=weights, cache=cache)
+    return Talk(core, device, model(MODELS[name]), max_tokens=sequences * (whole - PAGE + 1), max_sequences=sequences, weights=weights, cache=cache)
 
 
 def use(talk, sequences):
@@ -51,9 +42,9 @@ def use(talk, sequences):
 
 
 @pytest.mark.parametrize("name, weights, cache, context, sequences", LOADS)
-def test_plan_is_within_2_percent_of_the_allocator_and_refuses_what_it_refuses(core, ttnn, card, folders, tmp_path, measured, name, weights, cache, context,
+def test_plan_is_within_2_percent_of_the_allocator_and_refuses_what_it_refuses(core, ttnn, card, tmp_path, measured, name, weights, cache, context,
                                                                                sequences):
-    facts = plan(core, folders[name], tmp_path, "--weights", weights, "--cache", cache, "-c", context, "--sequences", sequences)
+    facts = plan(core, name, tmp_path, "--weights", weights, "--cache", cache, "-c", context, "--sequences", sequences)
     watched = PeakTtnn(ttnn, card)
     device = core.open_device(card, module="peak_ttnn")
     with contextlib.ExitStack() as refused:
@@ -74,8 +65,8 @@ def test_plan_is_within_2_percent_of_the_allocator_and_refuses_what_it_refuses(c
     ("phi", "bfloat16", "bfloat8_b", 1, 24960), ("phi", "bfloat16", "bfloat16", 32, 384), ("phi", "bfloat16", "bfloat8_b", 32, 768),
     ("phi", "bfloat8_b", "bfloat16", 1, 22144), ("phi", "bfloat8_b", "bfloat8_b", 1, 41600), ("phi", "bfloat8_b", "bfloat16", 32, 640),
     ("phi", "bfloat8_b", "bfloat8_b", 32, 1280)])
-def test_the_longest_context_that_plan_names_is_taken_and_is_long(core, ttnn, card, folders, tmp_path, measured, name, weights, cache, sequences, most):
-    rows = plan(core, folders[name], tmp_path, "--weights", weights, "-c", 64)["longest_context"]
+def test_the_longest_context_that_plan_names_is_taken_and_is_long(core, ttnn, card, tmp_path, measured, name, weights, cache, sequences, most):
+    rows = plan(core, name, tmp_path, "--weights", weights, "-c", 64)["longest_context"]
     longest = next(row[cache] for row in rows if row["sequences"] == sequences)
     measured(f"{name} {weights} {cache}, {sequences} sequences: longest context {longest}, {longest / most:.0%} of a bare cache without windows")
     assert longest >= 0.9 * most

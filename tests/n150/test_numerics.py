@@ -2,23 +2,10 @@
 import numpy as np
 import pytest
 from conversations import Talk, whole_conversation
-from tiny_models import gemma3, longrope, phi3, rounded_as_on_the_card
+from tiny_models import model, rounded_as_on_the_card
 
-MODELS = {
-    "gemma3": lambda: gemma3(window=16),
-    "gemma3 with a soft cap and one key head": lambda: gemma3(window=16, kv_heads=1, final_logit_softcapping=3.0),
-    "gemma3 with heads of 32": lambda: gemma3(layers=2, head_dim=32, window=16),
-    "phi3 with heads of 96": phi3,
-    "phi3 with longrope": lambda: phi3(original_max_position_embeddings=128, rope_scaling=longrope(48)),
-    "phi3 with heads of 64 and a tied head": lambda: phi3(hidden=256, tie_word_embeddings=True),
-}
-
-
-def model_of(name):
-    architecture, config, tensors = MODELS[name]()
-    if "tied" in name:
-        del tensors["lm_head.weight"]
-    return architecture, config, tensors
+GEMMA3, PHI3 = "small-gemma3-window-16", "small-phi3"
+MODELS = [GEMMA3, "small-gemma3-softcap", "small-gemma3-head-dim-32", PHI3, "small-phi3-longrope-128", "small-phi3-tied"]
 
 
 def spread(values):
@@ -38,7 +25,7 @@ def errors(core, model, weights, cache):
 @pytest.mark.parametrize("weights, cache", [("bfloat8_b", "bfloat16"), ("bfloat16", "bfloat8_b"), ("bfloat4_b", "bfloat16")])
 @pytest.mark.parametrize("name", MODELS)
 def test_is_as_near_to_float32_as_the_cpu(core, measured, name, weights, cache):
-    card, twin, apart = errors(core, model_of(name), weights, cache)
+    card, twin, apart = errors(core, model(name), weights, cache)
     measured(f"{name}, {weights} weights, {cache} cache: off float32 by {card:.3%}, the cpu by {twin:.3%}; apart {apart:.3%}")
     assert card < 1.3 * twin
     assert apart < 1.7 * twin
@@ -78,18 +65,18 @@ def one_position_early(original):
     return update
 
 
-FAULTS = {"a window of one key more": ("attend", off_by_one, "gemma3"), "gate and up swapped": ("mul", swapped, "phi3 with heads of 96"),
-          "a sine of the other sign in a chunk and not in a decode": ("rotary_embedding_llama", turned_the_other_way_in_chunks, "phi3 with heads of 96"),
-          "rows of q and k that are not permuted": ("rotary_embedding_llama", halves_in_place_of_pairs, "phi3 with heads of 96"),
-          "keys written one position early": ("paged_update_cache", one_position_early, "gemma3")}
+FAULTS = {"a window of one key more": ("attend", off_by_one, GEMMA3), "gate and up swapped": ("mul", swapped, PHI3),
+          "a sine of the other sign in a chunk and not in a decode": ("rotary_embedding_llama", turned_the_other_way_in_chunks, PHI3),
+          "rows of q and k that are not permuted": ("rotary_embedding_llama", halves_in_place_of_pairs, PHI3),
+          "keys written one position early": ("paged_update_cache", one_position_early, GEMMA3)}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_shows(core, monkeypatch, fault):
     import numpy_ttnn
 
-    name, plant, model = FAULTS[fault]
+    name, plant, spoiled = FAULTS[fault]
     place = numpy_ttnn.experimental if hasattr(numpy_ttnn.experimental, name) else numpy_ttnn
     monkeypatch.setattr(place, name, plant(getattr(place, name)))
-    card, twin, _ = errors(core, model_of(model), "bfloat16", "bfloat16")
+    card, twin, _ = errors(core, model(spoiled), "bfloat16", "bfloat16")
     assert card > 2 * twin

@@ -4,11 +4,9 @@ import numpy_ttnn as place
 import pytest
 from conversations import Talk, whole_conversation
 from tandem import Disagreement, Tandem
-from tiny_models import gemma3, longrope, phi3
+from tiny_models import model
 
-MODELS = {"gemma3": lambda: gemma3(window=128), "gemma3 with one key head of 256 and a soft cap": lambda: gemma3(layers=2, head_dim=256, kv_heads=1,
-                                                                                                              final_logit_softcapping=3.0),
-          "phi3 with longrope": lambda: phi3(original_max_position_embeddings=128, rope_scaling=longrope(48))}
+MODELS = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-phi3-longrope-128"]
 
 
 @pytest.fixture
@@ -20,7 +18,7 @@ def tandem(ttnn, card):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_call_that_the_device_makes_is_taken_by_both_with_the_same_tensors(core, tandem, measured, name, weights, cache):
     device = core.open_device(tandem.card, module="tandem_ttnn")
-    whole_conversation(Talk(core, device, MODELS[name](), weights=weights, cache=cache))
+    whole_conversation(Talk(core, device, model(name), weights=weights, cache=cache))
     measured(f"{name}, {weights} weights, {cache} cache: {len(tandem.calls)} calls of {len(set(tandem.calls))} kinds, alike on both")
     assert len(tandem.calls) > 300
 

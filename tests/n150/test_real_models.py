@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import folders
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = Path(os.environ.get("TESSERA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tessera") / "weights"
@@ -81,13 +82,9 @@ def test_the_command_runs_on_the_card(core):
     assert "Paris" in card.stdout
 
 
-def test_the_command_refuses_what_the_card_does_not_hold_in_plan_s_words(tmp_path):
-    from tiny_models import phi3
-    from unfilled import no_values
-
-    _, config, _ = phi3(layers=32, hidden=3072, inner=8192, heads=32, vocab=32064, max_position_embeddings=131072, values=no_values)
-    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Phi3ForCausalLM"], "torch_dtype": "bfloat16", **json.loads(config)}))
-    code = f"import tessera; c = tessera.Checkpoint.open({str(tmp_path)!r}); tessera._core.expect_n150_holds(c, 131072, weights='bfloat16')"
+def test_the_command_refuses_what_the_card_does_not_hold_in_plan_s_words():
+    folder = str(folders() / "phi3-mini-without-longrope")
+    code = f"import tessera; c = tessera.Checkpoint.open({folder!r}); tessera._core.expect_n150_holds(c, 131072, weights='bfloat16')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / os.environ["TESSERA_BUILD"] / "python")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     last = done.stderr.strip().splitlines()[-1]

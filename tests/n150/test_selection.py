@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 from conversations import Talk
-from tiny_models import gemma3, phi3
+from tiny_models import model
 
 DEVICES = {"cpu": {"name": "cpu"}, "n150": {"name": "n150", "module": "numpy_ttnn"}, "n150 with traces": {"name": "n150", "module": "traced_ttnn", "trace": True}}
-MODEL = gemma3(layers=1, hidden=64, inner=64, heads=2, kv_heads=1, head_dim=32, vocab=400)
+MODEL = "small-gemma3-narrow"  # of 400 tokens
 CHOICES = {
     "greedy": {"temperature": 0}, "top_k of 5": {"top_k": 5}, "top_k of 1": {"top_k": 1}, "top_k of 31 and cold": {"top_k": 31, "temperature": 0.3},
     "top_k of 32, top_p, min_p": {"top_k": 32, "top_p": 0.8, "min_p": 0.02, "temperature": 1.7}, "top_k of 63": {"top_k": 63, "temperature": 3.0},
@@ -40,8 +40,8 @@ def from_few(core, talk, sequence, choice, prompt):
     return talk.generator.sample(sequence, sampler(core, choice), prompt)
 
 
-def choices(core, device, choice, choose, model=MODEL, tokens=12, **precision):
-    talk = Talk(core, device, model, weights="bfloat16", **precision)
+def choices(core, device, choice, choose, loaded=None, tokens=12, **precision):
+    talk = Talk(core, device, loaded or model(MODEL), weights="bfloat16", **precision)
     sequence = talk.cache.create()
     prompt = np.arange(150, dtype=np.int32) % 97  # its last row stands within a chunk
     sequence.append(prompt)
@@ -86,7 +86,7 @@ def test_no_more_is_read_back_than_is_needed(core, read_back, choice):
 @pytest.mark.parametrize("choice", ["greedy", "top_k of 5", "top_k of 32, top_p, min_p"])
 def test_ties_are_as_from_all_logits(core, name, choice):
     """Each id's row of the table is another's too, and some values are many ids': every logit is a tie."""
-    architecture, config, tensors = MODEL
+    architecture, config, tensors = model(MODEL)
     for copies in (2, 50):
         tied = dict(tensors)
         table = tensors["model.embed_tokens.weight"]
@@ -96,7 +96,7 @@ def test_ties_are_as_from_all_logits(core, name, choice):
 
 
 def with_logits_of(value):
-    architecture, config, tensors = phi3(layers=1, hidden=64, inner=64, heads=2, vocab=128)
+    architecture, config, tensors = model("small-phi3-narrow")
     head = tensors["lm_head.weight"].copy()
     head[5] = value
     return architecture, config, {**tensors, "lm_head.weight": head}
@@ -111,7 +111,7 @@ def test_the_cpu_refuses_logits_that_are_no_numbers(core, choice, value):
 
 @pytest.mark.parametrize("vocab", [262208, 32064, 301])
 def test_ttnn_takes_the_calls_for_real_vocabularies(core, card, vocab):
-    talk = Talk(core, core.open_device(card), gemma3(layers=1, hidden=32, inner=32, heads=1, kv_heads=1, head_dim=32, vocab=vocab), weights="bfloat8_b")
+    talk = Talk(core, core.open_device(card), model(f"vocabulary-{vocab}"), weights="bfloat8_b")
     sequence = talk.cache.create()
     sequence.append(np.zeros(150, np.int32))
     for choice in ("greedy", "top_k of 5", "top_k of 63"):

@@ -3,7 +3,8 @@ import time
 
 import pytest
 from conversations import Talk
-from unfilled import PeakTtnn, gemma3_4b, phi3_mini
+from tiny_models import model
+from unfilled import PeakTtnn
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +31,12 @@ BATCHES = [(context, users) for context in (128, 2048, 8192) for users in (1, 8,
 
 
 def test_gemma3_4b_passes_with_room_for_32_conversations_of_8192_tokens(core, device):
-    talk = Talk(core, device, gemma3_4b(), max_tokens=32 * 8192, max_sequences=32, weights="bfloat8_b", cache="bfloat8_b")
+    talk = Talk(core, device, model("gemma3-4b"), max_tokens=32 * 8192, max_sequences=32, weights="bfloat8_b", cache="bfloat8_b")
     prefill_and_decode(talk, (20, 128, 1000, 4096), BATCHES)
 
 
 def test_gemma3_4b_in_bfloat16_passes(core, device):
-    talk = Talk(core, device, gemma3_4b(), max_tokens=8 * 2048, max_sequences=8, weights="bfloat16", cache="bfloat16")
+    talk = Talk(core, device, model("gemma3-4b"), max_tokens=8 * 2048, max_sequences=8, weights="bfloat16", cache="bfloat16")
     prefill_and_decode(talk, (20, 1000), [(2048, 8)])
 
 
@@ -43,20 +44,20 @@ def test_gemma3_4b_in_bfloat16_passes(core, device):
                                                            ("bfloat8_b", "bfloat8_b", 37600, [(128, 32), (1024, 32), (8192, 1)]),
                                                            ("bfloat16", "bfloat16", 10400, [(128, 32), (2048, 1), (8192, 1)])])
 def test_phi3_mini_passes_as_far_as_its_memory_goes(core, device, weights, cache, room, decodes):
-    talk = Talk(core, device, phi3_mini(), max_tokens=room, max_sequences=33, weights=weights, cache=cache)
+    talk = Talk(core, device, model("phi3-mini"), max_tokens=room, max_sequences=33, weights=weights, cache=cache)
     prefill_and_decode(talk, (20, 128, 1000, 4096), decodes)
 
 
 def test_the_longest_context_passes_its_last_chunk_and_a_decode(core, device):
     """One layer of each kind: what a table of all pages needs does not depend on the layers."""
-    talk = Talk(core, device, gemma3_4b(layers=2, pattern=2, vocab=512), max_tokens=131072, max_sequences=2, weights="bfloat8_b", cache="bfloat8_b")
+    talk = Talk(core, device, model("gemma3-4b-two-layers"), max_tokens=131072, max_sequences=2, weights="bfloat8_b", cache="bfloat8_b")
     sequence = talk.cache.create()
     talk.say((sequence, 131071, 1))
     assert talk.say((sequence, 1, 1)).shape == (1, 512)
 
 
 def test_the_host_s_part_of_a_decode_of_gemma3_4b_is_told(core, card, device, measured):
-    talk = Talk(core, device, gemma3_4b(), max_tokens=8 * 1024, max_sequences=8, weights="bfloat8_b", cache="bfloat8_b")
+    talk = Talk(core, device, model("gemma3-4b"), max_tokens=8 * 1024, max_sequences=8, weights="bfloat8_b", cache="bfloat8_b")
     first = talk.cache.create()
     talk.say((first, 100, 0))
     sequences = [first, *[talk.cache.fork(first) for _ in range(7)]]

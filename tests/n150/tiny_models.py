@@ -1,51 +1,53 @@
-"""Models with random weights in NumPy, of any size: (architecture, config.json, tensors) as tessera.make_model takes them."""
+"""The checkpoints of tests/python/tiny_checkpoints.py: (architecture, config.json, tensors) as tessera.make_model takes them."""
+import functools
 import json
+import os
+import subprocess
+from pathlib import Path
 
 import numpy as np
+import pytest
 from block_float_model import MAGNITUDE_BITS, decode, encode
 
-
-def gemma3(layers=3, hidden=128, inner=160, heads=4, kv_heads=2, head_dim=64, vocab=320, window=128, pattern=2, values=None, **more):
-    config = {"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
-              "num_key_value_heads": kv_heads, "head_dim": head_dim, "sliding_window": window, "sliding_window_pattern": pattern,
-              "query_pre_attn_scalar": head_dim, "max_position_embeddings": 8192, **more}
-    shapes = {"q_proj": (heads * head_dim, hidden), "k_proj": (kv_heads * head_dim, hidden), "v_proj": (kv_heads * head_dim, hidden),
-              "o_proj": (hidden, heads * head_dim), "q_norm": (head_dim,), "k_norm": (head_dim,)}
-    names = {"model.embed_tokens": (vocab, hidden), "model.norm": (hidden,)}
-    for i in range(layers):
-        layer = f"model.layers.{i}."
-        names.update({f"{layer}self_attn.{name}": shape for name, shape in shapes.items()})
-        names.update({f"{layer}mlp.gate_proj": (inner, hidden), f"{layer}mlp.up_proj": (inner, hidden), f"{layer}mlp.down_proj": (hidden, inner)})
-        names.update({f"{layer}{norm}": (hidden,) for norm in ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
-                                                               "post_feedforward_layernorm")})
-    return "Gemma3ForCausalLM", json.dumps(config), (values or random_values)(names, norm_mean=0)
+ROOT = Path(__file__).resolve().parents[2]
+TORCH_PYTHON = ROOT / ".venv/bin/python"
 
 
-def phi3(layers=2, hidden=384, inner=200, heads=4, vocab=320, values=None, **more):
-    config = {"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
-              "num_key_value_heads": heads, "max_position_embeddings": 8192, "original_max_position_embeddings": 8192, **more}
-    names = {"model.embed_tokens": (vocab, hidden), "model.norm": (hidden,), "lm_head": (vocab, hidden)}
-    for i in range(layers):
-        layer = f"model.layers.{i}."
-        names.update({f"{layer}self_attn.qkv_proj": (3 * hidden, hidden), f"{layer}self_attn.o_proj": (hidden, hidden),
-                      f"{layer}mlp.gate_up_proj": (2 * inner, hidden), f"{layer}mlp.down_proj": (hidden, inner),
-                      f"{layer}input_layernorm": (hidden,), f"{layer}post_attention_layernorm": (hidden,)})
-    return "Phi3ForCausalLM", json.dumps(config), (values or random_values)(names, norm_mean=1)
+@functools.cache
+def folders():
+    """Where the Python that has torch has written them, by their names."""
+    if not TORCH_PYTHON.exists():
+        pytest.skip(f"{TORCH_PYTHON} is not there: run scripts/setup test")
+    out = ROOT / os.environ["TESSERA_BUILD"] / "tiny"
+    subprocess.run([TORCH_PYTHON, ROOT / "tests/python/tiny_checkpoints.py", out], check=True)
+    return out
 
 
-def longrope(pairs):
-    return {"type": "longrope", "short_factor": [1 + 0.1 * i / pairs for i in range(pairs)], "long_factor": [1 + 3.0 * i / pairs for i in range(pairs)]}
+def model(name):
+    config = (folders() / name / "config.json").read_text()
+    shapes = folders() / name / "shapes.json"
+    tensors = no_values(json.loads(shapes.read_text())) if shapes.exists() else read_bfloat16(folders() / name / "model.safetensors")
+    return json.loads(config)["architectures"][0], config, tensors
 
 
-def random_values(names, norm_mean):
-    """float32 values that are exact in bfloat16, of a size that keeps every part of a model visible in its logits."""
-    random = np.random.default_rng(20)
+def read_bfloat16(path):
+    """As float32."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        data = file.read()
     tensors = {}
-    for name, shape in names.items():
-        values = random.standard_normal(shape, dtype=np.float32)
-        values = norm_mean + np.float32(0.3) * values if len(shape) == 1 else values * np.float32(1.5 / shape[1] ** 0.5)
-        tensors[name + ".weight"] = (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            begin, end = tensor["data_offsets"]
+            values = np.frombuffer(data[begin:end], np.uint16).astype(np.uint32) << 16
+            tensors[name] = values.view(np.float32).reshape(tensor["shape"])
     return tensors
+
+
+def no_values(shapes):
+    """Tensors of one shape share their memory, which nobody reads."""
+    shared = {tuple(shape): np.zeros(shape, np.float16) for shape in shapes.values()}
+    return {name: shared[tuple(shape)] for name, shape in shapes.items()}
 
 
 def rounded_as_on_the_card(model, format_name):

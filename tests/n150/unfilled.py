@@ -5,25 +5,8 @@ import sys
 import types
 
 import numpy as np
-from tiny_models import gemma3, longrope, phi3
 
 LARGE = 1 << 20  # values; smaller tensors, a step's own, are real
-
-
-def gemma3_4b(**more):
-    return gemma3(**{"layers": 34, "hidden": 2560, "inner": 10240, "heads": 8, "kv_heads": 4, "head_dim": 256, "vocab": 262208, "window": 1024,
-                     "pattern": 6, "max_position_embeddings": 131072, "values": no_values, **more})
-
-
-def phi3_mini(**more):
-    return phi3(**{"layers": 32, "hidden": 3072, "inner": 8192, "heads": 32, "vocab": 32064, "max_position_embeddings": 131072,
-                   "original_max_position_embeddings": 4096, "rope_scaling": longrope(48), "values": no_values, **more})
-
-
-def no_values(names, norm_mean):
-    """Tensors of one shape share their memory, which nobody reads."""
-    shared = {shape: np.zeros(shape, np.float16) for shape in names.values()}
-    return {name + ".weight": shared[shape] for name, shape in names.items()}
 
 
 class Unfilled:
