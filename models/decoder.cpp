@@ -99,7 +99,8 @@ Head::Head(Weights& weights, const Config& c) {
   constexpr std::string_view kEmbedding = "model.embed_tokens.weight", kHead = "lm_head.weight";
   const Shape shape{1, 1, c.vocab_size, c.hidden_size};
   const bool both = weights.has(kEmbedding) && weights.has(kHead);
-  if (c.tie_word_embeddings && (!both || weights.equal(kEmbedding, kHead))) {
+  tied_ = c.tie_word_embeddings && (!both || weights.equal(kEmbedding, kHead));
+  if (tied_) {
     embed_tokens_ = weights.take(weights.has(kHead) && !both ? kHead : kEmbedding, shape, Role::tied_embedding);
     if (both) weights.skip_prefix(kHead);
     return;

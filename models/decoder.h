@@ -107,10 +107,11 @@ class Head {
   Head(Weights& weights, const Config& c);
   Tensor embed(const Step& step) const { return ops::embedding(step, embed_tokens_); }
   Tensor logits(const Tensor& x) const { return ops::linear(x, lm_head_ ? lm_head_ : embed_tokens_); }
-  bool tied() const { return !lm_head_; }
+  bool tied() const { return tied_; }
 
  private:
   Tensor embed_tokens_, lm_head_;
+  bool tied_;
 };
 
 using Ropes = std::vector<ModelSpec::Rope>;
