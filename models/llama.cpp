@@ -88,6 +88,7 @@ Biases read_biases(const ConfigReader& json) {
 
 // Every layer slides; where sliding_window is absent, over the class's 4096 positions.
 Config read_mistral(const ConfigReader& json) {
+  if (json.is_set("layer_types")) json.refuse("layer_types", "transformers reads this as a Ministral, which is not supported");
   Config c = read_config(json, kMistral);
   c.windows.assign(static_cast<size_t>(c.num_hidden_layers), json.optional_integer("sliding_window", kTokens, 4096));
   return c;
