@@ -150,12 +150,12 @@ class Watch:
         return result
 
     def mlp(self, at, module):
-        joined = hasattr(module, "gate_up_proj")
-        if joined:
+        if hasattr(module, "gate_up_proj"):
             self.output(at + "mlp.gate_up_proj", module.gate_up_proj)
         else:
             self.joined(at + "mlp.gate_up_proj", module.gate_proj, module.up_proj)
-        self.input(at + ("silu_mul" if joined else "gelu_mul"), module.down_proj)
+        activation = type(getattr(module, "act_fn", None) or module.activation_fn).__name__.lower()
+        self.input(at + ("silu_mul" if "silu" in activation else "gelu_mul"), module.down_proj)
         self.output(at + "mlp.down_proj", module.down_proj)
 
 
