@@ -246,7 +246,8 @@ void add_inspect(CLI::App& app, InspectOptions& options) {
 
 int64_t parameters(const ModelDescription& model) {
   int64_t count = 0;
-  for (const ModelDescription::Weight& weight : model.weights) count += volume(weight.spec.shape);
+  for (const ModelDescription::Weight& weight : model.weights)
+    count += volume(weight.spec.shape) + (weight.spec.bias == Bias::none ? 0 : weight.spec.shape[2]);
   return count;
 }
 
