@@ -137,7 +137,8 @@ class Watch:
                 self.output(name, projection)
         for norm in ("q_norm", "k_norm"):
             if hasattr(module, norm):
-                self.output(at + "self_attn." + norm, getattr(module, norm), token_rows)
+                gemma = self.base.config.model_type.startswith("gemma3")  # norms after heads and tokens change places, Qwen3 before
+                self.output(at + "self_attn." + norm, getattr(module, norm), token_rows if gemma else lambda x: x[0].flatten(1))
         self.input(at + "nlp_concat_heads", module.o_proj)
         self.output(at + "self_attn.o_proj", module.o_proj)
 
