@@ -9,7 +9,8 @@ import pytest
 from conversations import Talk, whole_conversation
 from tiny_models import model
 
-SMALL = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-gemma3-odd-widths", "small-phi3-longrope-128"]
+SMALL = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-gemma3-odd-widths", "small-phi3-longrope-128",
+         "small-llama-biases", "small-mistral", "small-qwen2", "small-qwen3"]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,12 @@ def test_gemma3_4b_s_widths_pass(core, device):
 def test_phi3_mini_s_widths_pass(core, device):
     talk = Talk(core, device, model("phi3-mini-one-layer"), max_tokens=8192, max_sequences=32, weights="bfloat16", cache="bfloat16")
     prefill_and_decode(talk, (20, 128, 1000, 4096), (1, 8, 32))
+
+
+@pytest.mark.parametrize("name", ["llama-3.2-1b", "mistral-7b", "qwen2.5-7b", "qwen3-0.6b"])
+def test_real_widths_pass(core, device, name):
+    talk = Talk(core, device, model(name), max_tokens=8192, max_sequences=32, weights="bfloat8_b", cache="bfloat8_b")
+    prefill_and_decode(talk, (20, 128, 1000), (1, 8, 32))
 
 
 def test_all_logits_of_gemma3_s_vocabulary_pass(core, device):

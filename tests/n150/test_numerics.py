@@ -5,7 +5,8 @@ from conversations import Talk, whole_conversation
 from tiny_models import model, rounded_as_on_the_card
 
 GEMMA3, PHI3 = "small-gemma3-window-16", "small-phi3"
-MODELS = [GEMMA3, "small-gemma3-softcap", "small-gemma3-head-dim-32", PHI3, "small-phi3-longrope-128", "small-phi3-tied"]
+MODELS = [GEMMA3, "small-gemma3-softcap", "small-gemma3-head-dim-32", PHI3, "small-phi3-longrope-128", "small-phi3-tied", "small-llama",
+          "small-llama-biases", "small-mistral", "small-qwen2", "small-qwen3"]
 
 
 def spread(values):

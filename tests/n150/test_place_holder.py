@@ -6,7 +6,8 @@ from conversations import Talk, whole_conversation
 from tandem import Disagreement, Tandem
 from tiny_models import model
 
-MODELS = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-phi3-longrope-128"]
+MODELS = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-phi3-longrope-128", "small-llama-biases", "small-qwen2",
+          "small-qwen3"]
 
 
 @pytest.fixture

@@ -63,6 +63,12 @@ def phi3_smollm2():
 
 
 @pytest.fixture(scope="session")
+def llama_smollm2():
+    """The same weights as the Llama that they are."""
+    return made_weights("make_phi3_smollm2.py", "--llama")
+
+
+@pytest.fixture(scope="session")
 def phi3_smollm2_longrope():
     """LongRoPE's factors change after 64 positions."""
     return made_weights("make_phi3_smollm2.py", "--longrope", "64")

@@ -122,7 +122,8 @@ def assert_every_op_agrees(facts, tokens=TOKENS):
     assert worst["relative_error"] < 1e-5, worst["name"]
 
 
-@pytest.mark.parametrize("name", ["gemma3-softcap", "gemma3-one-key-head", "phi3-grouped-queries", "phi3-longrope-old", "phi3-tied"])
+@pytest.mark.parametrize("name", ["gemma3-softcap", "gemma3-one-key-head", "phi3-grouped-queries", "phi3-longrope-old", "phi3-tied",
+                                  "llama-biases", "mistral-window-4", "qwen2-large-biases", "qwen3-layer-types"])
 def test_every_op_of_a_sound_model_is_hugging_faces(tessera, tmp_path, name):
     checkpoint = make(tmp_path / "tiny", TRAITS[name])
     recording.record(recording.load(checkpoint), prompt(), tmp_path / "hf.safetensors")

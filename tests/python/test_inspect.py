@@ -33,8 +33,8 @@ def packed_bytes(kind, out, inputs):
     return values // {"bfloat8_b": 1, "bfloat4_b": 2}[kind] + values // 16
 
 
-def weight_bytes(config, kind, stored_exactly):
-    """Of a model with joined q|k|v and gate|up, from its config alone."""
+def weight_bytes(config, kind, stored_exactly, biases):
+    """Of a model with joined q|k|v and gate|up, from its config and the number of its biases alone."""
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     head_dim = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -44,8 +44,8 @@ def weight_bytes(config, kind, stored_exactly):
     total = layers * sum(packed_bytes(kind, *shape) for shape in layer) + packed_bytes(kind, config.vocab_size, hidden)
     if not config.tie_word_embeddings:
         total += packed_bytes(lookup, config.vocab_size, hidden)
-    norms = {"gemma3_text": 4 * hidden + 2 * head_dim, "phi3": 2 * hidden}[config.model_type]
-    return total + 4 * (layers * norms + hidden)
+    norms = {"gemma3_text": 4 * hidden + 2 * head_dim, "qwen3": 2 * hidden + 2 * head_dim}.get(config.model_type, 2 * hidden)
+    return total + 4 * (layers * norms + hidden + biases)
 
 
 def cache_bytes(config, windows, kind, context):
@@ -75,10 +75,11 @@ def check(tessera, checkpoint):
     assert facts["tensors"]["bytes"] == sum(t["data_offsets"][1] - t["data_offsets"][0] for t in tensors.values())
     assert {kind: held["tensors"] for kind, held in facts["tensors"]["dtypes"].items()} == count(t["dtype"] for t in tensors.values())
     windows = [config.sliding_window if kind == "sliding_attention" else None for kind in getattr(config, "layer_types", None) or
-               ["sliding_attention" if config.sliding_window else "full_attention"] * config.num_hidden_layers]
+               ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"] * config.num_hidden_layers]
     assert facts["windows"] == windows
     exact = all(t["dtype"] == "BF16" for t in tensors.values())
-    assert facts["weights_bytes"] == {kind: weight_bytes(config, kind, exact) for kind in ("float32", "bfloat16", "bfloat8_b", "bfloat4_b")}
+    biases = sum(weight.numel() for name, weight in model.named_parameters() if name.endswith("bias"))
+    assert facts["weights_bytes"] == {kind: weight_bytes(config, kind, exact, biases) for kind in ("float32", "bfloat16", "bfloat8_b", "bfloat4_b")}
     most = config.max_position_embeddings
     assert [row["context"] for row in facts["cache_bytes"]] == sorted({min(context, most) for context in (1024, 4096, 32768)} | {most})
     for row in facts["cache_bytes"]:
@@ -108,7 +109,7 @@ def test_real_checkpoints_are_what_their_files_say(tessera, request, name):
     assert facts["notes"] == []
 
 
-@pytest.mark.parametrize("name", TRAITS)
+@pytest.mark.parametrize("name", [name for name, row in TRAITS.items() if row.head == "as tied"])
 def test_tiny_checkpoints_are_what_their_files_say(tessera, tmp_path, name):
     checkpoint = make(tmp_path / "tiny", TRAITS[name])
     facts = check(tessera, checkpoint)
@@ -185,7 +186,7 @@ def test_a_big_checkpoint_is_described_without_reading_its_weights(tessera, tmp_
 
 @pytest.mark.parametrize("damage, said", [
     (lambda folder: (folder / "config.json").unlink(), "config.json"),
-    (lambda folder: (folder / "config.json").write_text('{"architectures": ["BertModel"]}'), "Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Phi3ForCausalLM"),
+    (lambda folder: (folder / "config.json").write_text('{"architectures": ["BertModel"]}'), "these are: Gemma3ForCausalLM, "),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), "model.safetensors"),
     (lambda folder: change(folder, num_hidden_layers=4), "model.layers.3"),
     (lambda folder: change(folder, intermediate_size=137), "gate_up_proj"),

@@ -18,10 +18,12 @@ from typing import NamedTuple
 class Row(NamedTuple):
     config: dict
     dtype: str | None = "bfloat16"  # of the stored weights; None: their shapes alone, in shapes.json
+    head: str = "as tied"  # "own": one in the file though config.json ties it; "alone": the file lacks the embedding; "equal": to it, in float32
+    key_bias: float | None = None  # the size of the largest ones
 
 
-def row(base, without=(), dtype="bfloat16", **changed):
-    return Row({key: value for key, value in {**base, **changed}.items() if key not in without}, dtype)
+def row(base, without=(), dtype="bfloat16", head="as tied", key_bias=None, **changed):
+    return Row({key: value for key, value in {**base, **changed}.items() if key not in without}, dtype, head, key_bias)
 
 
 def longrope(pairs, **more):
@@ -45,6 +47,19 @@ PHI3 = {
     "sliding_window": None, "rope_scaling": None,
     "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
 }
+LLAMA = {  # as Mistral, Qwen2 and Qwen3 too
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 211, "hidden_size": 128, "intermediate_size": 136,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0, "max_position_embeddings": 4096, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
+}
+MISTRAL_CLASS = {"architectures": ["MistralForCausalLM"], "model_type": "mistral"}
+QWEN2_CLASS = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+QWEN3_CLASS = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
+MISTRAL, QWEN2, QWEN3 = {**LLAMA, **MISTRAL_CLASS}, {**LLAMA, **QWEN2_CLASS}, {**LLAMA, **QWEN3_CLASS, "head_dim": 32}
+SLIDING, FULL = "sliding_attention", "full_attention"
+# For heads of 32 and theta 10000: frequencies in all three bands, and a ramp whose ends are both inside.
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024, "beta_fast": 16, "beta_slow": 2}
 
 TRAITS = {  # each is compared with Hugging Face
     "gemma3-window-4": row(GEMMA3),
@@ -70,6 +85,74 @@ TRAITS = {  # each is compared with Hugging Face
     "phi3-longrope-new": row(PHI3, ["rope_scaling", "rope_theta"], original_max_position_embeddings=32,
                              rope_parameters={**longrope(48), "rope_type": "longrope", "rope_theta": 10000.0}),
     "phi3-float32": row(PHI3, dtype="float32"),
+
+    "llama-plain": row(LLAMA),
+    "llama-free-head-dim": row(LLAMA, head_dim=64),
+    "llama-null-head-dim": row(LLAMA, head_dim=None),
+    "llama-default-key-heads": row(LLAMA, ["num_key_value_heads"]),
+    "llama-biases": row(LLAMA, attention_bias=True, mlp_bias=True),
+    "llama-attention-biases": row(LLAMA, attention_bias=True),
+    "llama-float32": row(LLAMA, dtype="float32"),
+    "llama-tied": row(LLAMA, tie_word_embeddings=True),
+    "llama-tied-own-head": row(LLAMA, head="own", tie_word_embeddings=True),
+    "llama-tied-head-alone": row(LLAMA, head="alone", tie_word_embeddings=True),
+    "llama-untied-equal-head": row(LLAMA, head="equal"),
+    "llama-default-theta": row(LLAMA, ["rope_theta"]),
+    "llama-theta-inside": row(LLAMA, rope_parameters={"rope_type": "default", "rope_theta": 300.0}),
+    "llama-theta-outside": row(LLAMA, rope_theta=300.0, rope_parameters={"rope_type": "default"}),
+    "llama-linear-rope-old": row(LLAMA, rope_scaling={"type": "linear", "factor": 4.0}),
+    "llama-linear-rope-new": row(LLAMA, ["rope_theta"], rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 300.0}),
+    "llama-two-rope-types": row(LLAMA, rope_scaling={"type": "dynamic", "rope_type": "linear", "factor": 4.0}),  # the new key wins
+    "llama-two-ropes": row(LLAMA, rope_scaling={"type": "linear", "factor": 4.0}, rope_parameters={"rope_type": "default"}),  # the old one wins
+    "llama-empty-rope-scaling": row(LLAMA, rope_scaling={}, rope_parameters={"rope_type": "linear", "factor": 4.0}),
+    "llama-dynamic-rope": row(LLAMA, max_position_embeddings=40, rope_scaling={"type": "dynamic", "factor": 4.0}),
+    "llama-llama3-rope-old": row(LLAMA, head_dim=64, rope_scaling={**LLAMA3, "rope_type": "llama3"}),
+    "llama-llama3-rope-new": row(LLAMA, ["rope_theta"], rope_parameters={**LLAMA3, "rope_type": "llama3", "rope_theta": 10000.0}),
+    "llama-llama3-rope-default-original": row(LLAMA, max_position_embeddings=64, rope_scaling={
+        **{key: value for key, value in LLAMA3.items() if key != "original_max_position_embeddings"}, "rope_type": "llama3"}),
+    "llama-llama3-rope-outer-original": row(LLAMA, original_max_position_embeddings=24, rope_scaling={**LLAMA3, "rope_type": "llama3"}),
+    "llama-longrope": row(LLAMA, rope_scaling={**longrope(16), "original_max_position_embeddings": 32}),
+    "llama-longrope-outer-original": row(LLAMA, rope_scaling={**longrope(16), "factor": 5.0}, original_max_position_embeddings=32),
+    "llama-longrope-attention-factor": row(LLAMA, rope_scaling={**longrope(16), "original_max_position_embeddings": 32, "attention_factor": 1.5}),
+
+    "mistral-default-window": row(MISTRAL, max_position_embeddings=8192),  # 4096
+    "mistral-no-window": row(MISTRAL, sliding_window=None),
+    "mistral-window-4": row(MISTRAL, sliding_window=4),
+    "mistral-free-head-dim": row(MISTRAL, hidden_size=100, num_attention_heads=3, num_key_value_heads=1, head_dim=64, sliding_window=None),
+    "mistral-default-key-heads": row(MISTRAL, ["num_key_value_heads"], num_attention_heads=16, head_dim=32, sliding_window=None),  # 8
+    "mistral-tied": row(MISTRAL, tie_word_embeddings=True, sliding_window=None),
+    "mistral-yarn": row(MISTRAL, sliding_window=None, rope_parameters={**YARN, "rope_theta": 10000.0}),
+
+    "qwen2-plain": row(QWEN2),
+    "qwen2-large-biases": row(QWEN2, key_bias=158.0),
+    "qwen2-unused-window": row(QWEN2, use_sliding_window=False, sliding_window=4, max_window_layers=0),
+    "qwen2-window-from-layer-1": row(QWEN2, use_sliding_window=True, sliding_window=4, max_window_layers=1),
+    "qwen2-window-on-all": row(QWEN2, use_sliding_window=True, sliding_window=4, max_window_layers=0),
+    "qwen2-window-on-none": row(QWEN2, use_sliding_window=True, sliding_window=4),  # from layer 28
+    "qwen2-layer-types": row(QWEN2, use_sliding_window=True, sliding_window=4, max_window_layers=0, layer_types=[SLIDING, FULL, SLIDING]),
+    "qwen2-free-head-dim": row(QWEN2, head_dim=64),  # not a field of the class
+    "qwen2-default-key-heads": row(QWEN2, ["num_key_value_heads"], num_attention_heads=32, head_dim=32),  # 32
+    "qwen2-null-key-heads": row(QWEN2, num_key_value_heads=None),
+    "qwen2-tied": row(QWEN2, tie_word_embeddings=True),
+    "qwen2-yarn": row(QWEN2, rope_scaling=YARN),
+    "qwen2-yarn-old-key": row(QWEN2, rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}),
+    "qwen2-yarn-not-truncated": row(QWEN2, rope_scaling={**YARN, "truncate": False}),
+    "qwen2-yarn-lone-mscale": row(QWEN2, rope_scaling={**YARN, "mscale": 0.5}),  # does nothing
+    "qwen2-yarn-two-mscales": row(QWEN2, rope_scaling={**YARN, "mscale": 2.0, "mscale_all_dim": 0.5}),
+    "qwen2-yarn-attention-factor": row(QWEN2, rope_scaling={**YARN, "attention_factor": 1.3, "mscale": 2.0, "mscale_all_dim": 0.5}),
+    "qwen2-yarn-null-factor": row(QWEN2, max_position_embeddings=6144, rope_scaling={**YARN, "factor": None}),  # 6
+    "qwen2-yarn-zero-betas": row(QWEN2, rope_scaling={**YARN, "beta_fast": 0, "beta_slow": 0}),  # 32 and 1
+    "qwen2-yarn-default-original": row(QWEN2, max_position_embeddings=1024, rope_scaling={"rope_type": "yarn", "factor": 4.0}),
+    "qwen2-yarn-equal-ends": row(QWEN2, rope_scaling={**YARN, "beta_fast": 8, "beta_slow": 8, "truncate": False}),
+
+    "qwen3-plain": row(QWEN3),
+    "qwen3-default-head-dim": row(QWEN3, ["head_dim"]),  # 128
+    "qwen3-attention-biases": row(QWEN3, attention_bias=True),
+    "qwen3-window-from-layer-1": row(QWEN3, use_sliding_window=True, sliding_window=4, max_window_layers=1),
+    "qwen3-layer-types": row(QWEN3, use_sliding_window=True, sliding_window=4, layer_types=[SLIDING, FULL, SLIDING]),
+    "qwen3-odd-hidden": row(QWEN3, hidden_size=100, num_attention_heads=3, num_key_value_heads=1),
+    "qwen3-tied": row(QWEN3, tie_word_embeddings=True),
+    "qwen3-yarn": row(QWEN3, ["rope_theta"], rope_parameters={**YARN, "rope_theta": 1000000.0}),
 }
 
 # Room for thousands of tokens: what the tests of caches, generators and devices run. Fields that are left out have the class's defaults.
@@ -84,6 +167,7 @@ SMALL_PHI3 = {
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 4096,
     "original_max_position_embeddings": 4096, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
 }
+SMALL_LLAMA = {**LLAMA, "vocab_size": 300, "intermediate_size": 160, "head_dim": 64}
 SMALL = {
     "small-gemma3": row(SMALL_GEMMA3),
     "small-gemma3-window-4": row(SMALL_GEMMA3, sliding_window=4),
@@ -104,6 +188,11 @@ SMALL = {
     "small-phi3-longrope-128": row(SMALL_PHI3, rope_scaling=longrope(48), original_max_position_embeddings=128),
     "small-phi3-tied": row(SMALL_PHI3, hidden_size=256, tie_word_embeddings=True),
     "small-phi3-narrow": row(SMALL_PHI3, num_hidden_layers=1, hidden_size=64, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2),
+    "small-llama": row(SMALL_LLAMA, rope_scaling={**LLAMA3, "rope_type": "llama3"}, tie_word_embeddings=True),
+    "small-llama-biases": row(SMALL_LLAMA, attention_bias=True, mlp_bias=True),
+    "small-mistral": row({**SMALL_LLAMA, **MISTRAL_CLASS}, sliding_window=16),
+    "small-qwen2": row({**SMALL_LLAMA, **QWEN2_CLASS}, key_bias=158.0, use_sliding_window=True, sliding_window=16, max_window_layers=1),
+    "small-qwen3": row({**SMALL_LLAMA, **QWEN3_CLASS}, rope_scaling=YARN),
 }
 
 GEMMA3_4B = {
@@ -121,6 +210,16 @@ SHAPES = {  # for devices that compute nothing
     "phi3-mini": row(PHI3_MINI, dtype=None, rope_scaling=longrope(48), original_max_position_embeddings=4096),
     "phi3-mini-without-longrope": row(PHI3_MINI, dtype=None),
     "phi3-mini-one-layer": row(PHI3_MINI, dtype=None, num_hidden_layers=1, vocab_size=512),
+    # Two layers of the published widths.
+    "llama-3.2-1b": row(LLAMA, dtype=None, vocab_size=512, hidden_size=2048, intermediate_size=8192, num_hidden_layers=2, num_attention_heads=32,
+                        num_key_value_heads=8, head_dim=64, max_position_embeddings=131072, rope_theta=500000.0, tie_word_embeddings=True,
+                        rope_scaling={**LLAMA3, "rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 8192}),
+    "mistral-7b": row(MISTRAL, dtype=None, vocab_size=512, hidden_size=4096, intermediate_size=14336, num_hidden_layers=2, num_attention_heads=32,
+                      num_key_value_heads=8, head_dim=128, max_position_embeddings=32768, rope_theta=1000000.0, sliding_window=None),
+    "qwen2.5-7b": row(QWEN2, dtype=None, vocab_size=512, hidden_size=3584, intermediate_size=18944, num_hidden_layers=2, num_attention_heads=28,
+                      num_key_value_heads=4, max_position_embeddings=32768, rope_theta=1000000.0),
+    "qwen3-0.6b": row(QWEN3, dtype=None, vocab_size=512, hidden_size=1024, intermediate_size=3072, num_hidden_layers=2, num_attention_heads=16,
+                      num_key_value_heads=8, head_dim=128, max_position_embeddings=40960, rope_theta=1000000.0, tie_word_embeddings=True),
     "vocabulary-262208": row(SMALL_GEMMA3, dtype=None, **NARROW, vocab_size=262208),
     "vocabulary-32064": row(SMALL_GEMMA3, dtype=None, **NARROW, vocab_size=32064),
     "vocabulary-301": row(SMALL_GEMMA3, dtype=None, **NARROW, vocab_size=301),
@@ -145,7 +244,7 @@ MULTIMODAL_LAYOUTS = {
 }
 
 
-def enliven(model):
+def enliven(model, key_bias=None):
     """Random weights of a size that keeps every part of the model visible in the logits, the norms' weights among them."""
     import torch
 
@@ -155,6 +254,10 @@ def enliven(model):
         noise = torch.randn(weight.shape, generator=numbers)
         if "norm" in name and weight.dim() == 1:
             weight.data = norm_mean + 0.3 * noise
+        elif name.endswith("bias"):
+            weight.data = noise
+            if key_bias and "k_proj" in name:
+                weight.data[::8] *= key_bias / weight.data[::8].abs().max()
         elif "embed_tokens" in name or "lm_head" in name:
             weight.data = noise * 3 / weight.shape[1] ** 0.5
         else:
@@ -173,16 +276,27 @@ def from_config(folder, config, kind):
     return getattr(transformers, kind).from_config(transformers.AutoConfig.from_pretrained(folder), dtype=torch.float32)
 
 
-def stored_tensors(model):
-    drop = {"lm_head.weight"} if model.config.get_text_config().tie_word_embeddings else set()
-    return {name: weight for name, weight in model.state_dict().items() if name not in drop}
-
-
-def save(tensors, dtype, file):
+def stored_tensors(model, dtype="bfloat16", head="as tied"):
+    """As a file has them."""
     import torch
+
+    tensors = {name: weight.to(getattr(torch, dtype)).contiguous() for name, weight in model.state_dict().items()}
+    embedding = "model.embed_tokens.weight"
+    if head == "as tied" and model.config.get_text_config().tie_word_embeddings:
+        del tensors["lm_head.weight"]
+    elif head == "own":
+        tensors["lm_head.weight"] = tensors[embedding].flip(0).contiguous()
+    elif head == "alone":
+        del tensors[embedding]
+    elif head == "equal":
+        tensors["lm_head.weight"] = tensors[embedding].float()
+    return tensors
+
+
+def save(tensors, file):
     from safetensors.torch import save_file
 
-    save_file({name: weight.to(getattr(torch, dtype)).contiguous() for name, weight in tensors.items()}, file, metadata={"format": "pt"})
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 def make(folder, row):
@@ -192,7 +306,7 @@ def make(folder, row):
     with torch.device("cpu" if row.dtype else "meta"):
         model = from_config(folder, row.config, "AutoModelForCausalLM")
     if row.dtype:
-        save(stored_tensors(enliven(model)), row.dtype, folder / "model.safetensors")
+        save(stored_tensors(enliven(model, row.key_bias), row.dtype, row.head), folder / "model.safetensors")
     else:
         (folder / "shapes.json").write_text(json.dumps({name: list(weight.shape) for name, weight in stored_tensors(model).items()}))
     return folder
@@ -208,8 +322,8 @@ def make_multimodal(folder, layout, shards=4):
     files = [f"model-{i + 1:05d}-of-{shards:05d}.safetensors" for i in range(shards)]
     weight_map = {name: files[i % shards] for i, name in enumerate(tensors)}
     for file in files:
-        save({name: tensors[name] for name in tensors if weight_map[name] == file}, "bfloat16", folder / file)
-    index = {"metadata": {"total_size": sum(2 * weight.numel() for weight in tensors.values())}, "weight_map": weight_map}
+        save({name: tensors[name] for name in tensors if weight_map[name] == file}, folder / file)
+    index = {"metadata": {"total_size": sum(weight.nbytes for weight in tensors.values())}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
 
