@@ -161,9 +161,9 @@ def test_devices_are_named_or_given(gemma3):
 
 
 def test_another_model_is_refused(gemma3, phi3):
-    with pytest.raises(ValueError, match="this bring-up is of gemma3; the model is a phi3"):
+    with pytest.raises(ValueError, match="this bring-up is of a Gemma3ForConditionalGeneration; the model is a phi3"):
         build(GEMMA3, phi3)
-    with pytest.raises(ValueError, match="this bring-up is of phi3; the model is a gemma3_text"):
+    with pytest.raises(ValueError, match="this bring-up is of a Phi3ForCausalLM; the model is a gemma3_text"):
         build(PHI3, load_hf(gemma3))
     with pytest.raises(TypeError, match="hf_model: a Linear is neither"):
         build(PHI3, torch.nn.Linear(2, 2))
