@@ -27,7 +27,6 @@ class DryDevice final : public Device {
 
   std::string name() const override { return "none"; }
   Limits limits() const override { refuse(); }
-  Tensor run(const Model&, const Batch&) override { refuse(); }
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override {
     bool exact = true;
     for (const WeightPart& part : parts) exact &= part.type == StoredType::bfloat16;
@@ -55,6 +54,7 @@ class DryDevice final : public Device {
   Tensor select_rows(const Tensor&, const Step&) override { refuse(); }
 
  private:
+  Tensor execute(const Model&, const Batch&) override { refuse(); }
   [[noreturn]] static void refuse() { fail<std::logic_error>("a model made without weights cannot run"); }
 };
 

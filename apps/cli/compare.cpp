@@ -16,18 +16,13 @@ namespace {
 constexpr int64_t kChunk = 64;  // of a prompt: both sides keep every op's output of so many tokens
 constexpr double kThreshold = 0.99, kFloat32Threshold = 1 - 1e-8;
 
-// A loaded model whose ops are watched.
 struct Side {
-  Side(const ModelFlags& flags, const std::shared_ptr<Device>& inner)
-      : device(std::make_shared<ObservedDevice>(inner)),
-        session(flags, 1, device),
+  Side(const ModelFlags& flags, const std::shared_ptr<Device>& device)
+      : session(flags, 1, device),
         title(message(flags.model, " on ", device->name(), ", weights ", session.options().weights, ", activations ",
                       session.options().activations, ", cache ", session.options().cache)),
         json({{"model", flags.model}, {"device", device->name()}, {"precision", precision_json(session.options())}}) {}
 
-  ObservedModel model() { return {session.generator(), *device}; }
-
-  std::shared_ptr<ObservedDevice> device;
   Session session;
   std::string title;
   nlohmann::ordered_json json;
@@ -227,7 +222,7 @@ int compare(const CompareOptions& options) {
             {message("recorded in ", *options.against),
              {{"file", *options.against}},
              !rounded,
-             compare_with_recording(a.model(), recorded, progress)});
+             compare_with_recording(a.session.generator(), recorded, progress)});
     return 0;
   }
   const ModelFlags b_flags = other_flags(options, flags);
@@ -236,7 +231,8 @@ int compare(const CompareOptions& options) {
   check_context(a.session, tokens.size());
   check_context(b.session, tokens.size());
   publish(options, report, page, a,
-          {b.title, b.json, weights == b.session.options().weights, compare_forwards(a.model(), b.model(), tokens, progress)});
+          {b.title, b.json, weights == b.session.options().weights,
+           compare_forwards(a.session.generator(), b.session.generator(), tokens, progress)});
   return 0;
 }
 

@@ -102,6 +102,7 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
   }
   Tensor packed = kept_ && spec.role != Role::norm ? kept_->take(device_, spec) : Tensor();
   if (!packed) packed = pack_anew(names, parts, spec);
+  if (packed) packed.storage().label = spec.label();
   if (progress_) progress_(done_bytes_, total_bytes_);
   return packed;
 }

@@ -19,7 +19,6 @@ struct Batch {
   };
   std::span<const TokenId> tokens;
   std::span<const Slice> slices;
-  bool watched = false;  // someone looks at the ops: the model is to be called, no recording of it to be replayed
 };
 
 // A device's preparation of one Batch: positions, page tables, rotary rows, wanted rows. Lives for one Device::run.

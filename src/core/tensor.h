@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <ostream>
+#include <string>
 #include <utility>
 
 #include "core/data_type.h"
@@ -22,6 +23,7 @@ int64_t volume(const Shape& shape);
 class Storage {
  public:
   virtual ~Storage() = default;
+  std::string label = {};  // of a weight, for people: WeightSpec::label
 };
 
 // A value, cheap to copy: its storage is shared and belongs to a device, which must outlive it.

@@ -1,8 +1,10 @@
 #include "evaluate/comparison.h"
 
 #include <algorithm>
+#include <map>
 
 #include "core/error.h"
+#include "evaluate/observations.h"
 
 namespace tessera {
 namespace {
@@ -25,23 +27,25 @@ class Reference {
 // A model on its way through the prompt.
 class Forward {
  public:
-  Forward(const ObservedModel& model, const std::vector<TokenId>& tokens)
-      : model_(model), sequence_(model.generator.cache().create()), request_{sequence_.get(), static_cast<int64_t>(tokens.size())} {
+  Forward(Generator& generator, const std::vector<TokenId>& tokens)
+      : generator_(generator), sequence_(generator.cache().create()), request_{sequence_.get(), static_cast<int64_t>(tokens.size())} {
     sequence_->tokens = tokens;
-    model_.generator.begin(std::span(&request_, 1));
+    generator_.begin(std::span(&request_, 1));
   }
 
   int64_t step() {
-    model_.generator.step(std::span(&request_, 1), [](size_t, int64_t, std::span<const float>) {});
+    const Observing observing(generator_.device(), observations_);
+    generator_.step(std::span(&request_, 1), [](size_t, int64_t, std::span<const float>) {});
     if (request_.error) std::rethrow_exception(request_.error);
     return sequence_->length();
   }
 
-  const std::vector<Observation>& seen() const { return model_.device.observations(); }
-  void read(const Tensor& x, std::span<float> out) { model_.device.read(x, out); }
+  const std::vector<Observation>& seen() const { return observations_.all(); }
+  void read(const Tensor& x, std::span<float> out) { generator_.device().read(x, out); }
 
  private:
-  ObservedModel model_;
+  Generator& generator_;
+  Observations observations_;
   std::unique_ptr<Sequence> sequence_;
   Generator::Request request_;
 };
@@ -50,7 +54,7 @@ int64_t row_width(const Tensor& x) { return x.shape()[1] * x.shape()[3]; }
 
 class ForwardReference final : public Reference {
  public:
-  ForwardReference(const ObservedModel& model, const std::vector<TokenId>& tokens) : forward_(model, tokens) {}
+  ForwardReference(Generator& generator, const std::vector<TokenId>& tokens) : forward_(generator, tokens) {}
 
   void follow(int64_t done) override {
     by_name_.clear();  // frees the last piece's
@@ -148,9 +152,8 @@ void add_rows(Comparison& comparison, Forward& forward, Reference& reference) {
   }
 }
 
-Comparison compare(const ObservedModel& model, const std::vector<TokenId>& tokens, Reference& reference,
-                   const Generator::Progress& progress) {
-  Forward forward(model, tokens);
+Comparison compare(Generator& generator, const std::vector<TokenId>& tokens, Reference& reference, const Generator::Progress& progress) {
+  Forward forward(generator, tokens);
   Comparison comparison;
   const auto total = static_cast<int64_t>(tokens.size());
   while (comparison.tokens < total) {
@@ -173,13 +176,12 @@ const OpComparison* first_below(const Comparison& comparison, double threshold) 
   return found == comparison.ops.end() ? nullptr : &*found;
 }
 
-Comparison compare_forwards(const ObservedModel& a, const ObservedModel& b, const std::vector<TokenId>& tokens,
-                            const Generator::Progress& progress) {
+Comparison compare_forwards(Generator& a, Generator& b, const std::vector<TokenId>& tokens, const Generator::Progress& progress) {
   ForwardReference reference(b, tokens);
   return compare(a, tokens, reference, progress);
 }
 
-Comparison compare_with_recording(const ObservedModel& a, const RecordedRows& b, const Generator::Progress& progress) {
+Comparison compare_with_recording(Generator& a, const RecordedRows& b, const Generator::Progress& progress) {
   RecordedReference reference(b);
   return compare(a, b.tokens(), reference, progress);
 }

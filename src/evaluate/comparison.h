@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "evaluate/difference.h"
-#include "evaluate/observed_device.h"
 #include "evaluate/recorded_rows.h"
 #include "generate/generator.h"
 
@@ -29,16 +28,10 @@ struct Comparison {
 // The first op whose PCC is below `threshold`; nullptr: none is.
 const OpComparison* first_below(const Comparison& comparison, double threshold);
 
-// A model that was loaded through `device`, and a generator of its own.
-struct ObservedModel {
-  Generator& generator;
-  ObservedDevice& device;
-};
-
-// `b` is the reference. Throws std::invalid_argument when no op is common to both, when an op's width differs, or when the generators
-// cut the prompt differently; what stops a forward otherwise.
-Comparison compare_forwards(const ObservedModel& a, const ObservedModel& b, const std::vector<TokenId>& tokens,
-                            const Generator::Progress& progress = {});
-Comparison compare_with_recording(const ObservedModel& a, const RecordedRows& b, const Generator::Progress& progress = {});
+// `b` is the reference; its device may be a's. The devices are observed while the prompt goes through them. Throws std::invalid_argument
+// when no op is common to both, when an op's width differs, or when the generators cut the prompt differently; what stops a forward
+// otherwise.
+Comparison compare_forwards(Generator& a, Generator& b, const std::vector<TokenId>& tokens, const Generator::Progress& progress = {});
+Comparison compare_with_recording(Generator& a, const RecordedRows& b, const Generator::Progress& progress = {});
 
 }  // namespace tessera

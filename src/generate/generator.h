@@ -46,6 +46,7 @@ class Generator {
   TokenId sample(Sequence& sequence, Sampler& sampler, size_t prompt, uint64_t sample = 0);
 
   const Model& model() const { return model_; }
+  Device& device() const { return device_; }
   Cache& cache() const { return cache_; }
   int64_t chunk() const { return chunk_; }
 

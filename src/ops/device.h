@@ -3,6 +3,7 @@
 // run, the only way into a model. A device that lacks an op does not compile.
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +13,7 @@
 #include "core/cache_spec.h"
 #include "core/stored_type.h"
 #include "core/tensor.h"
+#include "ops/observer.h"
 #include "ops/rotary.h"
 #include "ops/selection.h"
 
@@ -50,6 +52,9 @@ struct WeightSpec {
   std::string name = {};                                  // of its first part in the checkpoint; for people
   // If set, pack() gives it what restore() makes the same weight of, piece by piece; a piece is borrowed for the call.
   std::function<void(std::span<const std::byte> piece)> keep = {};
+
+  // "layers.3.self_attn.q_norm"; of joined parts the module's, as if it were one: "layers.3.self_attn.qkv_proj".
+  std::string label() const;
 };
 
 // A file that may change under its readers.
@@ -80,7 +85,10 @@ class Model;
 
 class Device {
  public:
+  Device() = default;
   virtual ~Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
 
   virtual std::string name() const = 0;
   virtual Limits limits() const = 0;
@@ -88,7 +96,13 @@ class Device {
   // Prepares the Step, calls model.forward or replays a recording of it, then commits the sequences' lengths. One at a time: others wait.
   // Nothing is committed when it throws. Refuses a Batch outside limits(), token ids outside [0, vocab), positions past the cached
   // length, and pages made with LongRoPE's other set (std::invalid_argument).
-  virtual Tensor run(const Model& model, const Batch& batch) = 0;
+  Tensor run(const Model& model, const Batch& batch);
+
+  // From now on `observer` is shown each op of what runs here, whoever runs it, on the thread that does; until observe(nullptr). It must
+  // not run or observe in turn. Waits for who runs now. std::logic_error when another observes already. A model is then called each time,
+  // never replayed.
+  void observe(Observer* observer);
+  Observer* observer() const { return observer_; }
 
   // A weight of its own, packed for its role. Refuses parts that do not make up `spec.shape`; ResourceError when memory is short.
   virtual Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) = 0;
@@ -124,6 +138,17 @@ class Device {
   virtual Tensor mul(const Tensor& a, float b) = 0;
   virtual Tensor softcap(const Tensor& x, float cap) = 0;
   virtual Tensor select_rows(const Tensor& x, const Step& step) = 0;
+
+ protected:
+  // The device to oneself: for run, and for whatever else must not come between a forward's ops.
+  virtual std::unique_lock<std::mutex> take_turn() { return std::unique_lock(turn_); }
+
+ private:
+  // Logits of a Batch that was checked, in the caller's turn: prepares the Step and calls model.forward, or replays a recording of it.
+  virtual Tensor execute(const Model& model, const Batch& batch) = 0;
+
+  std::mutex turn_;
+  Observer* observer_ = nullptr;
 };
 
 }  // namespace tessera

@@ -19,36 +19,47 @@ void check_gate_up(const char* op, const Tensor& x) {
   check(x.shape()[3] % 2 == 0, op, ": the width of ", x.shape(), " is odd; it joins a gate and an up half");
 }
 
+// What an op gave, shown to who observes the device.
+Tensor shown(const Observer::Op& op, Tensor output) {
+  if (Observer* const observer = output.device().observer()) [[unlikely]]
+    observer->see(op, output);
+  return output;
+}
+
 }  // namespace
 
 Tensor embedding(const Step& step, const Tensor& table) {
   check_hidden("embedding", table);
-  return table.device().embedding(step, table);
+  return shown({.name = "embedding", .weight = &table}, table.device().embedding(step, table));
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight) {
   check_hidden("linear", x);
   check(weight.shape()[3] == x.shape()[3], "linear: weight ", weight.shape(), " does not accept input ", x.shape());
-  return x.device().linear(x, weight);
+  return shown({.name = "linear", .weight = &weight, .input = &x}, x.device().linear(x, weight));
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, float epsilon) {
   check(weight.shape()[3] == x.shape()[3], "rms_norm: weight ", weight.shape(), " does not accept input ", x.shape());
-  return x.device().rms_norm(x, weight, epsilon);
+  return shown({.name = "rms_norm", .weight = &weight, .input = &x}, x.device().rms_norm(x, weight, epsilon));
 }
 
 Tensor rotary_embedding(const Tensor& x, const Rotary& rotary, const Step& step) {
   check_heads("rotary_embedding", x, step);
   check(rotary.dim >= 2 && rotary.dim % 2 == 0 && rotary.dim <= x.shape()[3], "rotary_embedding: cannot rotate ", rotary.dim,
         " values of input ", x.shape());
-  return x.device().rotary_embedding(x, rotary, step);
+  return shown({.name = "rotary_embedding", .input = &x}, x.device().rotary_embedding(x, rotary, step));
 }
 
 QkvHeads nlp_create_qkv_heads(const Tensor& qkv, int64_t num_heads, int64_t num_kv_heads) {
   check_hidden("nlp_create_qkv_heads", qkv);
   check(num_heads > 0 && num_kv_heads > 0 && qkv.shape()[3] % (num_heads + 2 * num_kv_heads) == 0, "nlp_create_qkv_heads: input ",
         qkv.shape(), " does not split into ", num_heads, " + 2 * ", num_kv_heads, " heads");
-  return qkv.device().nlp_create_qkv_heads(qkv, num_heads, num_kv_heads);
+  const QkvHeads heads = qkv.device().nlp_create_qkv_heads(qkv, num_heads, num_kv_heads);
+  const auto part = [&](std::string_view name, const Tensor& output) {
+    return shown({.name = "nlp_create_qkv_heads", .input = &qkv, .part = name}, output);
+  };
+  return {part("q", heads.q), part("k", heads.k), part("v", heads.v)};
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, const AttentionParams& params) {
@@ -56,38 +67,38 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& 
   check(k.shape() == v.shape() && k.shape()[2] == q.shape()[2] && k.shape()[3] == q.shape()[3] && q.shape()[1] % k.shape()[1] == 0,
         "attention: q ", q.shape(), ", k ", k.shape(), " and v ", v.shape(), " do not belong together");
   check(!params.window || *params.window >= 1, "attention: window ", params.window.value_or(0), " is below 1");
-  return q.device().attention(q, k, v, step, params);
+  return shown({.name = "attention", .input = &q}, q.device().attention(q, k, v, step, params));
 }
 
-Tensor nlp_concat_heads(const Tensor& x) { return x.device().nlp_concat_heads(x); }
+Tensor nlp_concat_heads(const Tensor& x) { return shown({.name = "nlp_concat_heads", .input = &x}, x.device().nlp_concat_heads(x)); }
 
 Tensor gelu_mul(const Tensor& gate_up) {
   check_gate_up("gelu_mul", gate_up);
-  return gate_up.device().gelu_mul(gate_up);
+  return shown({.name = "gelu_mul", .input = &gate_up}, gate_up.device().gelu_mul(gate_up));
 }
 
 Tensor silu_mul(const Tensor& gate_up) {
   check_gate_up("silu_mul", gate_up);
-  return gate_up.device().silu_mul(gate_up);
+  return shown({.name = "silu_mul", .input = &gate_up}, gate_up.device().silu_mul(gate_up));
 }
 
 Tensor add(const Tensor& a, const Tensor& b) {
   check(a.shape() == b.shape() && a.dtype() == b.dtype(), "add: ", a.shape(), " ", a.dtype(), " and ", b.shape(), " ", b.dtype(),
         " differ");
-  return a.device().add(a, b);
+  return shown({.name = "add", .input = &a}, a.device().add(a, b));
 }
 
-Tensor mul(const Tensor& a, float b) { return a.device().mul(a, b); }
+Tensor mul(const Tensor& a, float b) { return shown({.name = "mul", .input = &a}, a.device().mul(a, b)); }
 
 Tensor softcap(const Tensor& x, float cap) {
   check(cap > 0, "softcap: cap ", cap, " is not positive");
-  return x.device().softcap(x, cap);
+  return shown({.name = "softcap", .input = &x}, x.device().softcap(x, cap));
 }
 
 Tensor select_rows(const Tensor& x, const Step& step) {
   check_hidden("select_rows", x);
   check(x.shape()[2] == step.tokens(), "select_rows: input ", x.shape(), " does not have the step's ", step.tokens(), " rows");
-  return x.device().select_rows(x, step);
+  return shown({.name = "select_rows", .input = &x}, x.device().select_rows(x, step));
 }
 
 }  // namespace tessera::ops

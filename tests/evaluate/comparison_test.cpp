@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "cpu/cpu_device.h"
+#include "evaluate/observations.h"
 #include "tiny_models.h"
 
 namespace tessera {
@@ -20,17 +21,14 @@ using testing::HasSubstr;
 
 constexpr ModelOptions kFloat32{.weights = DataType::float32, .activations = DataType::float32, .cache = DataType::float32};
 
-// A loaded model that is watched, with a cache of its own.
+// A loaded model with a device and a cache of its own.
 struct Loaded {
   explicit Loaded(const TinyCheckpoint& tiny, const ModelOptions& options = kFloat32, int64_t chunk = 16)
-      : device(std::make_shared<cpu::CpuDevice>(cpu::CpuOptions{.threads = 2})),
-        model(tiny.load(device, options)),
+      : model(tiny.load(device, options)),
         cache(device, model->spec().cache, {.dtype = options.cache, .max_tokens = 256, .max_sequences = 1}),
         generator(*model, device, cache, chunk) {}
 
-  ObservedModel observed() { return {generator, device}; }
-
-  ObservedDevice device;
+  cpu::CpuDevice device{{.threads = 2}};
   std::unique_ptr<Model> model;
   Cache cache;
   Generator generator;
@@ -52,12 +50,14 @@ const OpComparison& op_named(const Comparison& comparison, const std::string& na
 // All rows of each op, from the device itself.
 std::map<std::string, std::vector<float>> rows_of(Loaded& loaded, const std::vector<TokenId>& tokens) {
   std::map<std::string, std::vector<float>> all;
+  Observations observations;
+  const Observing observing(loaded.device, observations);
   const auto sequence = loaded.cache.create();
   sequence->tokens = tokens;
   Generator::Request request{sequence.get(), static_cast<int64_t>(tokens.size())};
   loaded.generator.begin(std::span(&request, 1));
   while (loaded.generator.step(std::span(&request, 1), [](size_t, int64_t, std::span<const float>) {}))
-    for (const Observation& seen : loaded.device.observations()) {
+    for (const Observation& seen : observations.all()) {
       std::vector<float> piece(static_cast<size_t>(volume(seen.output.shape())));
       loaded.device.read(seen.output, piece);
       all[seen.name].insert(all[seen.name].end(), piece.begin(), piece.end());
@@ -85,7 +85,7 @@ std::string write_recording(const std::string& name, const std::map<std::string,
 
 TEST(Comparison, ops_are_named_by_their_weights_in_the_order_of_the_forward) {
   Loaded gemma(tiny_gemma3()), gemma_again(tiny_gemma3());
-  const Comparison gemma_ops = compare_forwards(gemma.observed(), gemma_again.observed(), random_tokens(5, 1));
+  const Comparison gemma_ops = compare_forwards(gemma.generator, gemma_again.generator, random_tokens(5, 1));
   EXPECT_THAT(names(gemma_ops, {}), ElementsAre("embed_tokens", "mul", "select_rows", "norm", "lm_head"));
   const std::string at = "layers.1.";
   EXPECT_THAT(names(gemma_ops, 1),
@@ -95,7 +95,7 @@ TEST(Comparison, ops_are_named_by_their_weights_in_the_order_of_the_forward) {
                           at + "post_attention_layernorm", at + "add", at + "pre_feedforward_layernorm", at + "mlp.gate_up_proj",
                           at + "gelu_mul", at + "mlp.down_proj", at + "post_feedforward_layernorm", at + "add_2"));
   Loaded phi(tiny_phi3(false)), phi_again(tiny_phi3(false));
-  const Comparison phi_ops = compare_forwards(phi.observed(), phi_again.observed(), random_tokens(5, 1));
+  const Comparison phi_ops = compare_forwards(phi.generator, phi_again.generator, random_tokens(5, 1));
   EXPECT_THAT(names(phi_ops, {}), ElementsAre("embed_tokens", "select_rows", "norm", "lm_head"));
   EXPECT_EQ(op_named(phi_ops, "layers.0.rotary_embedding.k").op, "rotary_embedding");
   EXPECT_EQ(op_named(phi_ops, "layers.0.silu_mul").width, 200);
@@ -113,7 +113,7 @@ TEST(Comparison, watching_changes_no_bit_and_two_equal_sides_do_not_differ) {
   Loaded a(tiny_gemma3()), b(tiny_gemma3());
   const std::vector<float> logits = rows_of(a, tokens)["lm_head"];
   EXPECT_EQ(std::vector<float>(logits.end() - 300, logits.end()), expected);
-  const Comparison comparison = compare_forwards(a.observed(), b.observed(), tokens);
+  const Comparison comparison = compare_forwards(a.generator, b.generator, tokens);
   EXPECT_EQ(comparison.tokens, 40);
   EXPECT_EQ(comparison.ops.size(), 3 * 20 + 5u);
   for (const OpComparison& op : comparison.ops) {
@@ -128,8 +128,8 @@ TEST(Comparison, each_op_s_numbers_are_those_of_all_its_rows_however_the_prompt_
   ModelOptions rounded;
   Loaded a(tiny_gemma3(), rounded, 16), b(tiny_gemma3(), kFloat32, 16), whole_a(tiny_gemma3(), rounded, 64),
       whole_b(tiny_gemma3(), kFloat32, 64);
-  const Comparison pieces = compare_forwards(a.observed(), b.observed(), tokens),
-                   whole = compare_forwards(whole_a.observed(), whole_b.observed(), tokens);
+  const Comparison pieces = compare_forwards(a.generator, b.generator, tokens),
+                   whole = compare_forwards(whole_a.generator, whole_b.generator, tokens);
   auto a_rows = rows_of(a, tokens), b_rows = rows_of(b, tokens);
   for (size_t i = 0; i < whole.ops.size(); ++i) {
     const OpComparison& op = pieces.ops[i];
@@ -152,7 +152,7 @@ TEST(Comparison, the_first_op_below_the_threshold_is_the_one_that_differs) {
   TinyCheckpoint faulty = tiny_gemma3();
   faulty.scale("model.layers.1.mlp.down_proj.weight", -1);
   Loaded a(faulty), b(tiny_gemma3());
-  const Comparison comparison = compare_forwards(a.observed(), b.observed(), random_tokens(20, 4));
+  const Comparison comparison = compare_forwards(a.generator, b.generator, random_tokens(20, 4));
   ASSERT_NE(first_below(comparison, 0.99), nullptr);
   EXPECT_EQ(first_below(comparison, 0.99)->name, "layers.1.mlp.down_proj");
   EXPECT_EQ(first_below(comparison, -1), nullptr);
@@ -167,7 +167,7 @@ TEST(Comparison, a_recording_takes_the_place_of_a_side) {
   rows["layers.1.silu_mul"][7 * 200 + 3] += 100;
   const RecordedRows recorded(write_recording("good", rows, {tokens.begin(), tokens.end()}));
   EXPECT_EQ(recorded.tokens(), tokens);
-  const Comparison comparison = compare_with_recording(a.observed(), recorded);
+  const Comparison comparison = compare_with_recording(a.generator, recorded);
   EXPECT_THAT(comparison.only_a, ElementsAre("layers.0.attention"));
   EXPECT_THAT(comparison.only_b, ElementsAre("layers.1.gate"));
   for (const OpComparison& op : comparison.ops) EXPECT_EQ(op.difference.max_difference() > 0, op.name == "layers.1.silu_mul") << op.name;
@@ -188,12 +188,12 @@ TEST(Comparison, sides_that_are_not_the_same_model_are_refused) {
   const std::vector<TokenId> tokens = random_tokens(3, 6);
   Loaded a(tiny_gemma3()), phi(tiny_phi3(false));
   expect_refused<std::invalid_argument>("embed_tokens has 96 values a token, and 384",
-                                        [&] { compare_forwards(a.observed(), phi.observed(), tokens); });
+                                        [&] { compare_forwards(a.generator, phi.generator, tokens); });
   Loaded other_pieces(tiny_gemma3(), kFloat32, 2);
   expect_refused<std::invalid_argument>("to token 3, the other to 2",
-                                        [&] { compare_forwards(a.observed(), other_pieces.observed(), tokens); });
+                                        [&] { compare_forwards(a.generator, other_pieces.generator, tokens); });
   const RecordedRows strange(write_recording("strange", {{"h.0", std::vector<float>(3)}}, {1, 2, 3}));
-  expect_refused<std::invalid_argument>("no op in common; the other has h.0", [&] { compare_with_recording(a.observed(), strange); });
+  expect_refused<std::invalid_argument>("no op in common; the other has h.0", [&] { compare_with_recording(a.generator, strange); });
 }
 
 TEST(Comparison, a_file_that_is_no_recording_is_refused) {

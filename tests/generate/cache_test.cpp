@@ -29,7 +29,6 @@ class PageDevice final : public Device {
     contents->value[{group, to}] = contents->value[{group, from}];
     ++copies;
   }
-  Tensor run(const Model&, const Batch&) override { return {}; }
   Tensor pack(std::span<const WeightPart>, const WeightSpec&) override { return {}; }
   void read(const Tensor&, std::span<float>) override {}
   std::vector<TokenId> argmax(const Tensor&) override { return {}; }
@@ -47,6 +46,8 @@ class PageDevice final : public Device {
   Tensor mul(const Tensor&, float) override { return {}; }
   Tensor softcap(const Tensor&, float) override { return {}; }
   Tensor select_rows(const Tensor&, const Step&) override { return {}; }
+
+  Tensor execute(const Model&, const Batch&) override { return {}; }
 
   std::shared_ptr<Contents> contents = std::make_shared<Contents>();
   std::vector<int64_t> made;

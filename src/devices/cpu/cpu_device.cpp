@@ -8,7 +8,6 @@
 #include "cpu/kv_cache.h"
 #include "cpu/linear.h"
 #include "cpu/rows.h"
-#include "ops/check_batch.h"
 #include "ops/model.h"
 
 namespace tessera::cpu {
@@ -90,15 +89,11 @@ Limits CpuDevice::limits() const {
           .free_rows = kMaxRows};
 }
 
-Tensor CpuDevice::run(const Model& model, const Batch& batch) {
-  check_batch(batch, limits());
-  check_rope_lengths(batch, model.spec().recompute_after);
-  const std::lock_guard lock(run_mutex_);
+Tensor CpuDevice::execute(const Model& model, const Batch& batch) {
   const CpuStep step(batch);
   Tensor logits = model.forward(step);
   for (const auto& kept : kept_files_)
     if (const auto file = kept.lock()) file->expect_unchanged();
-  for (const Batch::Slice& slice : batch.slices) slice.sequence->commit(slice.position + slice.count, slice.rope_length);
   return logits;
 }
 
@@ -110,7 +105,7 @@ Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec
       vector->values[i] = load_stored(parts.front().type, parts.front().data, static_cast<int64_t>(i)) + spec.offset;
     return Tensor(*this, spec.shape, DataType::float32, std::move(vector));
   }
-  const std::lock_guard lock(run_mutex_);
+  const auto turn = take_turn();
   PackedWeight packed = PackedWeight::pack(pool_, isa_, packed_type(spec), parts, spec.shape[3]);
   check(packed.out() == spec.shape[2], "pack: the parts have ", packed.out(), " outputs; the shape is ", spec.shape);
   check(packed.bias().empty() == (spec.bias == Bias::none), "pack: ", packed.bias().size(), " biases of ", spec.name);
@@ -131,7 +126,7 @@ Tensor CpuDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
   auto packed = PackedWeight::restore(packed_type(spec), spec.shape[2], spec.shape[3], {kept.file, piece.data()}, piece.size(),
                                       {reinterpret_cast<const float*>(biases.data()), biases.size() / sizeof(float)});
   if (!packed) return {};
-  const std::lock_guard lock(run_mutex_);
+  const auto turn = take_turn();
   std::erase_if(kept_files_, [](const auto& file) { return file.expired(); });
   if (std::none_of(kept_files_.begin(), kept_files_.end(), [&](const auto& file) { return file.lock() == kept.file; }))
     kept_files_.push_back(kept.file);
@@ -156,7 +151,7 @@ void CpuDevice::copy_page(Storage& cache, size_t group, int32_t from, int32_t to
 
 void CpuDevice::read(const Tensor& x, std::span<float> out) {
   check(static_cast<int64_t>(out.size()) == volume(x.shape()), "read: ", out.size(), " values do not hold a tensor of ", x.shape());
-  const std::lock_guard lock(run_mutex_);
+  const auto turn = take_turn();
   const ConstRows from = rows(x);
   convert(pool_, isa_, from, {out.data(), DataType::float32, from.tokens, from.heads, from.width, from.heads * from.width, from.width});
 }

@@ -1,6 +1,5 @@
 #pragma once
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -34,7 +33,6 @@ class CpuDevice final : public Device {
   int threads() const { return pool_.size(); }
   Limits limits() const override;
 
-  Tensor run(const Model& model, const Batch& batch) override;
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
   std::string packed_layout() const override;
   Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;
@@ -59,6 +57,7 @@ class CpuDevice final : public Device {
   Tensor select_rows(const Tensor& x, const Step& step) override;
 
  private:
+  Tensor execute(const Model& model, const Batch& batch) override;
   Tensor make(const Shape& shape, DataType dtype);
   Tensor make_weight(PackedWeight packed, const WeightSpec& spec);
 
@@ -67,7 +66,6 @@ class CpuDevice final : public Device {
   Attention attention_;
   std::shared_ptr<BufferPool> buffers_ = std::make_shared<BufferPool>();
   std::vector<std::weak_ptr<const KeptFile>> kept_files_;  // that weights lie in
-  std::mutex run_mutex_;
 };
 
 }  // namespace tessera::cpu

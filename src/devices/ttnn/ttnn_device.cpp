@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "core/error.h"
-#include "ops/check_batch.h"
 #include "ops/model.h"
 #include "ttnn/n150_memory.h"
 #include "ttnn/ttnn_storage.h"
@@ -104,15 +103,12 @@ Tensor TtnnDevice::make(const Shape& shape, std::vector<nb::object> tensors, std
 std::unique_lock<std::mutex> TtnnDevice::take_turn() {
   std::optional<nb::gil_scoped_release> release;
   if (PyGILState_Check()) release.emplace();
-  return std::unique_lock(mutex_);
+  return Device::take_turn();
 }
 
-Tensor TtnnDevice::run(const Model& model, const Batch& batch) {
-  check_batch(batch, limits());
-  const auto& cache = static_cast<const PagedCache&>(batch.slices.front().sequence->cache());
-  check_rope_lengths(batch, model.spec().recompute_after);
-  const auto turn = take_turn();
+Tensor TtnnDevice::execute(const Model& model, const Batch& batch) {
   const nb::gil_scoped_acquire gil;
+  const auto& cache = static_cast<const PagedCache&>(batch.slices.front().sequence->cache());
   const CardStep step(batch, cache.pages);
   struct Running {
     const CardStep*& step;
@@ -122,19 +118,15 @@ Tensor TtnnDevice::run(const Model& model, const Batch& batch) {
     inputs_ = &inputs;
     return model.forward(step);
   };
-  Tensor logits;
-  if (traces_ && step.decodes() && !batch.watched) {
-    const Tensor replayed = traces_->run(step, forward_with);
-    // All rows are there; this Batch may want others than the recorded one did.
-    const std::vector<int64_t>& rows = step.wanted_rows();
-    if (replayed)
-      logits = make({1, 1, static_cast<int64_t>(rows.size()), replayed.shape()[3]}, storage(replayed).tensors, rows, replayed.dtype());
-  } else {
+  if (!traces_ || !step.decodes() || observer()) {
     Inputs inputs(*ttnn_);
-    logits = forward_with(inputs);
+    return forward_with(inputs);
   }
-  for (const Batch::Slice& slice : batch.slices) slice.sequence->commit(slice.position + slice.count, slice.rope_length);
-  return logits;
+  const Tensor replayed = traces_->run(step, forward_with);
+  if (!replayed) return replayed;
+  // All rows are there; this Batch may want others than the recorded one did.
+  const std::vector<int64_t>& rows = step.wanted_rows();
+  return make({1, 1, static_cast<int64_t>(rows.size()), replayed.shape()[3]}, storage(replayed).tensors, rows, replayed.dtype());
 }
 
 Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec) {

@@ -1,6 +1,5 @@
 #pragma once
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "cpu/thread_pool.h"
@@ -26,9 +25,10 @@ struct PageInputs {
 // stands beside it. Programs are compiled at the first call of a shape, so that shapes are few.
 //
 // With Tracing::on, a decode (a Batch of up to 32 tokens) is recorded when its kind comes for the second time and replayed from then on:
-// the model's forward is not called any more. A kind is a cache, a number of tokens, the widths of the page tables (128 pages, or a power
-// of two beyond), and whether logits are wanted. The 8 kinds used last are kept; loading a model or making a cache forgets them all. Chunks
-// of prompts and watched Batches (compare) run as they come. Logits are good until the next run. Replays are not measured on silicon.
+// the model's forward is not called any more. A kind is a cache, a number of tokens, the widths of the page tables (128 pages, or
+// a power of two beyond), and whether logits are wanted. The 8 kinds used last are kept; loading a model or making a cache forgets them
+// all. Chunks of prompts, and all while the device is observed (compare), run as they come. Logits are good until the next run. Replays are
+// not measured on silicon.
 class TtnnDevice final : public Device {
  public:
   explicit TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing = Tracing::off);
@@ -39,7 +39,6 @@ class TtnnDevice final : public Device {
   // Bytes of the card's memory that caches may take: what is free, less what a forward of the models packed so far takes for itself.
   size_t free_memory();
 
-  Tensor run(const Model& model, const Batch& batch) override;
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
   std::string packed_layout() const override;
   Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;  // copies them
@@ -63,7 +62,11 @@ class TtnnDevice final : public Device {
   Tensor softcap(const Tensor& x, float cap) override;
   Tensor select_rows(const Tensor& x, const Step& step) override;
 
+ protected:
+  std::unique_lock<std::mutex> take_turn() override;
+
  private:
+  Tensor execute(const Model& model, const Batch& batch) override;
   Tensor make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows = {}, DataType dtype = DataType::bfloat16);
   Tensor make_heads(const Shape& shape, nb::object tensor);
   Tensor gated(const Tensor& gate_up, const char* activation);
@@ -85,7 +88,6 @@ class TtnnDevice final : public Device {
   nb::object rotation(const CardStep& step);
   const RotaryInputs& rotary_inputs(const Rotary& rotary, const CardStep& step);
   PageInputs page_inputs(size_t group, const CardStep& step);
-  std::unique_lock<std::mutex> take_turn();
   nb::object height_sharded(int64_t users, int64_t width);
   nb::object kernel_config(const char* fidelity);
   nb::object attention_config(int64_t queries, int64_t keys);
@@ -97,7 +99,6 @@ class TtnnDevice final : public Device {
   const CardStep* step_ = nullptr;  // the one that runs
   Inputs* inputs_ = nullptr;        // and what it takes from the host
   std::unique_ptr<Traces> traces_;  // none: nothing is recorded
-  std::mutex mutex_;                // of who uses the card
 };
 
 }  // namespace tessera::ttnn

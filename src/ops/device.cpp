@@ -1,0 +1,39 @@
+#include "ops/device.h"
+
+#include "core/error.h"
+#include "ops/check_batch.h"
+#include "ops/model.h"
+
+namespace tessera {
+
+std::string WeightSpec::label() const {
+  std::string_view label = name;
+  if (label.starts_with("model.")) label.remove_prefix(6);
+  if (label.ends_with(".weight")) label.remove_suffix(7);
+  const std::string module(label.substr(0, label.find_last_of('.') + 1));
+  if (role == Role::qkv) return module + "qkv_proj";
+  if (role == Role::gate_up) return module + "gate_up_proj";
+  return std::string(label);
+}
+
+Tensor Device::run(const Model& model, const Batch& batch) {
+  check_batch(batch, limits());
+  check_rope_lengths(batch, model.spec().recompute_after);
+  const auto turn = take_turn();
+  if (observer_) observer_->begin();
+  Tensor logits = execute(model, batch);
+  for (const Batch::Slice& slice : batch.slices) slice.sequence->commit(slice.position + slice.count, slice.rope_length);
+  return logits;
+}
+
+void Device::observe(Observer* observer) {
+  const auto turn = take_turn();
+  check<std::logic_error>(!observer || !observer_, "observe: ", name(), " is observed already");
+  observer_ = observer;
+}
+
+Observing::Observing(Device& device, Observer& observer) : device_(device) { device_.observe(&observer); }
+
+Observing::~Observing() { device_.observe(nullptr); }
+
+}  // namespace tessera
