@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,9 +42,15 @@ class Model {
 
   const ModelSpec& spec() const { return spec_; }
 
+  // Who it is, for what others keep of it: held weakly it is never another's, as an address may be, and tells when the model is gone.
+  const std::shared_ptr<const void>& id() const { return id_; }
+
  protected:
   explicit Model(ModelSpec spec) : spec_(std::move(spec)) {}
   ModelSpec spec_;
+
+ private:
+  std::shared_ptr<const void> id_ = std::make_shared<char>();
 };
 
 }  // namespace tessera

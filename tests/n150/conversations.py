@@ -3,11 +3,12 @@ import numpy as np
 
 
 class Talk:
-    """A model on a device, with its cache and generator."""
+    """A model on a device, with its generator, and a cache of its own or another Talk's."""
 
-    def __init__(self, core, device, model, max_tokens=2048, max_sequences=8, **precision):
+    def __init__(self, core, device, model, max_tokens=2048, max_sequences=8, cache_of=None, **precision):
         self.loaded = core.make_model(*model, device, **precision)
-        self.cache = core.Cache(device, self.loaded.model.spec.cache, dtype=self.loaded.options.cache, max_tokens=max_tokens, max_sequences=max_sequences)
+        self.cache = cache_of.cache if cache_of else core.Cache(device, self.loaded.model.spec.cache, dtype=self.loaded.options.cache,
+                                                                max_tokens=max_tokens, max_sequences=max_sequences)
         self.generator = core.Generator(self.loaded.model, device, self.cache)
         self.random = np.random.default_rng(7)
 

@@ -99,6 +99,22 @@ def test_a_model_that_is_loaded_beside_another_is_not_overwritten(core):
     np.testing.assert_array_equal(*both(core, converse))
 
 
+def test_two_models_that_share_a_cache_are_each_answered_by_their_own(core):
+    architecture, config, tensors = GEMMA3
+    other_model = architecture, config, {**tensors, "model.norm.weight": tensors["model.norm.weight"] + 1}  # its keys are the same
+
+    def converse(device):
+        one = Talk(core, device, GEMMA3, weights="bfloat16")
+        other = Talk(core, device, other_model, cache_of=one, weights="bfloat16")
+        ones, others = opened_with(one, (40,)), opened_with(other, (40,))
+        first = decodes(one, ones, 3) + decodes(other, others, 3)
+        return np.stack(first + [talk.say((sequence, 1, 1)) for _ in range(3) for talk, (sequence,) in ((one, ones), (other, others))])
+
+    plain, traced = both(core, converse)
+    assert not np.array_equal(plain[:3], plain[3:6])
+    np.testing.assert_array_equal(traced, plain)
+
+
 def test_a_batch_may_want_other_rows_than_the_recorded_one(core):
     def converse(device):
         talk = Talk(core, device, model(GEMMA3), weights="bfloat16")
@@ -137,6 +153,18 @@ def test_a_cache_s_traces_go_with_it(core):
     decodes(one, ones, 2), decodes(other, others, 2)
     assert len(traced_ttnn.traces) == 2
     del one, ones
+    decodes(other, others, 1)
+    assert len(traced_ttnn.traces) == 1
+
+
+def test_a_model_s_traces_go_with_it(core):
+    device = opened(core, True)
+    one = Talk(core, device, GEMMA3, weights="bfloat16")
+    other = Talk(core, device, GEMMA3, cache_of=one, weights="bfloat16")
+    ones, others = opened_with(one, (20,)), opened_with(other, (20,))
+    decodes(one, ones, 2), decodes(other, others, 2)
+    assert len(traced_ttnn.traces) == 2
+    del one
     decodes(other, others, 1)
     assert len(traced_ttnn.traces) == 1
 

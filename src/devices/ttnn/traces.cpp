@@ -26,8 +26,8 @@ void Inputs::write(const CardStep& step) {
           input.tensor);
 }
 
-Tensor Traces::run(const CardStep& step, const Forward& forward) {
-  const Place trace = find(step);
+Tensor Traces::run(const Model& model, const CardStep& step, const Forward& forward) {
+  const Place trace = find(model, step);
   try {
     trace->inputs.write(step);
     if (!trace->compiled) {
@@ -49,15 +49,17 @@ void Traces::clear() {
   traces_.clear();
 }
 
-Traces::Place Traces::find(const CardStep& step) {
+Traces::Place Traces::find(const Model& model, const CardStep& step) {
   traces_.remove_if([&](const Trace& trace) {
-    if (trace.cache.expired()) release(trace);
-    return trace.cache.expired();
+    const bool gone = trace.model.expired() || trace.cache.expired();
+    if (gone) release(trace);
+    return gone;
   });
   const std::shared_ptr<PagedCache> cache = cache_of(step).shared_from_this();
   const std::vector<int64_t> kind = step.kind();
-  const Place found =
-      std::find_if(traces_.begin(), traces_.end(), [&](const Trace& trace) { return trace.cache.lock() == cache && trace.kind == kind; });
+  const Place found = std::find_if(traces_.begin(), traces_.end(), [&](const Trace& trace) {
+    return trace.model.lock() == model.id() && trace.cache.lock() == cache && trace.kind == kind;
+  });
   if (found != traces_.end()) {
     traces_.splice(traces_.begin(), traces_, found);
   } else {
@@ -65,7 +67,7 @@ Traces::Place Traces::find(const CardStep& step) {
       release(traces_.back());
       traces_.pop_back();
     }
-    traces_.push_front({cache, kind, Inputs(ttnn_)});
+    traces_.push_front({model.id(), cache, kind, Inputs(ttnn_)});
   }
   return traces_.begin();
 }

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/model.h"
 #include "ttnn/card_step.h"
 #include "ttnn/ttnn_storage.h"
 
@@ -37,8 +38,8 @@ class Inputs {
   std::map<Name, Input> inputs_;
 };
 
-// A decode of the same cache, rows and widths of page tables is the same commands. The first one of a kind runs as it comes, which compiles
-// its programs; the second is recorded; from then on it is replayed.
+// A decode of the same model, cache, rows and widths of page tables is the same commands. The first one of a kind runs as it comes, which
+// compiles its programs; the second is recorded; from then on it is replayed.
 class Traces {
  public:
   using Forward = std::function<Tensor(Inputs&)>;
@@ -49,13 +50,14 @@ class Traces {
   Traces& operator=(const Traces&) = delete;
 
   // What `forward` gives for this Step. A replay writes it where the last one of its kind did.
-  Tensor run(const CardStep& step, const Forward& forward);
+  Tensor run(const Model& model, const CardStep& step, const Forward& forward);
 
   // Forgets all. A recording writes to memory that was free while it was made: whatever comes to lie there to stay would be overwritten.
   void clear();
 
  private:
   struct Trace {
+    std::weak_ptr<const void> model;  // Model::id
     std::weak_ptr<PagedCache> cache;
     std::vector<int64_t> kind;
     Inputs inputs;
@@ -65,7 +67,7 @@ class Traces {
   };
   using Place = std::list<Trace>::iterator;
 
-  Place find(const CardStep& step);
+  Place find(const Model& model, const CardStep& step);
   void record(Trace& trace, const Forward& forward);
   void release(const Trace& trace) noexcept;
 

@@ -122,7 +122,7 @@ Tensor TtnnDevice::execute(const Model& model, const Batch& batch) {
     Inputs inputs(*ttnn_);
     return forward_with(inputs);
   }
-  const Tensor replayed = traces_->run(step, forward_with);
+  const Tensor replayed = traces_->run(model, step, forward_with);
   if (!replayed) return replayed;
   // All rows are there; this Batch may want others than the recorded one did.
   const std::vector<int64_t>& rows = step.wanted_rows();
