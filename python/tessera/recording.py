@@ -3,6 +3,7 @@ import json
 import os
 import struct
 import sys
+from functools import partial
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM
@@ -11,6 +12,7 @@ from transformers.masking_utils import eager_mask
 HEADER_BYTES = 1 << 20  # room for the names of 8,000 tensors; blanks fill it
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
 ATTENTION = "tessera_recorded"
+GATES = {"gelu_mul": partial(torch.nn.functional.gelu, approximate="tanh"), "silu_mul": torch.nn.functional.silu}
 LOGIT_ROWS = 64  # computed at a time: 64 x 262,144 floats are 67 MB
 
 
@@ -85,7 +87,7 @@ class Watch:
         self.base, self.writer, self.handles = base, writer, []
 
     def __enter__(self):
-        if self.base.config.model_type.startswith("gemma3"):
+        if hasattr(self.base.embed_tokens, "embed_scale"):
             self.output("mul", self.base.embed_tokens)
         for number, layer in enumerate(self.base.layers):
             at = f"layers.{number}."
@@ -135,12 +137,18 @@ class Watch:
             self.joined(at + "self_attn.qkv_proj", *projections)
             for name, projection in zip(heads, projections):
                 self.output(name, projection)
-        for norm in ("q_norm", "k_norm"):
+        for norm, projection in (("q_norm", "q_proj"), ("k_norm", "k_proj")):
             if hasattr(module, norm):
-                gemma = self.base.config.model_type.startswith("gemma3")  # norms after heads and tokens change places, Qwen3 before
-                self.output(at + "self_attn." + norm, getattr(module, norm), token_rows if gemma else lambda x: x[0].flatten(1))
+                self.norm_of_heads(at + "self_attn." + norm, getattr(module, norm), getattr(module, projection).out_features)
         self.input(at + "nlp_concat_heads", module.o_proj)
         self.output(at + "self_attn.o_proj", module.o_proj)
+
+    def norm_of_heads(self, name, module, width):
+        """A norm of [1, tokens, heads, head_dim], as a projection of this width lies, or of a view of it as [1, heads, tokens, head_dim]."""
+        def hook(_module, inputs, result):
+            heads_first = inputs[0].stride(1) < inputs[0].stride(2)
+            self.writer.add(name, token_rows(result) if heads_first else result.reshape(-1, width))
+        self.handles.append(module.register_forward_hook(hook))
 
     def attend(self, module, query, key, *arguments, **options):
         result = eager_attention(module, query, key, *arguments, **options)
@@ -155,9 +163,18 @@ class Watch:
             self.output(at + "mlp.gate_up_proj", module.gate_up_proj)
         else:
             self.joined(at + "mlp.gate_up_proj", module.gate_proj, module.up_proj)
-        activation = type(getattr(module, "act_fn", None) or module.activation_fn).__name__.lower()
-        self.input(at + ("silu_mul" if "silu" in activation else "gelu_mul"), module.down_proj)
+        self.input(at + gate_op(module), module.down_proj)
         self.output(at + "mlp.down_proj", module.down_proj)
+
+
+def gate_op(mlp):
+    """Our op of the activation that this module has among its linears; by its own name where we have none."""
+    (activation,) = (child for child in mlp.children() if not isinstance(child, torch.nn.Linear))
+    values = torch.linspace(-4, 4, 65)
+    for op, function in GATES.items():
+        if torch.allclose(activation(values), function(values), rtol=0, atol=1e-6):
+            return op
+    return type(activation).__name__ + "_mul"
 
 
 def token_rows(x):

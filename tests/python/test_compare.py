@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tessera_package import need_package
 from tessera_program import FLOAT32
 from tiny_checkpoints import GEMMA3, TRAITS, make, make_multimodal, row
+from transformers import AutoConfig, AutoModelForCausalLM
 
 need_package()
 from tessera import compare as hf_side  # noqa: E402
@@ -160,6 +161,30 @@ def test_a_recording_holds_hugging_faces_hidden_states(sound, tmp_path):
         recording.record(model, [3, 199], tmp_path / "bad.safetensors")
     recording.record(recording.load(checkpoint, torch.bfloat16), prompt(5), tmp_path / "bfloat16.safetensors")
     assert load_file(tmp_path / "bfloat16.safetensors")["layers.1.attention"].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("model_type, activation, op", [("llama", "silu", "silu_mul"), ("mistral", "silu", "silu_mul"), ("qwen2", "silu", "silu_mul"),
+                                                        ("qwen3", "silu", "silu_mul"), ("llama", "gelu_pytorch_tanh", "gelu_mul"),
+                                                        ("llama", "gelu", "GELUActivation_mul")])
+def test_a_recording_names_the_ops_by_what_the_modules_are(tmp_path, model_type, activation, op):
+    config = AutoConfig.for_model(model_type, vocab_size=199, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+                                  num_key_value_heads=2, head_dim=32, hidden_act=activation)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "tiny")
+    model, ids = recording.load(tmp_path / "tiny"), prompt(4)  # as many tokens as heads
+    recording.record(model, ids, tmp_path / "hf.safetensors")
+    tensors = load_file(tmp_path / "hf.safetensors")
+    norms = {"self_attn.q_norm", "self_attn.k_norm"} if model_type == "qwen3" else set()
+    layer = {"input_layernorm", "self_attn.qkv_proj", "nlp_create_qkv_heads.q", "nlp_create_qkv_heads.k", "nlp_create_qkv_heads.v", *norms,
+             "rotary_embedding.q", "rotary_embedding.k", "attention", "nlp_concat_heads", "self_attn.o_proj", "add", "post_attention_layernorm",
+             "mlp.gate_up_proj", op, "mlp.down_proj", "add_2"}
+    assert set(tensors) == {"input_ids", "embed_tokens", "select_rows", "norm", "lm_head", *(f"layers.{i}.{name}" for i in range(2) for name in layer)}
+    attention, at = model.model.layers[1].self_attn, "layers.1.self_attn."
+    with torch.no_grad():
+        rows = torch.cat([module(tensors["layers.1.input_layernorm"]) for module in (attention.q_proj, attention.k_proj, attention.v_proj)], -1)
+        torch.testing.assert_close(tensors[at + "qkv_proj"], rows)
+        for i, token in enumerate(rows if norms else []):
+            torch.testing.assert_close(tensors[at + "q_norm"][i], attention.q_norm(token[:128].view(4, 32)).flatten())
+            torch.testing.assert_close(tensors[at + "k_norm"][i], attention.k_norm(token[128:192].view(2, 32)).flatten())
 
 
 def test_a_recording_that_fails_leaves_no_file(sound, tmp_path, monkeypatch):
