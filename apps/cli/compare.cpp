@@ -31,7 +31,10 @@ struct Side {
 // What is not said of the other side is as on this one.
 ModelFlags other_flags(const CompareOptions& options, ModelFlags flags) {
   flags.model = options.other_model.value_or(flags.model);
-  flags.device = options.other_device.value_or(flags.device);
+  if (options.other_device && *options.other_device != flags.device) {
+    flags.device = *options.other_device;
+    flags.device_id = flags.trace = 0;  // of side a's card
+  }
   const auto take = [](std::optional<DataType>& target, const std::optional<DataType>& given) {
     if (given) target = given;
   };

@@ -1,9 +1,12 @@
 """Decodes that are recorded and replayed, on a place-holder of TTNN that records and replays: the logits are those without a trace, bit for bit."""
+import json
+import sys
+
 import numpy as np
 import pytest
 import traced_ttnn
 from conversations import Talk, whole_conversation
-from tiny_models import model
+from tiny_models import folders, model
 
 GEMMA3, PHI3 = "small-gemma3-head-dim-32", "small-phi3-longrope-128"  # the first has a window of 16
 
@@ -133,6 +136,18 @@ def test_a_replay_calls_no_op(core):
     decodes(talk, sequences, 1)
     assert set(traced_ttnn.called) == {"copy_host_to_device_tensor", "to_layout", "slice", "from_device"}
     assert traced_ttnn.called.count("copy_host_to_device_tensor") == 6  # ids, a table and positions, cos, sin and the rotation's matrix
+
+
+def test_who_observes_sees_every_decode_and_none_is_recorded(core, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ttnn", traced_ttnn)
+    ids, facts = tmp_path / "ids.json", tmp_path / "facts.json"
+    ids.write_text(json.dumps(list(range(3, 43))))  # in pieces of 8, each a decode of the same kind
+    assert core.cli_main([argument.encode() for argument in (
+        "tessera", "compare", "-m", str(folders() / GEMMA3), "--device", "n150", "--trace", "1", "--device-b", "cpu", "--ids-file", str(ids), "-b", "8",
+        "-c", "64", "--json", str(facts))]) == 0
+    told = json.loads(facts.read_text())
+    assert (told["tokens"], told["first_below"], told["only_a"], told["only_b"]) == (40, None, [], [])
+    assert "copy_host_to_device_tensor" not in traced_ttnn.called
 
 
 def test_no_more_than_eight_traces_are_kept(core):
