@@ -103,11 +103,11 @@ def test_a_model_that_is_loaded_beside_another_is_not_overwritten(core):
 
 
 def test_two_models_that_share_a_cache_are_each_answered_by_their_own(core):
-    architecture, config, tensors = GEMMA3
+    architecture, config, tensors = model(GEMMA3)
     other_model = architecture, config, {**tensors, "model.norm.weight": tensors["model.norm.weight"] + 1}  # its keys are the same
 
     def converse(device):
-        one = Talk(core, device, GEMMA3, weights="bfloat16")
+        one = Talk(core, device, model(GEMMA3), weights="bfloat16")
         other = Talk(core, device, other_model, cache_of=one, weights="bfloat16")
         ones, others = opened_with(one, (40,)), opened_with(other, (40,))
         first = decodes(one, ones, 3) + decodes(other, others, 3)
@@ -174,8 +174,8 @@ def test_a_cache_s_traces_go_with_it(core):
 
 def test_a_model_s_traces_go_with_it(core):
     device = opened(core, True)
-    one = Talk(core, device, GEMMA3, weights="bfloat16")
-    other = Talk(core, device, GEMMA3, cache_of=one, weights="bfloat16")
+    one = Talk(core, device, model(GEMMA3), weights="bfloat16")
+    other = Talk(core, device, model(GEMMA3), cache_of=one, weights="bfloat16")
     ones, others = opened_with(one, (20,)), opened_with(other, (20,))
     decodes(one, ones, 2), decodes(other, others, 2)
     assert len(traced_ttnn.traces) == 2
