@@ -2,11 +2,11 @@
 JOBS ?= $(shell nproc)
 STEP = scripts/step
 PYTHON_PACKAGE = -DTESSERA_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python
-WORKERS = -n 2 --dist loadfile  # a worker may hold a model of Hugging Face's, which computes on two threads
-PYTEST = .venv/bin/python -m pytest tests/python $(WORKERS) --basetemp=build/pytest
-N150_PYTEST = .venv-n150/bin/python -m pytest tests/n150 $(WORKERS) --basetemp=build/pytest-n150
+WORKERS = -n 2 --dist loadfile  # a worker may hold a model of Hugging Face's
+PYTEST = .venv/bin/python -m pytest $(WORKERS) --no-loadscope-reorder --basetemp=build/pytest
+N150_PYTEST = .venv-n150/bin/python -m pytest $(WORKERS) --basetemp=build/pytest-n150
 
-.PHONY: build demo test n150 check bench lint clean
+.PHONY: build demo test n150 check ci-check bench lint clean
 
 build:
 	cmake --preset release
@@ -25,7 +25,7 @@ test:
 	$(STEP) configure cmake --preset release $(PYTHON_PACKAGE)
 	$(STEP) build cmake --build --preset release -j $(JOBS)
 	$(STEP) ctest ctest --preset release -j $(JOBS)
-	$(STEP) pytest $(PYTEST) -m "not slow"
+	$(STEP) pytest $(PYTEST) tests/python -m "not slow"
 	$(MAKE) n150
 
 # The n150's device: against TTNN itself on a mock card, which checks and allocates as a real one and runs nothing, and computed in NumPy.
@@ -34,24 +34,38 @@ n150:
 	$(STEP) setup-n150 scripts/setup n150
 	$(STEP) n150-configure cmake --preset n150
 	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)
-	$(STEP) n150-pytest $(N150_PYTEST) -m "not slow"
+	$(STEP) n150-pytest $(N150_PYTEST) tests/n150 -m "not slow"
 
 # What takes longer: AVX-512's kernels where the machine has none, sanitizers, with no suppressions, fuzzers, and the slow part of the
-# Hugging Face parity.
-check:
+# Hugging Face parity. `ci-check` is its part in .ci/run: the thread sanitizer where there are threads, fuzzers for less time, and of the
+# slow tests those that ci_slow.txt names.
+check: TSAN = test_programs
+check: FUZZ_SECONDS = 60
+check: SLOW = tests/python -m slow
+check: N150_SLOW = tests/n150 -m slow
+ci-check: TSAN = threaded_programs
+ci-check: TSAN_TESTS = -L threads
+ci-check: FUZZ_SECONDS = 20
+ci-check: SLOW = @tests/python/ci_slow.txt
+ci-check: N150_SLOW = @tests/n150/ci_slow.txt
+
+check ci-check:
 	$(STEP) setup-check scripts/setup check
 	$(STEP) emulated-configure cmake --preset emulated
 	$(STEP) emulated-build cmake --build --preset emulated -j $(JOBS)
 	$(STEP) emulated-ctest ctest --preset emulated -j $(JOBS)
-	for sanitizer in asan tsan; do \
-	  $(STEP) $$sanitizer-configure cmake --preset $$sanitizer && \
-	  $(STEP) $$sanitizer-build cmake --build --preset $$sanitizer -j $(JOBS) && \
-	  $(STEP) $$sanitizer-ctest ctest --preset $$sanitizer -j $(JOBS) || exit 1; \
-	done
-	$(STEP) fuzz scripts/fuzz 60
-	$(STEP) slow-parity $(PYTEST) -m slow
+	$(STEP) asan-configure cmake --preset asan
+	$(STEP) asan-build cmake --build --preset asan -j $(JOBS)
+	$(STEP) asan-ctest ctest --preset asan -j $(JOBS)
+	$(STEP) tsan-configure cmake --preset tsan
+	$(STEP) tsan-build cmake --build --preset tsan -j $(JOBS) --target $(TSAN)
+	$(STEP) tsan-ctest ctest --preset tsan -j $(JOBS) $(TSAN_TESTS)
+	$(STEP) fuzz-configure cmake --preset fuzz
+	$(STEP) fuzz-build cmake --build --preset fuzz -j $(JOBS)
+	$(STEP) fuzz scripts/fuzz $(FUZZ_SECONDS)
+	$(STEP) slow-parity $(PYTEST) $(SLOW)
 	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)
-	$(STEP) n150-slow $(N150_PYTEST) -m slow
+	$(STEP) n150-slow $(N150_PYTEST) $(N150_SLOW)
 
 # Speed beside other engines: hours, on a machine that does nothing else; scripts/bench_peers.py --rows measures a part.
 bench:

@@ -14,9 +14,10 @@ function(tessera_library name folder)
   target_link_libraries(tessera_${name} PUBLIC ${ARG_DEPENDS} PRIVATE tessera_flags ${ARG_PRIVATE_DEPENDS})
 endfunction()
 
-# tessera_test(NAME sources... DEPENDS libraries...): one GoogleTest program, run by ctest, part of the target `test_programs`.
+# tessera_test(NAME [THREADS] sources... DEPENDS libraries...): one GoogleTest program, run by ctest, part of the target `test_programs`.
+# THREADS: its tests run some, so that it is also part of `threaded_programs`, and ctest's label "threads" has it.
 function(tessera_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS" "" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)  # thinned.h
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} tessera_flags GTest::gtest_main GTest::gmock)
@@ -24,8 +25,13 @@ function(tessera_test name)
   add_test(NAME ${name} COMMAND ${name})
   if(NOT TARGET test_programs)
     add_custom_target(test_programs)
+    add_custom_target(threaded_programs)
   endif()
   add_dependencies(test_programs ${name})
+  if(ARG_THREADS)
+    set_tests_properties(${name} PROPERTIES LABELS threads)
+    add_dependencies(threaded_programs ${name})
+  endif()
 endfunction()
 
 # tessera_fuzzer(NAME sources... DEPENDS libraries...): one libFuzzer program fuzz_NAME, part of the target `fuzzers`.
