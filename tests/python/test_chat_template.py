@@ -31,7 +31,7 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request, tool):  # noqa: F811
     from conftest import made_weights
     from transformers import PreTrainedTokenizerFast

@@ -73,8 +73,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(keeping, phi3_smollm2):
 def test_a_kept_tokenizer_gives_the_librarys_ids(family, tool, tmp_path):  # noqa: F811
     added = [token["content"] for token in family.added]
     texts = [text for kind in tokenizer_texts.KINDS for text in tokenizer_texts.texts(kind, added)]
-    kept = Program(tool, family.folder / "tokenizer.json")
-    kept.arguments.append(tmp_path / "kept")
-    kept.ids(texts[:1])
+    keeping = lambda: Program(tool, family.folder / "tokenizer.json", tmp_path / "kept")
+    keeping().ids(texts[:1])
     assert len(list((tmp_path / "kept").iterdir())) == 1
-    assert first_difference(texts, kept.ids(texts), family.hf_ids(texts)) is None
+    assert first_difference(texts, keeping().ids(texts), family.hf_ids(texts)) is None
