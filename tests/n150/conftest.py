@@ -7,6 +7,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "python"))  # what the tests share
 os.environ.setdefault("TESSERA_BUILD", "build/n150")
+os.environ["OMP_NUM_THREADS"] = "1"  # of NumPy: no worker of pytest's slows the other down
 
 from nothing_skips import (  # noqa: E402, F401
     measured, pytest_configure, pytest_runtest_makereport, pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown)

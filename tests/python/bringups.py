@@ -20,7 +20,6 @@ def load_hf(checkpoint, **options):
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    torch.set_num_threads(1)  # one and the same order of sums, and no spinning beside our own threads
     hf = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, **options).eval()
     config = hf.config.get_text_config()
     hf.generation_config = GenerationConfig(bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id)

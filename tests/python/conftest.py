@@ -8,7 +8,13 @@ from nothing_skips import (  # noqa: F401
     measured, pytest_configure, pytest_runtest_makereport, pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown)
 
 ROOT = Path(__file__).resolve().parents[2]
+os.environ["OMP_NUM_THREADS"] = "1"  # of torch and NumPy: one and the same order of sums, and no worker of pytest's slows the other down
 os.environ["TESSERA_PACKED_CACHE"] = "0"  # nothing of an earlier build's is tested; test_packed_cache.py sets it otherwise
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files are begun first, so that no worker waits for the other in the end."""
+    items.sort(key=lambda item: "parity" not in item.path.name)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,6 @@ def load(checkpoint, dtype):
 
 @torch.no_grad()
 def compute(checkpoint, ids):
-    torch.set_num_threads(2)
     batch, targets = torch.tensor([ids]), torch.tensor(ids[1:])
     hidden = lambda model: model.model(input_ids=batch, use_cache=False).last_hidden_state[0]
     whole, half = load(checkpoint, torch.float32), load(checkpoint, torch.bfloat16)

@@ -14,7 +14,6 @@ class HfReference:
         self.folder = folder
         self.path, self.loaded = None, None
         self.files, self.generated = {}, {}
-        torch.set_num_threads(2)
 
     def close(self):
         self.path, self.loaded = None, None

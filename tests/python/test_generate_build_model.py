@@ -228,7 +228,6 @@ def full_width_phi3():
 @pytest.mark.slow
 @pytest.mark.parametrize("name, make, rows", [(GEMMA3, full_width_gemma3, 262208), (PHI3, full_width_phi3, 32064)], ids=["Gemma 3 4B", "Phi-3 Mini"])
 def test_two_layers_of_full_width_equal_transformers(measured, name, make, rows):
-    torch.set_num_threads(2)
     hf = fill(make())
     ids = torch.randint(rows, (1, 40), generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
