@@ -94,7 +94,8 @@ void expect_one_hash(const TinyCheckpoint& checkpoint, const Setting& setting, s
     const auto a = bench.sequence(random_tokens(97, 2)), b = bench.sequence(prompt), c = bench.sequence(random_tokens(5, 3));
     expect_same(bench.hashes({a.get(), b.get(), c.get()})[1], where + ", with neighbours");
   }
-  for (const auto& [threads, runs] : pools) std::cout << describe(setting) << ": pool of " << threads << " threads, " << runs << " runs\n";
+  for (const auto& [threads, count] : pools)
+    std::cout << describe(setting) << ": pool of " << threads << " threads, " << count << " runs\n";
 }
 
 void expect_history_does_not_matter(const TinyCheckpoint& checkpoint, const Setting& setting) {
@@ -145,6 +146,10 @@ TEST(determinism, gemma3_gives_the_same_bits_for_any_threads_chunks_and_neighbou
 TEST(determinism, phi3_gives_the_same_bits_for_any_threads_chunks_and_neighbours) {
   for (const Setting& setting : settings())
     if (setting.options.weights != DataType::float32) expect_one_hash(tiny_phi3(false), setting, 150);
+}
+
+TEST(determinism, qwen2_with_its_biases_gives_the_same_bits_for_any_threads_chunks_and_neighbours) {
+  for (const Setting& setting : thinned(settings(), 2)) expect_one_hash(TinyCheckpoint("small-qwen2"), setting, 60);
 }
 
 TEST(determinism, a_caches_history_does_not_show) {
