@@ -107,5 +107,5 @@ def test_flags_and_files_are_checked(tessera, folders, tmp_path):
                         (("--device", "gpu"), "n150 or cpu")]:
         assert said in tessera.run("plan", "-m", folders["phi"], *flags, expect=2).stderr
     assert "config.json" in tessera.run("plan", "-m", tmp_path, expect=3).stderr
-    (tmp_path / "config.json").write_text(json.dumps({**PHI3_MINI, "num_attention_heads": 7}))
-    assert "num_attention_heads" in tessera.run("plan", "-m", tmp_path, expect=3).stderr
+    (tmp_path / "config.json").write_text(json.dumps({**PHI3_MINI, "num_key_value_heads": 7}))
+    assert "num_key_value_heads" in tessera.run("plan", "-m", tmp_path, expect=3).stderr
