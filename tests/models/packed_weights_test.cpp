@@ -79,7 +79,7 @@ class PackedWeightsTest : public testing::Test {
 };
 
 TEST_F(PackedWeightsTest, are_read_once_and_give_the_same_bits_ever_after) {
-  for (const TinyCheckpoint& tiny : {tiny_gemma3(), tiny_phi3(true)})
+  for (const TinyCheckpoint& tiny : {tiny_gemma3(), tiny_phi3(true), TinyCheckpoint("small-llama-biases")})
     for (const DataType type : {DataType::float32, DataType::bfloat16, DataType::bfloat8_b, DataType::bfloat4_b}) {
       const Loaded plain = load(tiny, "", {.weights = type});
       EXPECT_FALSE(fs::exists(path_)) << "a source without an identity";

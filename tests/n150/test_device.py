@@ -10,7 +10,7 @@ from conversations import Talk, whole_conversation
 from tiny_models import model
 
 SMALL = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-gemma3-odd-widths", "small-phi3-longrope-128",
-         "small-llama-biases", "small-mistral", "small-qwen2", "small-qwen3"]
+         "small-llama-biases", "small-llama-biases-head-dim-96", "small-mistral", "small-qwen2", "small-qwen3"]
 
 
 @pytest.fixture(scope="module")

@@ -72,8 +72,8 @@ def rounded_as_on_the_card(model, format_name):
         rows = np.arange(len(values))
         if "gate_up" in name:
             return np.concatenate([round_rows(half, rows[: len(half)]) for half in np.split(values, 2)])
-        if "qkv_proj" in name and head_dim % 64 and head_dim != 32:  # a rotation's pairs are neighbours on the card
-            rotated = 2 * len(rows) // 3
+        if any(part in name for part in ("qkv_proj", "q_proj", "k_proj")) and head_dim % 64 and head_dim != 32:  # a rotation's pairs are neighbours on the card
+            rotated = 2 * len(rows) // 3 if "qkv_proj" in name else len(rows)
             pairs = rows[:rotated].reshape(-1, 2, head_dim // 2).transpose(0, 2, 1).reshape(-1)
             rows = np.concatenate([pairs, rows[rotated:]])
         return round_rows(values, rows)

@@ -190,6 +190,7 @@ SMALL = {
     "small-phi3-narrow": row(SMALL_PHI3, num_hidden_layers=1, hidden_size=64, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2),
     "small-llama": row(SMALL_LLAMA, rope_scaling={**LLAMA3, "rope_type": "llama3"}, tie_word_embeddings=True),
     "small-llama-biases": row(SMALL_LLAMA, attention_bias=True, mlp_bias=True),
+    "small-llama-biases-head-dim-96": row(SMALL_LLAMA, key_bias=20.0, head_dim=96, attention_bias=True),
     "small-mistral": row({**SMALL_LLAMA, **MISTRAL_CLASS}, sliding_window=16),
     "small-qwen2": row({**SMALL_LLAMA, **QWEN2_CLASS}, key_bias=158.0, use_sliding_window=True, sliding_window=16, max_window_layers=1),
     "small-qwen3": row({**SMALL_LLAMA, **QWEN3_CLASS}, rope_scaling=YARN),

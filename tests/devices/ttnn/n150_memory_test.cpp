@@ -41,6 +41,11 @@ TEST(N150Memory, weights_lie_in_tiles_dealt_to_twelve_banks) {
         weight_bytes(spec(Role::embedding, out, in, DataType::bfloat8_b)) + weight_bytes(spec(Role::head, out, in, DataType::bfloat8_b)))
         << out;
   }
+  WeightSpec biased = spec(Role::qkv, 3072, 2560, DataType::bfloat8_b);
+  biased.bias = Bias::each_output;  // a row of tiles of float32
+  EXPECT_EQ(weight_bytes(biased), dealt(tiles(3072, 2560), 1088) + dealt(tiles(1, 3072), 4096));
+  biased.role = Role::gate_up;  // two halves
+  EXPECT_EQ(weight_bytes(biased), dealt(tiles(3072, 2560), 1088) + 2 * dealt(tiles(1, 1536), 4096));
   EXPECT_EQ(weight_bytes(spec(Role::norm, 1, 2560, DataType::bfloat8_b)), dealt(80, 4096));
   EXPECT_THROW(weight_bytes(spec(Role::down, 32, 32, DataType::float32)), std::invalid_argument);
 }
