@@ -103,7 +103,7 @@ void set_longrope(Rotary& rotary, const Rope& rope, double context, double origi
 }
 
 // `theta`: what stands outside of the rope.
-Rotary read(const Rope& rope, std::string_view type_field, double theta, const ConfigReader& config, const RopeDefaults& defaults) {
+Rotary build(const Rope& rope, std::string_view type_field, double theta, const ConfigReader& config, const RopeDefaults& defaults) {
   const RopeType type = read_type(rope, type_field, defaults);
   Rotary rotary;
   rotary.theta = rope.at("rope_theta").number("rope_theta", kTheta, theta);
@@ -124,6 +124,15 @@ Rotary read(const Rope& rope, std::string_view type_field, double theta, const C
     rotary.inverse_frequencies = llama3_frequencies(
         rotary.dim, rotary.theta, {rotary.factor, rope.factor("low_freq_factor"), rope.factor("high_freq_factor"), original});
   }
+  return rotary;
+}
+
+Rotary read(const Rope& rope, std::string_view type_field, double theta, const ConfigReader& config, const RopeDefaults& defaults) {
+  Rotary rotary = build(rope, type_field, theta, config, defaults);
+  const std::vector<float>& all = rotary.inverse_frequencies;
+  check<FileError>(std::all_of(all.begin(), all.end(), [](float frequency) { return std::isfinite(frequency); }),
+                   rope.at(type_field).where(type_field), " is ", rotary.type, ", with which a frequency is no number; are rope_theta, ",
+                   rotary.theta, ", and its factors right?");
   return rotary;
 }
 

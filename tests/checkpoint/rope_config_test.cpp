@@ -155,6 +155,8 @@ TEST(rope_config, what_an_architecture_does_not_have_is_refused_naming_the_field
       {scaling(R"("rope_type": "yarn", "factor": 4, "truncate": 1)"), "rope_scaling.truncate is 1: must be"},
       {scaling(R"("rope_type": "llama3", "factor": 8, "high_freq_factor": 4)"), "rope_scaling.low_freq_factor is missing"},
       {scaling(R"("rope_type": "llama3", "factor": 8, "low_freq_factor": 0, "high_freq_factor": 4)"), "rope_scaling.low_freq_factor is 0"},
+      {R"({"rope_theta": 1, "rope_scaling": {"rope_type": "yarn", "factor": 4}})",
+       "rope_scaling.rope_type is yarn, with which a frequency is no number; are rope_theta, 1"},
       {R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor is 0.5: this architecture rotates whole heads"},
       {scaling(R"("rope_type": "default", "partial_rotary_factor": 0.5)"), "rope_scaling.partial_rotary_factor is 0.5"},
       {R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})", "rope_parameters is an object: this architecture has one"},

@@ -28,6 +28,8 @@ void expect_sound(const tessera::Rotary& rotary) {
   expect(rotary.dim % 2 == 0 && rotary.dim >= 2 && rotary.dim <= 8 && std::isfinite(rotary.theta) && rotary.theta >= 1.0);
   expect(rotary.inverse_frequencies.size() * 2 == static_cast<size_t>(rotary.dim));
   expect(rotary.long_inverse_frequencies.empty() || rotary.long_inverse_frequencies.size() == rotary.inverse_frequencies.size());
+  for (const float frequency : rotary.inverse_frequencies) expect(std::isfinite(frequency));
+  for (const float frequency : rotary.long_inverse_frequencies) expect(std::isfinite(frequency));
   expect(std::isfinite(rotary.attention_factor) && rotary.attention_factor > 0.0f);
 }
 
