@@ -13,7 +13,7 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kChunk = 64;  // of a prompt: both sides keep every op's output of so many tokens
+constexpr int64_t kChunk = 32;  // of a prompt: both sides keep every op's output of so many tokens, whose logits a card gives at a time
 constexpr double kThreshold = 0.99, kFloat32Threshold = 1 - 1e-8;
 
 struct Side {

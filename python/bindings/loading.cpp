@@ -119,7 +119,8 @@ void bind_devices(nb::module_& m) {
       .def_ro("max_chunk", &Limits::max_chunk)
       .def_ro("max_rows", &Limits::max_rows)
       .def_ro("max_logit_rows", &Limits::max_logit_rows)
-      .def_ro("free_rows", &Limits::free_rows);
+      .def_ro("free_rows", &Limits::free_rows)
+      .def_ro("decode_tokens", &Limits::decode_tokens);
   nb::class_<Device>(m, "Device", "Where models run. One forward at a time: others wait.")
       .def_prop_ro("name", &Device::name)
       .def_prop_ro("limits", &Device::limits)

@@ -41,9 +41,15 @@ class Forward {
   }
 
   const std::vector<Observation>& seen() const { return observations_.all(); }
-  void read(const Tensor& x, std::span<float> out) { generator_.device().read(x, out); }
+  // The last rows of x: a piece may begin with tokens that are computed again.
+  void read(const Tensor& x, std::span<float> out) {
+    all_.resize(static_cast<size_t>(volume(x.shape())));
+    generator_.device().read(x, all_);
+    std::copy(all_.end() - static_cast<std::ptrdiff_t>(out.size()), all_.end(), out.begin());
+  }
 
  private:
+  std::vector<float> all_;
   Generator& generator_;
   Observations observations_;
   std::unique_ptr<Sequence> sequence_;
@@ -136,12 +142,13 @@ Comparison matched(const std::vector<Observation>& seen, Reference& reference) {
   return comparison;
 }
 
-void add_rows(Comparison& comparison, Forward& forward, Reference& reference) {
+// Of the last tokens, so many.
+void add_rows(Comparison& comparison, Forward& forward, Reference& reference, size_t rows) {
   std::vector<float> a, b;
   auto op = comparison.ops.begin();
   for (const Observation& seen : forward.seen()) {
     if (op == comparison.ops.end() || op->name != seen.name) continue;  // of one side only
-    const auto rows = static_cast<size_t>(seen.output.shape()[2]), width = static_cast<size_t>(op->width);
+    const auto width = static_cast<size_t>(op->width);
     a.resize(rows * width);
     b.resize(rows * width);
     forward.read(seen.output, a);
@@ -161,7 +168,7 @@ Comparison compare(Generator& generator, const std::vector<TokenId>& tokens, Ref
     const int64_t done = forward.step();
     reference.follow(done);
     if (comparison.tokens == 0) comparison = matched(forward.seen(), reference);
-    add_rows(comparison, forward, reference);
+    add_rows(comparison, forward, reference, static_cast<size_t>(done - comparison.tokens));
     comparison.tokens = done;
   }
   if (progress) progress(total, total);

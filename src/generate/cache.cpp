@@ -10,6 +10,8 @@ namespace {
 
 int64_t pages_of(int64_t tokens, int64_t page_tokens) { return (tokens + page_tokens - 1) / page_tokens; }
 
+int64_t kept_behind(const CacheOptions& options, const Limits& limits) { return options.rewind_tokens + limits.chunk_alignment - 1; }
+
 }  // namespace
 
 std::vector<int64_t> page_counts(const CacheSpec& spec, const CacheOptions& options, const Limits& limits) {
@@ -20,7 +22,7 @@ std::vector<int64_t> page_counts(const CacheSpec& spec, const CacheOptions& opti
     int64_t pages = pages_of(options.max_tokens, limits.page_tokens) + options.max_sequences;
     if (group.window) {
       // What a sequence keeps, and the tokens of one Batch on their way.
-      const int64_t kept = pages_of(*group.window + options.rewind_tokens, limits.page_tokens) + 2;
+      const int64_t kept = pages_of(*group.window + kept_behind(options, limits), limits.page_tokens) + 2;
       const int64_t coming = std::min(limits.max_rows, options.max_sequences * limits.max_chunk);
       pages = std::min(pages, options.max_sequences * kept + pages_of(coming, limits.page_tokens));
     }
@@ -38,7 +40,11 @@ CacheOptions cache_options(DataType dtype, int64_t context, int64_t sequences, c
 }
 
 Cache::Cache(Device& device, const CacheSpec& spec, const CacheOptions& options)
-    : device_(device), spec_(spec), options_(options), page_tokens_(device.limits().page_tokens) {
+    : device_(device),
+      spec_(spec),
+      options_(options),
+      page_tokens_(device.limits().page_tokens),
+      kept_behind_(kept_behind(options, device.limits())) {
   const std::vector<int64_t> counts = page_counts(spec, options, device.limits());
   for (const CacheGroup& group : cache_groups(spec)) {
     const int64_t pages = counts[pools_.size()];
@@ -168,7 +174,7 @@ void Cache::drop_passed(Sequence& sequence) {
   const std::lock_guard lock(mutex_);
   for (size_t group = 0; group < pools_.size(); ++group) {
     if (!pools_[group].window) continue;
-    const int64_t first_kept = std::max<int64_t>(0, sequence.length() - *pools_[group].window + 1 - options_.rewind_tokens);
+    const int64_t first_kept = std::max<int64_t>(0, sequence.length() - *pools_[group].window + 1 - kept_behind_);
     keep_range(pools_[group], sequence.tables_[group], first_kept / page_tokens_, std::numeric_limits<int64_t>::max());
   }
 }

@@ -81,6 +81,7 @@ class Cache final : public PageOwner {
   CacheSpec spec_;
   CacheOptions options_;
   int64_t page_tokens_;
+  int64_t kept_behind_;  // a window: rewind_tokens, and what a slice that starts aligned computes again
   std::shared_ptr<Storage> contents_;
   mutable std::mutex mutex_;
   std::vector<Pool> pools_;

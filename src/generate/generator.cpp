@@ -15,7 +15,8 @@ Generator::Generator(const Model& model, Device& device, Cache& cache, int64_t c
     : model_(model), device_(device), cache_(cache), chunk_(chunk), limits_(device.limits()) {
   check(chunk >= 0, "batch size: ", chunk, " is negative");
   if (chunk_ == 0 || chunk_ > limits_.max_chunk) chunk_ = limits_.max_chunk;
-  if (chunk_ > limits_.chunk_alignment) chunk_ -= chunk_ % limits_.chunk_alignment;
+  // Token by token, or in pieces after each of which another can start.
+  if (chunk_ > limits_.decode_tokens) chunk_ = std::max(chunk_ - chunk_ % limits_.chunk_alignment, limits_.chunk_alignment);
 }
 
 void Generator::prepare(Request& request) {
@@ -31,13 +32,11 @@ void Generator::prepare(Request& request) {
 }
 
 // How many of a sequence's pending tokens the Batch being composed takes.
-int64_t Generator::room_for(int64_t pending, int64_t position) const {
+int64_t Generator::room_for(int64_t pending) const {
   const auto taken = static_cast<int64_t>(tokens_.size());
-  const int64_t wanted = std::min({chunk_, pending, limits_.max_rows - taken}), free = limits_.free_rows - taken;
-  if (wanted <= free) return wanted;
-  const int64_t beyond = position % limits_.chunk_alignment;
-  if (beyond == 0) return taken == 0 ? wanted : 0;  // a larger Batch is of this sequence alone
-  return std::min(free, limits_.chunk_alignment - beyond);
+  const int64_t wanted = std::min({chunk_, pending, limits_.max_rows - taken});
+  if (wanted > limits_.decode_tokens) return taken == 0 ? wanted : 0;  // alone
+  return std::min(wanted, limits_.free_rows - taken);
 }
 
 // One Batch of as many slices as fit; false when nothing is left to do.
@@ -47,12 +46,18 @@ bool Generator::compose(std::span<Request> requests) {
   slice_requests_.clear();
   int64_t logit_rows = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
+    if (!slices_.empty() && slices_.back().count > limits_.decode_tokens) break;  // alone in its Batch
     Request& request = requests[i];
     Sequence& sequence = *request.sequence;
+    if (request.error || known(sequence) == sequence.length()) continue;
+    // The position from which on logits are wanted, and were not given yet.
+    const int64_t first_wanted = std::max(known(sequence) - request.logit_rows, sequence.length());
+    if (std::min(chunk_, known(sequence) - sequence.length()) > limits_.decode_tokens) {
+      if (!slices_.empty()) continue;
+      cache_.rewind(sequence, sequence.length() / limits_.chunk_alignment * limits_.chunk_alignment);
+    }
     const int64_t position = sequence.length(), pending = known(sequence) - position;
-    if (request.error || pending == 0) continue;
-    int64_t count = room_for(pending, position);
-    const int64_t first_wanted = known(sequence) - request.logit_rows;  // the position from which on logits are wanted
+    int64_t count = room_for(pending);
     count = std::min(count, std::max<int64_t>(first_wanted - position, 0) + limits_.max_logit_rows - logit_rows);
     if (count < pending && count > limits_.chunk_alignment) count -= count % limits_.chunk_alignment;
     if (count <= 0) continue;

@@ -12,7 +12,8 @@
 
 namespace tessera {
 
-// Feeds sequences through a model in Batches that the device takes.
+// Feeds sequences through a model in Batches that the device takes. Where those start aligned, a sequence is taken back to the last such
+// place, and the tokens from there on are computed again.
 class Generator {
  public:
   // Forward the tokens of `sequence` that are not cached yet, and give the logits of its last `logit_rows` tokens; cached tokens among
@@ -55,7 +56,7 @@ class Generator {
   bool compose(std::span<Request> requests);
   std::optional<Tensor> run(std::span<Request> requests);
   std::span<const float> read(const Tensor& logits);
-  int64_t room_for(int64_t pending, int64_t position) const;
+  int64_t room_for(int64_t pending) const;
 
   const Model& model_;
   Device& device_;

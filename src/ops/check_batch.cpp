@@ -22,9 +22,12 @@ void check_batch(const Batch& batch, const Limits& limits) {
   check(logit_rows <= limits.max_logit_rows, "run: logits of ", logit_rows, " rows are wanted; a batch gives at most ",
         limits.max_logit_rows);
   check(first == tokens, "run: the slices hold ", first, " of ", tokens, " tokens");
-  check(tokens <= limits.free_rows || (batch.slices.size() == 1 && batch.slices.front().position % limits.chunk_alignment == 0),
-        "run: a batch of ", tokens, " tokens, more than ", limits.free_rows, ", is not one slice that starts at a multiple of ",
-        limits.chunk_alignment);
+  if (batch.slices.size() == 1 && batch.slices.front().position % limits.chunk_alignment == 0) return;
+  check(tokens <= limits.free_rows, "run: a batch of ", tokens, " tokens, more than ", limits.free_rows,
+        ", is not one slice that starts at a multiple of ", limits.chunk_alignment);
+  for (const Batch::Slice& slice : batch.slices)
+    check(slice.count <= limits.decode_tokens, "run: a slice of ", slice.count, " tokens, more than ", limits.decode_tokens,
+          ", is not alone in its batch, or does not start at a multiple of ", limits.chunk_alignment);
 }
 
 void check_rope_lengths(const Batch& batch, std::optional<int64_t> boundary) {

@@ -78,7 +78,8 @@ struct Limits {
   int64_t max_chunk;        // tokens of one sequence in a Batch
   int64_t max_rows;         // tokens of a Batch
   int64_t max_logit_rows;   // rows of a Batch whose logits are wanted
-  int64_t free_rows;        // up to so many tokens a Batch holds any slices; a larger one is one slice at a multiple of chunk_alignment
+  int64_t free_rows;        // up to so many tokens a Batch holds slices of several sequences, each of at most decode_tokens
+  int64_t decode_tokens;    // a longer slice is a Batch of its own, and starts at a multiple of chunk_alignment
 };
 
 class Model;

@@ -311,8 +311,15 @@ def paged_update_cache(cache, x, update_idxs_tensor, page_table):
     sharded(x, x.shape[1])
     check_table(page_table, cache)
     values = rounded(x.values, cache.dtype)
+    tiles = []  # each user's core reads the tile of its row and writes it back, and none waits for another
     for user, position in enumerate(update_idxs_tensor.values):
-        cache.values[page_table.values[user, position // PAGE], :, position % PAGE] = values[0, user]
+        row = position % PAGE
+        place = np.s_[page_table.values[user, position // PAGE], :, row - row % TILE:row - row % TILE + TILE]
+        tile = cache.values[place].copy()
+        tile[:, row % TILE] = values[0, user]
+        tiles.append((place, tile))
+    for place, tile in tiles:
+        cache.values[place] = tile
 
 
 def paged_fill_cache(cache, x, page_table, batch_idx):

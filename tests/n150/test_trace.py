@@ -141,13 +141,23 @@ def test_a_replay_calls_no_op(core):
 def test_who_observes_sees_every_decode_and_none_is_recorded(core, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ttnn", traced_ttnn)
     ids, facts = tmp_path / "ids.json", tmp_path / "facts.json"
-    ids.write_text(json.dumps(list(range(3, 43))))  # in pieces of 8, each a decode of the same kind
+    ids.write_text(json.dumps(list(range(3, 43))))  # token by token, each a decode of the same kind
     assert core.cli_main([argument.encode() for argument in (
-        "tessera", "compare", "-m", str(folders() / GEMMA3), "--device", "n150", "--trace", "1", "--device-b", "cpu", "--ids-file", str(ids), "-b", "8",
+        "tessera", "compare", "-m", str(folders() / GEMMA3), "--device", "n150", "--trace", "1", "--device-b", "cpu", "--ids-file", str(ids), "-b", "1",
         "-c", "64", "--json", str(facts))]) == 0
     told = json.loads(facts.read_text())
     assert (told["tokens"], told["first_below"], told["only_a"], told["only_b"]) == (40, None, [], [])
     assert "copy_host_to_device_tensor" not in traced_ttnn.called
+
+
+def test_pieces_of_a_prompt_that_the_card_computes_again_are_compared_once(core, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ttnn", traced_ttnn)
+    ids, facts = tmp_path / "ids.json", tmp_path / "facts.json"
+    ids.write_text(json.dumps([3 + i % 200 for i in range(300)]))  # in pieces of 32, of which the card computes up to 96 tokens again
+    assert core.cli_main([argument.encode() for argument in (
+        "tessera", "compare", "-m", str(folders() / GEMMA3), "--device", "n150", "--device-b", "cpu", "--ids-file", str(ids), "--json", str(facts))]) == 0
+    told = json.loads(facts.read_text())
+    assert (told["tokens"], told["first_below"], told["only_a"], told["only_b"]) == (300, None, [], [])
 
 
 def test_no_more_than_eight_traces_are_kept(core):

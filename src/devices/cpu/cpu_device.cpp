@@ -86,7 +86,8 @@ Limits CpuDevice::limits() const {
           .max_chunk = kMaxRows,
           .max_rows = kMaxRows,
           .max_logit_rows = kMaxLogitRows,
-          .free_rows = kMaxRows};
+          .free_rows = kMaxRows,
+          .decode_tokens = kMaxRows};
 }
 
 Tensor CpuDevice::execute(const Model& model, const Batch& batch) {

@@ -25,6 +25,7 @@ int64_t padded_rows(int64_t count, int64_t position, int64_t pages) {
 
 CardStep::CardStep(const Batch& batch, std::span<const int64_t> pages) : Step(batch) {
   const Batch::Slice& first = batch.slices.front();
+  decodes_ = std::all_of(batch.slices.begin(), batch.slices.end(), [](const Batch::Slice& slice) { return slice.count == 1; });
   rows_ = decodes() ? tokens() : padded_rows(first.count, first.position, *std::max_element(pages.begin(), pages.end()));
   for (const Batch::Slice& slice : batch.slices)
     for (int64_t i = slice.count - slice.logit_rows; i < slice.count; ++i) wanted_rows_.push_back(slice.first + i);
@@ -55,16 +56,15 @@ CardStep::PageNumbers CardStep::make_page_numbers(size_t group, int64_t pages) c
       made.fill.assign(entries.begin() + position / kPageTokens, entries.begin() + (position + rows_) / kPageTokens);
       made.positions.push_back(static_cast<int32_t>(position));
     } else {
-      for (int64_t i = 0; i < slice.count; ++i) made.positions.push_back(static_cast<int32_t>(position + i));
+      made.positions.push_back(static_cast<int32_t>(position));
     }
     needed = std::max(needed, static_cast<int64_t>(entries.size()));
   }
   // TTNN takes no table that is wider than the cache has pages.
   made.width = std::min<int64_t>(pages, std::bit_ceil(static_cast<uint64_t>(std::max(needed, kFewPages))));
-  for (size_t s = 0; s < tables.size(); ++s) {
-    tables[s].resize(static_cast<size_t>(made.width), nobodys);
-    for (int64_t user = 0; user < (decodes() ? batch().slices[s].count : 1); ++user)
-      made.table.insert(made.table.end(), tables[s].begin(), tables[s].end());
+  for (std::vector<int32_t>& entries : tables) {
+    entries.resize(static_cast<size_t>(made.width), nobodys);
+    made.table.insert(made.table.end(), entries.begin(), entries.end());
   }
   return made;
 }

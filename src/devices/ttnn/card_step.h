@@ -1,7 +1,6 @@
 #pragma once
-// The card's preparation of a Batch. A Batch of up to 32 tokens is decoded: each token is a user of its own, with its own position and row
-// of the page table, whether its neighbours are other conversations or the positions before it (all keys are written before any is read). A
-// larger Batch is a chunk of one prompt, padded to a size of few, so that few programs are made.
+// The card's preparation of a Batch. A Batch of one token of each of up to 32 sequences is decoded: each is a user, with its own position and
+// row of the page table. Any other is a chunk of one sequence, padded to a size of few, so that few programs are made.
 #include <map>
 #include <vector>
 
@@ -23,7 +22,7 @@ class CardStep final : public Step {
   // `pages`: of the cache's groups. The last page of a group is nobody's: what padding writes goes there.
   CardStep(const Batch& batch, std::span<const int64_t> pages);
 
-  bool decodes() const { return tokens() <= n150::kMaxUsers; }
+  bool decodes() const { return decodes_; }
   int64_t rows() const { return rows_; }  // of the tensors: tokens, or more for a chunk
   const std::vector<int64_t>& wanted_rows() const { return wanted_rows_; }
 
@@ -52,6 +51,7 @@ class CardStep final : public Step {
  private:
   PageNumbers make_page_numbers(size_t group, int64_t pages) const;
 
+  bool decodes_;
   int64_t rows_;
   std::vector<PageNumbers> page_numbers_;
   mutable std::map<const Rotary*, Angles> angles_;

@@ -25,7 +25,8 @@ Limits limits() {
           .max_chunk = 512,
           .max_rows = 512,
           .max_logit_rows = kMaxUsers,
-          .free_rows = kMaxUsers};
+          .free_rows = kMaxUsers,
+          .decode_tokens = 1};
 }
 
 int64_t cache_pages(int64_t pages) { return ttnn::round_up(pages + 1, 8); }

@@ -19,7 +19,8 @@ inline constexpr size_t kTraces = 8;  // recordings of decodes at a time
 inline constexpr size_t kTraceBytes =
     kTraces * 16'000'000;  // of the DRAM, for their commands, if they are asked for; not measured on silicon
 
-// Prompts in pieces of up to 512 rows, each alone; up to 32 rows of any sequences together.
+// Prompts in pieces of up to 512 rows, each alone; up to 32 sequences together, a token of each: paged_update_cache reads whole tiles of 32
+// rows and writes them back, so that of two tokens in a tile one would be lost.
 Limits limits();
 
 // The pages that a cache has for `pages` of them: one takes what padding writes, and TTNN wants no page table, which it reads in pieces of
