@@ -1,6 +1,6 @@
 #pragma once
-// The card's preparation of a Batch. A Batch of one token of each of up to 32 sequences is decoded: each is a user, with its own position and
-// row of the page table. Any other is a chunk of one sequence, padded to a size of few, so that few programs are made.
+// The card's preparation of a Batch. A Batch of one token of each of up to 32 sequences is decoded: each is a user, with its own position
+// and row of the page table. Any other is a chunk of one sequence, padded to a size of few, so that few programs are made.
 #include <map>
 #include <vector>
 

@@ -24,11 +24,11 @@ struct PageInputs {
 // decode are sharded over the cores, one user each. What TTNN wants padded, permuted, sharded or limited is done here, for the reason that
 // stands beside it. Programs are compiled at the first call of a shape, so that shapes are few.
 //
-// With Tracing::on, a decode (a token of each of up to 32 sequences) is recorded when its kind comes for the second time and replayed from then on:
-// the model's forward is not called any more. A kind is a model, a cache, a number of tokens, the widths of the page tables (128 pages, or
-// a power of two beyond), and whether logits are wanted. The 8 kinds used last are kept; loading a model or making a cache forgets them
-// all. Chunks of prompts, and all while the device is observed (compare), run as they come. Logits are good until the next run. Replays are
-// not measured on silicon.
+// With Tracing::on, a decode (a token of each of up to 32 sequences) is recorded when its kind comes for the second time and replayed from
+// then on: the model's forward is not called any more. A kind is a model, a cache, a number of tokens, the widths of the page tables (128
+// pages, or a power of two beyond), and whether logits are wanted. The 8 kinds used last are kept; loading a model or making a cache
+// forgets them all. Chunks of prompts, and all while the device is observed (compare), run as they come. Logits are good until the next
+// run. Replays are not measured on silicon.
 class TtnnDevice final : public Device {
  public:
   explicit TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing = Tracing::off);
