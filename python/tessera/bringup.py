@@ -38,8 +38,9 @@ class Bringup:
 
     def serves(self, model_type):
         """Whether the C++ model of this bring-up is also that of a config.json's model_type."""
-        models = {known.name: known.model for known in _core.architectures()}
-        return any(known.model_type == model_type and known.model == models.get(self.architecture) for known in _core.architectures())
+        known = _core.architectures()
+        own = {other.model for other in known if other.name == self.architecture}
+        return any(other.model_type == model_type and other.model in own for other in known)
 
     def _check(self, config):
         if not self.serves(config.model_type):

@@ -13,10 +13,14 @@ constexpr NumberRange kTheta{.min = 1.0, .max = 1e18};
 constexpr NumberRange kFactor{.min = 1e-6, .max = 1e6};
 constexpr IntegerRange kOriginal{.min = 2, .max = INT32_MAX};
 
-// The objects that describe one rotary embedding: the first that has a field says it.
+// The objects that describe one rotary embedding, perhaps none: the first that has a field says it.
 class Rope {
  public:
-  explicit Rope(std::vector<ConfigReader> parts) : parts_(std::move(parts)) {}
+  explicit Rope(std::vector<ConfigReader> parts) : parts_(std::move(parts)) {
+    if (parts_.empty()) parts_.emplace_back(nothing_.root(), "rope_parameters");
+  }
+  Rope(const Rope&) = delete;
+  Rope& operator=(const Rope&) = delete;
 
   const ConfigReader* holder(std::string_view field) const {
     const auto found = std::find_if(parts_.begin(), parts_.end(), [&](const ConfigReader& part) { return part.contains(field); });
@@ -36,6 +40,7 @@ class Rope {
   }
 
  private:
+  JsonDocument nothing_ = parse_json("{}", "rope_parameters");
   std::vector<ConfigReader> parts_;  // never empty
 };
 
@@ -148,11 +153,7 @@ Rotary read_rope(const ConfigReader& config, const RopeDefaults& defaults) {
   for (const char* layers : {"full_attention", "sliding_attention"})
     if (object && object->contains(layers)) config.refuse(field, "this architecture has one rotary embedding for all layers");
   const double theta = object && object->contains("rope_theta") ? defaults.theta : config.number("rope_theta", kTheta, defaults.theta);
-  if (!object) {
-    const JsonDocument none = parse_json("{}", "rope_parameters");
-    return read(Rope({ConfigReader(none.root(), "rope_parameters")}), "rope_type", theta, config, defaults);
-  }
-  const Rope rope({*object});
+  const Rope rope(object ? std::vector{*object} : std::vector<ConfigReader>());
   return read(rope, type_field(rope), theta, config, defaults);
 }
 
@@ -166,10 +167,8 @@ Rotary read_layer_rope(const ConfigReader& config, std::string_view layer_type, 
       config.refuse("rope_parameters", "for this architecture it holds full_attention and sliding_attention");
     if (const auto object = parameters->object(layer_type)) parts.push_back(*object);
   }
-  const JsonDocument none = parse_json("{}", "rope_parameters");
-  if (parts.empty()) parts.emplace_back(none.root(), "rope_parameters");
+  const bool old_key = parameters && parameters->object(layer_type);
   const Rope rope(std::move(parts));
-  const bool old_key = parameters && parameters->object(layer_type).has_value();
   return read(rope, old_key ? type_field(rope) : "rope_type", config.number(theta_field, kTheta, defaults.theta), config, defaults);
 }
 

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "core/error.h"
+#include "idle_device.h"
 
 namespace tessera {
 namespace {
@@ -14,13 +15,21 @@ namespace {
 constexpr int64_t kPage = 4;
 
 // A device that only keeps pages: each holds one number, so that copies can be seen.
-class PageDevice final : public Device {
+class PageDevice final : public IdleDevice {
  public:
   struct Contents : Storage {
     std::map<std::pair<size_t, int32_t>, int> value;
   };
   std::string name() const override { return "pages"; }
-  Limits limits() const override { return {kPage, 1, 8, 64, 64, true}; }
+  Limits limits() const override {
+    return {.page_tokens = kPage,
+            .chunk_alignment = 1,
+            .max_chunk = 8,
+            .max_rows = 64,
+            .max_logit_rows = 64,
+            .free_rows = 1,
+            .decode_tokens = 0};
+  }
   std::shared_ptr<Storage> make_cache(const CacheSpec&, DataType, std::span<const int64_t> pages) override {
     made.assign(pages.begin(), pages.end());
     return contents;
@@ -29,25 +38,6 @@ class PageDevice final : public Device {
     contents->value[{group, to}] = contents->value[{group, from}];
     ++copies;
   }
-  Tensor pack(std::span<const WeightPart>, const WeightSpec&) override { return {}; }
-  void read(const Tensor&, std::span<float>) override {}
-  std::vector<TokenId> argmax(const Tensor&) override { return {}; }
-  TopK topk(const Tensor&, int64_t) override { return {}; }
-  Tensor embedding(const Step&, const Tensor&) override { return {}; }
-  Tensor linear(const Tensor&, const Tensor&) override { return {}; }
-  Tensor rms_norm(const Tensor&, const Tensor&, float) override { return {}; }
-  Tensor rotary_embedding(const Tensor&, const Rotary&, const Step&) override { return {}; }
-  QkvHeads nlp_create_qkv_heads(const Tensor&, int64_t, int64_t) override { return {}; }
-  Tensor attention(const Tensor&, const Tensor&, const Tensor&, const Step&, const AttentionParams&) override { return {}; }
-  Tensor nlp_concat_heads(const Tensor&) override { return {}; }
-  Tensor gelu_mul(const Tensor&) override { return {}; }
-  Tensor silu_mul(const Tensor&) override { return {}; }
-  Tensor add(const Tensor&, const Tensor&) override { return {}; }
-  Tensor mul(const Tensor&, float) override { return {}; }
-  Tensor softcap(const Tensor&, float) override { return {}; }
-  Tensor select_rows(const Tensor&, const Step&) override { return {}; }
-
-  Tensor execute(const Model&, const Batch&) override { return {}; }
 
   std::shared_ptr<Contents> contents = std::make_shared<Contents>();
   std::vector<int64_t> made;

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "idle_device.h"
 #include "ops/model.h"
 
 namespace tessera {
@@ -13,7 +14,7 @@ namespace {
 using testing::ElementsAre;
 
 // Computes nothing, and keeps the slices' sizes.
-class CardLike final : public Device {
+class CardLike final : public IdleDevice {
  public:
   std::vector<std::vector<int64_t>> batches;
 
@@ -29,23 +30,6 @@ class CardLike final : public Device {
   }
   std::shared_ptr<Storage> make_cache(const CacheSpec&, DataType, std::span<const int64_t>) override { return std::make_shared<Storage>(); }
   void copy_page(Storage&, size_t, int32_t, int32_t) override {}
-  Tensor pack(std::span<const WeightPart>, const WeightSpec&) override { return {}; }
-  void read(const Tensor&, std::span<float>) override {}
-  std::vector<TokenId> argmax(const Tensor&) override { return {}; }
-  TopK topk(const Tensor&, int64_t) override { return {}; }
-  Tensor embedding(const Step&, const Tensor&) override { return {}; }
-  Tensor linear(const Tensor&, const Tensor&) override { return {}; }
-  Tensor rms_norm(const Tensor&, const Tensor&, float) override { return {}; }
-  Tensor rotary_embedding(const Tensor&, const Rotary&, const Step&) override { return {}; }
-  QkvHeads nlp_create_qkv_heads(const Tensor&, int64_t, int64_t) override { return {}; }
-  Tensor attention(const Tensor&, const Tensor&, const Tensor&, const Step&, const AttentionParams&) override { return {}; }
-  Tensor nlp_concat_heads(const Tensor&) override { return {}; }
-  Tensor gelu_mul(const Tensor&) override { return {}; }
-  Tensor silu_mul(const Tensor&) override { return {}; }
-  Tensor add(const Tensor&, const Tensor&) override { return {}; }
-  Tensor mul(const Tensor&, float) override { return {}; }
-  Tensor softcap(const Tensor&, float) override { return {}; }
-  Tensor select_rows(const Tensor&, const Step&) override { return {}; }
 
  private:
   Tensor execute(const Model&, const Batch& batch) override {
