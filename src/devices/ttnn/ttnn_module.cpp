@@ -60,7 +60,12 @@ Module::Module(const std::string& name, int device_id, size_t trace_bytes) : mod
   }
 }
 
-Module::Module(const std::string& name, nb::object device) : module_(import(name)), card_(std::move(device)) {}
+Module::Module(const std::string& name, nb::object device) : module_(import(name)), card_(std::move(device)) {
+  if (!nb::hasattr(card_, "get_num_devices")) return;  // no mesh, but what a test puts in a card's place
+  const auto chips = nb::cast<int64_t>(card_.attr("get_num_devices")());
+  check(chips == 1, "n150: the ttnn device is a mesh of ", chips,
+        " chips; meshes are not supported: pass one chip, ttnn.open_device(device_id=0)");
+}
 
 Module::~Module() {
   let_go([this] {

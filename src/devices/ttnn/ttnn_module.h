@@ -45,7 +45,7 @@ class Module {
   // is no such card; another process has it.
   // `trace_bytes` of its memory are kept for recordings.
   Module(const std::string& name, int device_id, size_t trace_bytes = 0);
-  // A card that is open already stays open.
+  // A card that is open already stays open. Throws std::invalid_argument for a mesh of several chips.
   Module(const std::string& name, nb::object device);
   ~Module();
   Module(const Module&) = delete;
