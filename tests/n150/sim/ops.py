@@ -439,7 +439,19 @@ FULL = {
     **{f"Gemma 3 4B, {name}": case for name, case in layer(2560, 8, 4, 256, 10240, "GELU_TANH", 1024).items()},
     **{f"Phi-3 Mini, {name}": case for name, case in layer(3072, 32, 32, 96, 8192, "SILU", None).items()},
 }
-GROUPS = {"moves": MOVES, "tiny": TINY, "full": FULL}
+# What wolfpine 2.2 computes right; on one core each, since it is slow. It has no bfloat8_b.
+WOLFPINE = {
+    "embedding": embedding(64, 32, 32),
+    "nlp_create_qkv_heads": create_heads(32, 2, 1, 32, False),
+    "add": add(32, 32),
+    "linear": linear(32, 32, 32, "bfloat16"),
+    "rms_norm": rms_norm(1, 1, 32, 64),
+    "mul with SILU": gated(32, 32, "SILU"),
+    "mul with GELU_TANH": gated(32, 32, "GELU_TANH"),
+    "rotary_embedding_hf": rotary(1, 32, 64, False),
+    "rotary_embedding_llama": rotary(1, 32, 96, False),
+}
+GROUPS = {"moves": MOVES, "tiny": TINY, "full": FULL}  # on the simulated card
 
 
 def off(values, exact):
@@ -460,7 +472,7 @@ def main(group, names):
     if group == "old":
         print(json.dumps({"case": "rows kept", **{lane: rows_kept(on, np.random.default_rng(3)) for lane, on in (("card", card), ("place", place))}}), flush=True)
         return
-    for name, case in GROUPS[group].items():
+    for name, case in {**GROUPS, "wolfpine": WOLFPINE}[group].items():
         if names and name not in names:
             continue
         start = time.monotonic()

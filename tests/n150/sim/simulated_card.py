@@ -1,6 +1,7 @@
 """A simulated n150: TTNN with its real kernels, compiled by compiler/ or by Tenstorrent's own compiler where it is installed beside the wheel, on a
 functional simulator of the chip that the user brings. Nothing here imports ttnn: it makes the environment of child processes."""
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -65,6 +66,19 @@ def environment(simulator: Path | None, folder: Path) -> dict[str, str]:
         told["TT_METAL_SIMULATOR"] = str(folder / simulator.name)
     kept = {name: value for name, value in os.environ.items() if name != "TT_METAL_SIMULATOR"}
     return {**kept, **told}
+
+
+def wolfpine_environment(folder: Path) -> dict[str, str]:
+    """For processes whose card is wolfpine's, a simulator in Python. Raises Missing."""
+    found = importlib.util.find_spec("framework.sim.wormhole")
+    if found is None or found.origin is None:
+        raise Missing("wolfpine is not there: run scripts/setup sim")
+    place = folder / "wolfpine"
+    shutil.copytree(HERE / "wolfpine", place)
+    shutil.copy(Path(found.origin).parent / "soc_descriptor.yaml", place)
+    told = environment(None, folder)
+    del told["TT_METAL_MOCK_CLUSTER_DESC_PATH"]
+    return {**told, "TT_METAL_SIMULATOR": str(place), "TT_METAL_SLOW_DISPATCH_MODE": "1", "WOLFPINE_PYTHON": sys.executable}
 
 
 def has_real_compiler(ttnn: Path) -> bool:
