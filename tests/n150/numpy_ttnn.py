@@ -313,6 +313,8 @@ def paged_update_cache(cache, x, update_idxs_tensor, page_table):
     values = rounded(x.values, cache.dtype)
     tiles = []  # each user's core reads the tile of its row and writes it back, and none waits for another
     for user, position in enumerate(update_idxs_tensor.values):
+        if position == -1:
+            continue
         row = position % PAGE
         place = np.s_[page_table.values[user, position // PAGE], :, row - row % TILE:row - row % TILE + TILE]
         tile = cache.values[place].copy()
@@ -348,8 +350,10 @@ def paged_scaled_dot_product_attention_decode(q, keys, values, page_table, cur_p
                                               compute_kernel_config, memory_config):
     check_table(page_table, keys)
     require(program_config.k_chunk_size >= 64, "k_chunk_size")
-    out = np.empty_like(q.values)
+    out = np.full_like(q.values, np.nan)  # what memory holds where nobody is
     for user, position in enumerate(cur_pos_tensor.values):
+        if position == -1:
+            continue
         known = [pages(cache, page_table.values[user], position + 1) for cache in (keys, values)]
         out[0, user] = attend(q.values[0, user][:, None], *known, position, scale, sliding_window_size)[:, 0]
     return Tensor(out)

@@ -163,8 +163,10 @@ def test_pieces_of_a_prompt_that_the_card_computes_again_are_compared_once(core,
 def test_no_more_than_eight_traces_are_kept(core):
     talk = Talk(core, opened(core, True), model(GEMMA3), weights="bfloat16", max_sequences=12)
     sequences = opened_with(talk, [20] * 12)
-    for users in range(1, 13):
-        decodes(talk, sequences[:users], 2)
+    for users in (1, 2, 3, 5, 12):  # padded to 1, 2, 4, 8, 16
+        for wanted in (0, 1):
+            for _ in range(2):
+                talk.say(*[(sequence, 1, wanted) for sequence in sequences[:users]])
     assert len(traced_ttnn.traces) == 8
     kept = set(traced_ttnn.traces)
     decodes(talk, sequences[:6], 1)  # still there

@@ -149,7 +149,7 @@ Tensor TtnnDevice::attention(const Tensor& q, const Tensor& k, const Tensor& v, 
 Tensor TtnnDevice::nlp_concat_heads(const Tensor& x) {
   const Shape shape{1, 1, x.shape()[2], x.shape()[1] * x.shape()[3]};
   // A decode's heads lie side by side already; nlp_concat_heads_decode would want them sharded, and fails for 31 users.
-  if (step_->decodes()) return make(shape, {(*ttnn_)("reshape", tensor(x), sizes(shape))});
+  if (step_->decodes()) return make(shape, {(*ttnn_)("reshape", tensor(x), sizes({1, 1, step_->rows(), shape[3]}))});
   return make(shape, {(*ttnn_)("experimental.nlp_concat_heads", tensor(x), "memory_config"_a = dram_)});
 }
 
