@@ -169,9 +169,13 @@ def in_dram(*tensors):
         require(tensor.memory == DRAM_MEMORY_CONFIG and tensor.layout == TILE_LAYOUT, f"{tensor.shape} is {tensor.memory} {tensor.layout}, not tiles in DRAM")
 
 
-def slice(tensor, begin, end, memory_config=DRAM_MEMORY_CONFIG):
-    require(len(begin) == 4 and all(b < e <= s for b, e, s in zip(begin, end, tensor.shape)), f"slice {begin} {end} of {tensor.shape}")
-    return Tensor(tensor.values[tuple(np.s_[b:e] for b, e in zip(begin, end))].copy(), tensor.dtype, tensor.layout)
+def slice(tensor, starts, ends, slice_dim, num_devices, memory_config):
+    """One of as many parts as there are devices: the one at `starts`, a value."""
+    in_dram(tensor)
+    require(slice_dim == 0 and num_devices == tensor.shape[0] and starts is ends, f"slice of {tensor.shape} in {num_devices} along {slice_dim}")
+    require(starts.dtype == uint32 and starts.shape == (512,), f"slice at {starts.shape} {starts.dtype}")  # a tile's bytes are read
+    first = starts.values[0]
+    return Tensor(tensor.values[first : first + 1].copy(), tensor.dtype)
 
 
 def to_layout(tensor, layout, memory_config):

@@ -66,6 +66,17 @@ def test_100_decodes_that_cross_the_window_make_no_new_program_after_the_first(c
     assert card.num_program_cache_entries() == programs
 
 
+def test_decodes_of_1_to_32_users_make_6_sets_of_programs(core, card, device):
+    talk = Talk(core, device, model("small-gemma3-window-128"), max_sequences=32, weights="bfloat8_b")
+    sequences = [talk.cache.create() for _ in range(32)]
+    programs = []
+    for users in (1, 2, 4, 8, 16, 32, *range(1, 33)):
+        talk.say(*[(sequence, 1, 1) for sequence in sequences[:users]])
+        programs.append(card.num_program_cache_entries())
+    assert programs[0] < programs[1] < programs[2] < programs[3] < programs[4] < programs[5]
+    assert set(programs[5:]) == {programs[5]}
+
+
 @pytest.mark.parametrize("precision, words", [({"weights": "float32"}, "no weights of float32; choose bfloat16"),
                                               ({"activations": "float32"}, "activations of float32 are not supported; choose bfloat16"),
                                               ({"cache": "float32"}, "cache of float32 is not supported; choose bfloat16 or bfloat8_b")])

@@ -14,9 +14,6 @@ using n150::kPageTokens;
 
 constexpr int64_t kFewPages = 128;  // tables are this wide at least (8,192 tokens), then powers of two: a new width is a new program
 
-// 1, 2, 4, 8, 16 or 32 for up to so many users of a decode, or rows whose logits are wanted: each is a set of programs.
-int64_t padded_count(int64_t count) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(count))); }
-
 // Rows of a chunk of `count` tokens at `position`: a power of two times 128, within the cache.
 int64_t padded_rows(int64_t count, int64_t position, int64_t pages) {
   const int64_t bucket = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(round_up(count, kChunk))));
@@ -25,6 +22,8 @@ int64_t padded_rows(int64_t count, int64_t position, int64_t pages) {
 }
 
 }  // namespace
+
+int64_t padded_count(int64_t count) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(count))); }
 
 CardStep::CardStep(const Batch& batch, std::span<const int64_t> pages) : Step(batch) {
   const Batch::Slice& first = batch.slices.front();

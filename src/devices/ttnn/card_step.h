@@ -18,6 +18,9 @@ struct RotaryInputs {
   nb::object rotation;  // for interleaved pairs: the matrix that takes (a, b) to (-b, a)
 };
 
+// 1, 2, 4, 8, 16 or 32, for up to so many users of a decode, or rows of a chunk whose logits are wanted.
+int64_t padded_count(int64_t count);
+
 class CardStep final : public Step {
  public:
   // `pages`: of the cache's groups. The last page of a group is nobody's: what padding writes goes there.

@@ -227,10 +227,12 @@ Tensor TtnnDevice::make_weight(const WeightSpec& spec, std::span<const Piece> pi
   return Tensor(*this, spec.shape, spec.options.weights, std::move(weight));
 }
 
-nb::object TtnnDevice::upload_integer(int32_t value) {
-  const int64_t shape[] = {1, 1};
-  return ttnn_->upload(shape, ttnn_->object("int32"), "ROW_MAJOR_LAYOUT", dram_,
-                       [&](std::span<std::byte> bytes) { std::memcpy(bytes.data(), &value, sizeof value); });
+// Zeros behind a first number.
+nb::object TtnnDevice::upload_integers(std::span<const int64_t> shape, const char* dtype, int32_t first) {
+  return ttnn_->upload(shape, ttnn_->object(dtype), "ROW_MAJOR_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
+    std::memset(bytes.data(), 0, bytes.size());
+    std::memcpy(bytes.data(), &first, sizeof first);
+  });
 }
 
 nb::object TtnnDevice::integers(const Inputs::Name& name, const CardStep& step, std::vector<int64_t> shape, const char* dtype,
@@ -275,13 +277,15 @@ void TtnnDevice::copy_page(Storage& storage, size_t group, int32_t from, int32_t
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   auto& cache = static_cast<PagedCache&>(storage);
-  const nb::object target = upload_integer(to);
+  // The pages' numbers are values on the card, so that all pages take the same programs. slice's kernel reads as many bytes of them as a
+  // tile has.
+  const int64_t numbers[] = {kTile * kTile / 2}, table[] = {1, 1};
+  const nb::object source = upload_integers(numbers, "uint32", from), target = upload_integers(table, "int32", to);
   for (size_t layer = 0; layer < cache.groups.size(); ++layer) {
     if (cache.groups[layer] != group) continue;
     for (size_t i = 2 * layer; i < 2 * layer + 2; ++i) {
-      const nb::object sizes = cache.tensors[i].attr("shape");
-      const nb::object page =
-          (*ttnn_)("slice", cache.tensors[i], nb::make_tuple(from, 0, 0, 0), nb::make_tuple(from + 1, sizes[1], sizes[2], sizes[3]));
+      const nb::object page = (*ttnn_)("slice", cache.tensors[i], source, source, "slice_dim"_a = 0, "num_devices"_a = cache.pages[group],
+                                       "memory_config"_a = dram_);
       (*ttnn_)("experimental.paged_fill_cache", cache.tensors[i], page, target, "batch_idx"_a = 0);
     }
   }
@@ -297,17 +301,16 @@ void TtnnDevice::read(const Tensor& x, std::span<float> out) {
   const auto* heads = dynamic_cast<const Heads*>(&from);
   const int64_t tokens = x.shape()[2], count = x.shape()[1], parts = static_cast<int64_t>(from.tensors.size()),
                 width = x.shape()[3] / parts;
-  int64_t low = from.row(0), high = low;
-  for (int64_t token = 0; token < tokens; ++token) low = std::min(low, from.row(token)), high = std::max(high, from.row(token));
   const StoredType type = x.dtype() == DataType::float32 ? StoredType::float32 : StoredType::bfloat16;
   for (int64_t part = 0; part < parts; ++part) {
-    nb::object lines = (*ttnn_)("to_layout", from.tensors[static_cast<size_t>(part)], row_major_, "memory_config"_a = dram_);
+    // All rows: a program that cuts some out would depend on where they are.
+    const auto [owner, bytes] = ttnn_->download(
+        (*ttnn_)("to_layout", from.tensors[static_cast<size_t>(part)], row_major_, "memory_config"_a = dram_));
     const bool by_user = heads != nullptr && heads->by_user;
-    if (!by_user) lines = (*ttnn_)("slice", lines, nb::make_tuple(0, 0, low, 0), nb::make_tuple(1, count, high + 1, width));
-    const auto [owner, bytes] = ttnn_->download(lines);
+    const int64_t rows = static_cast<int64_t>(bytes.size() / bytes_of(type)) / (count * width);
     for (int64_t token = 0; token < tokens; ++token)
       for (int64_t head = 0; head < count; ++head) {
-        const int64_t line = by_user ? token * count + head : head * (high + 1 - low) + from.row(token) - low;
+        const int64_t line = by_user ? token * count + head : head * rows + from.row(token);
         float* to = out.data() + ((token * count + head) * parts + part) * width;
         for (int64_t i = 0; i < width; ++i) to[i] = load_stored(type, bytes.data(), line * width + i);
       }
@@ -324,8 +327,11 @@ Tensor TtnnDevice::embedding(const Step& step, const Tensor& table) {
     tokens.resize(static_cast<size_t>(of.rows()));
     return tokens;
   });
-  const nb::object rows = (*ttnn_)("embedding", ids, storage(table).tensors.back(), "layout"_a = tile_, "memory_config"_a = dram_);
-  return make({1, 1, step.tokens(), hidden}, {(*ttnn_)("reshape", rows, sizes({1, 1, card_step.rows(), hidden}))});
+  return make({1, 1, step.tokens(), hidden}, {looked_up(ids, storage(table).tensors.back(), {1, 1, card_step.rows(), hidden})});
+}
+
+nb::object TtnnDevice::looked_up(const nb::object& ids, const nb::object& table, const Shape& shape) {
+  return (*ttnn_)("reshape", (*ttnn_)("embedding", ids, table, "layout"_a = tile_, "memory_config"_a = dram_), sizes(shape));
 }
 
 Tensor TtnnDevice::linear(const Tensor& x, const Tensor& weight) {
@@ -388,16 +394,19 @@ Tensor TtnnDevice::softcap(const Tensor& x, float cap) {
 }
 
 Tensor TtnnDevice::select_rows(const Tensor& x, const Step& step) {
-  std::vector<int64_t> rows = static_cast<const CardStep&>(step).wanted_rows();
-  const Shape shape{1, 1, static_cast<int64_t>(rows.size()), x.shape()[3]};
-  if (rows.empty()) return make(shape, {});
-  if (step_->decodes()) return make(shape, {tensor(x)}, std::move(rows));
-  // The tiles of a chunk that have wanted rows; the rows themselves are picked when they are read.
-  const int64_t begin = rows.front() / kTile * kTile, end = round_up(rows.back() + 1, kTile);
-  for (int64_t& row : rows) row -= begin;
-  return make(
-      shape, {(*ttnn_)("slice", tensor(x), nb::make_tuple(0, 0, begin, 0), nb::make_tuple(1, 1, end, shape[3]), "memory_config"_a = dram_)},
-      std::move(rows));
+  const auto& card_step = static_cast<const CardStep&>(step);
+  const auto count = static_cast<int64_t>(card_step.wanted_rows().size());
+  const Shape shape{1, 1, count, x.shape()[3]};
+  if (count == 0) return make(shape, {});
+  if (step_->decodes()) return make(shape, {tensor(x)}, card_step.wanted_rows());
+  // Looked up by their numbers, which are values on the card: where they are in a chunk makes no program.
+  const nb::object ids = integers({"wanted rows", nullptr}, card_step, {1, padded_count(count)}, "uint32", [](const CardStep& of) {
+    std::vector<int32_t> rows(of.wanted_rows().begin(), of.wanted_rows().end());
+    rows.resize(static_cast<size_t>(padded_count(static_cast<int64_t>(rows.size()))));
+    return rows;
+  });
+  const nb::object lines = (*ttnn_)("to_layout", tensor(x), row_major_, "memory_config"_a = dram_);
+  return make(shape, {looked_up(ids, lines, {1, 1, padded_count(count), shape[3]})});
 }
 
 }  // namespace tessera::ttnn

@@ -70,7 +70,8 @@ class TtnnDevice final : public Device {
   Tensor make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows = {}, DataType dtype = DataType::bfloat16);
   Tensor make_heads(const Shape& shape, nb::object tensor);
   Tensor gated(const Tensor& gate_up, const char* activation);
-  nb::object upload_integer(int32_t value);
+  nb::object upload_integers(std::span<const int64_t> shape, const char* dtype, int32_t first);
+  nb::object looked_up(const nb::object& ids, const nb::object& table, const Shape& shape);
   // A tensor of a weight: a linear's tiles, [in, out]; its biases, [1, out] in tiles of float32; or a table, [out, in], row by row.
   struct Piece {
     enum { linear, biases, table } kind;
