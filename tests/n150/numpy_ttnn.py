@@ -191,8 +191,11 @@ def typecast(tensor, dtype, memory_config):
     return Tensor(tensor.values, dtype)
 
 
-def reshape(tensor, shape):
+def reshape(tensor, shape, padded_shape=None):
     in_dram(tensor)
+    if padded_shape:  # rows of a tile that are seen
+        require(padded_shape == (*shape[:2], up(shape[2]), shape[3]) == tensor.shape, f"{tensor.shape} as {shape} of {padded_shape}")
+        return Tensor(tensor.values[:, :, : shape[2]], tensor.dtype)
     return Tensor(tensor.values.reshape(shape), tensor.dtype)
 
 
@@ -281,6 +284,15 @@ def nlp_create_qkv_heads_decode(qkv, num_heads, num_kv_heads, memory_config):
 def nlp_concat_heads(x, memory_config):
     in_dram(x)
     return Tensor(x.values[0].transpose(1, 0, 2).reshape(1, 1, x.shape[2], -1))
+
+
+def nlp_concat_heads_decode(x, num_heads):
+    users, head_dim = x.shape[1], x.shape[3]
+    sharded(x, users)
+    require(users in (1, 2, 4, 8, 16, 32) and num_heads == x.shape[2] <= TILE, f"{users} users with {num_heads} heads")
+    rows = np.full((1, 1, TILE, num_heads * head_dim), np.nan, np.float32)
+    rows[:, :, :users] = x.values.reshape(users, -1)
+    return Tensor(rows, memory=("WIDTH_SHARDED", num_heads, (TILE, head_dim)))
 
 
 def rotate(x, cos, sin, turned, is_decode_mode, memory_config):
@@ -374,6 +386,6 @@ def chunked_scaled_dot_product_attention(q, keys, values, page_table, chunk_star
     return Tensor(attend(q.values[0], *known, start, scale, sliding_window_size)[None])
 
 
-experimental = SimpleNamespace(**{f.__name__: f for f in (nlp_create_qkv_heads, nlp_create_qkv_heads_decode, nlp_concat_heads, rotary_embedding_hf,
-                                                          rotary_embedding_llama, paged_update_cache, paged_fill_cache)})
+experimental = SimpleNamespace(**{f.__name__: f for f in (nlp_create_qkv_heads, nlp_create_qkv_heads_decode, nlp_concat_heads, nlp_concat_heads_decode,
+                                                          rotary_embedding_hf, rotary_embedding_llama, paged_update_cache, paged_fill_cache)})
 transformer = SimpleNamespace(**{f.__name__: f for f in (paged_scaled_dot_product_attention_decode, chunked_scaled_dot_product_attention)})

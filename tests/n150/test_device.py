@@ -86,6 +86,17 @@ def test_50_mixed_turns_make_no_program_after_each_kind_came_once(core, card, de
     assert card.num_program_cache_entries() == programs
 
 
+def test_programs_keep_no_tensors_on_the_card(core, ttnn, card, device):
+    def taken():
+        return ttnn.get_memory_view(card, ttnn.BufferType.DRAM).total_bytes_allocated_per_bank
+
+    talk = Talk(core, device, model("small-gemma3-window-128"), max_tokens=8192, max_sequences=9, weights="bfloat8_b")
+    card.clear_program_cache()
+    before = taken()
+    every_kind(talk, users=8)
+    assert taken() == before
+
+
 @pytest.mark.parametrize("precision, words", [({"weights": "float32"}, "no weights of float32; choose bfloat16"),
                                               ({"activations": "float32"}, "activations of float32 are not supported; choose bfloat16"),
                                               ({"cache": "float32"}, "cache of float32 is not supported; choose bfloat16 or bfloat8_b")])
