@@ -338,8 +338,9 @@ Tensor TtnnDevice::linear(const Tensor& x, const Tensor& weight) {
   const auto& w = static_cast<const Weight&>(weight.storage());
   const DataType output = w.output.value_or(DataType::bfloat16);
   std::vector<nb::object> products;
-  // Block formats have as many digits as two passes of the multiplier take.
-  const nb::object& config = w.block_format ? half_fidelity_ : high_fidelity_;
+  // Two passes of the multiplier take all digits of block formats, but not the last bit of an activation: for chunks, which wait for the
+  // multiplier. Up to 32 rows, those of decodes and heads, wait for memory, and take four.
+  const nb::object& config = w.block_format && !step_->decodes() && !w.output ? half_fidelity_ : high_fidelity_;
   for (size_t i = 0; i < w.linears && !is_empty(x); ++i) {
     // linear's own bias is added after sum and bias have lost digits on their way to the adder (to TF32's 10): large biases would cost more
     // than the rounding. Two float32 tensors are added as they are, and rounded once.
