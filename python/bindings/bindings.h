@@ -2,6 +2,7 @@
 // The Python module tessera._core: one to one with the C++ names, and thin. What computes or reads files lets other Python threads run.
 #include <nanobind/nanobind.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,8 +28,9 @@ inline std::optional<DataType> data_type(const std::optional<std::string>& text)
 }
 
 // The n150 through the Python module `module`, or what TESSERA_TTNN_MODULE names, or "ttnn"; with `trace` its decodes are recorded and
-// replayed. Wants the GIL.
-std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace);
+// replayed. `tell` takes what its user should know of, with the GIL held. Wants the GIL.
+std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace,
+                                  std::function<void(const std::string&)> tell);
 
 // Between two steps of something long: reports them to `progress` unless it is None, and lets Ctrl-C through as KeyboardInterrupt.
 void report(const nb::object& progress, int64_t done, int64_t total);

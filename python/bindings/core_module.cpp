@@ -3,6 +3,7 @@
 
 #include "bindings.h"
 #include "cli/cli_main.h"
+#include "cli/messages.h"
 #include "cli/session.h"
 
 namespace tessera::python {
@@ -16,7 +17,7 @@ int run_command(const std::vector<nb::bytes>& arguments) {
   argv.push_back(nullptr);
   offer_n150([](const ModelFlags& flags) -> std::unique_ptr<Device> {
     const nb::gil_scoped_acquire gil;
-    return open_n150(std::nullopt, flags.device_id, flags.trace == 1);
+    return open_n150(std::nullopt, flags.device_id, flags.trace == 1, tell);
   });
   const nb::gil_scoped_release release;
   return cli_main(static_cast<int>(texts.size()), argv.data());

@@ -54,7 +54,8 @@ void write_row(const float* values, int64_t width, std::span<std::byte> tiles) {
 
 }  // namespace
 
-TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing) : ttnn_(std::move(ttnn)), pool_(cpu::available_threads()) {
+TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing, Traces::Tell tell)
+    : ttnn_(std::move(ttnn)), pool_(cpu::available_threads()) {
   dram_ = ttnn_->object("DRAM_MEMORY_CONFIG");
   tile_ = ttnn_->object("TILE_LAYOUT");
   row_major_ = ttnn_->object("ROW_MAJOR_LAYOUT");
@@ -63,7 +64,7 @@ TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing) : ttnn_(st
   // Without a config TTNN takes 32 keys at a time, slower and less exact. Larger chunks than these do not fit a core beside heads of 256.
   sdpa_chunk_ = attention_config(n150::kChunk, n150::kChunk);
   sdpa_decode_ = attention_config(kTile, 256);
-  if (tracing == Tracing::on) traces_ = std::make_unique<Traces>(*ttnn_);
+  if (tracing == Tracing::on) traces_ = std::make_unique<Traces>(*ttnn_, std::move(tell));
 }
 
 TtnnDevice::~TtnnDevice() {
@@ -92,7 +93,8 @@ size_t TtnnDevice::free_memory() {
   const nb::gil_scoped_acquire gil;
   const nb::object view = (*ttnn_)("get_memory_view", ttnn_->card(), ttnn_->object("BufferType.DRAM"));
   const size_t free = nb::cast<size_t>(view.attr("num_banks")) * nb::cast<size_t>(view.attr("total_bytes_free_per_bank"));
-  return free - std::min(free, n150::working_bytes(limits().max_rows, widest_, vocab_));
+  const size_t needed = n150::working_bytes(limits().max_rows, widest_, vocab_) + (traces_ ? n150::recorded_logits_bytes(vocab_) : 0);
+  return free - std::min(free, needed);
 }
 
 Tensor TtnnDevice::make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows, DataType dtype) {
@@ -116,6 +118,7 @@ Tensor TtnnDevice::execute(const Model& model, const Batch& batch) {
   } running{step_ = &step};
   const auto forward_with = [&](Inputs& inputs) {
     inputs_ = &inputs;
+    step.rotary_inputs.clear();  // of a recording that was made of the same step
     return model.forward(step);
   };
   if (!traces_ || !step.decodes() || observer()) {
@@ -132,7 +135,7 @@ Tensor TtnnDevice::execute(const Model& model, const Batch& batch) {
 Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
-  if (traces_) traces_->clear();
+  if (traces_) traces_->drop();
   if (spec.role == Role::norm) {
     auto weight = std::make_shared<Weight>();
     const int64_t width = spec.shape[3];
@@ -173,7 +176,7 @@ std::string TtnnDevice::packed_layout() const { return "n150 tiles 1"; }
 Tensor TtnnDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
-  if (traces_) traces_->clear();
+  if (traces_) traces_->drop();
   const std::vector<Piece> pieces = pieces_of(spec);
   if (!std::equal(pieces.begin(), pieces.end(), kept.pieces.begin(), kept.pieces.end(),
                   [](const Piece& piece, std::span<const std::byte> bytes) { return piece.bytes() == static_cast<int64_t>(bytes.size()); }))
@@ -251,7 +254,7 @@ std::shared_ptr<Storage> TtnnDevice::make_cache(const CacheSpec& spec, DataType 
         " is not supported; choose bfloat16 or bfloat8_b");
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
-  if (traces_) traces_->clear();
+  if (traces_) traces_->drop();
   auto cache = std::make_shared<PagedCache>();
   cache->dtype = dtype;
   cache->groups.resize(spec.layers.size());
@@ -304,8 +307,8 @@ void TtnnDevice::read(const Tensor& x, std::span<float> out) {
   const StoredType type = x.dtype() == DataType::float32 ? StoredType::float32 : StoredType::bfloat16;
   for (int64_t part = 0; part < parts; ++part) {
     // All rows: a program that cuts some out would depend on where they are.
-    const auto [owner, bytes] = ttnn_->download(
-        (*ttnn_)("to_layout", from.tensors[static_cast<size_t>(part)], row_major_, "memory_config"_a = dram_));
+    const auto [owner, bytes] =
+        ttnn_->download((*ttnn_)("to_layout", from.tensors[static_cast<size_t>(part)], row_major_, "memory_config"_a = dram_));
     const bool by_user = heads != nullptr && heads->by_user;
     const int64_t rows = static_cast<int64_t>(bytes.size() / bytes_of(type)) / (count * width);
     for (int64_t token = 0; token < tokens; ++token)
