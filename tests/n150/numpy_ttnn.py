@@ -164,6 +164,12 @@ def fill(tensor, value, output_tensor):
     return output_tensor
 
 
+def copy(tensor, to):
+    require((tensor.shape, tensor.dtype, tensor.layout) == (to.shape, to.dtype, to.layout), f"{tensor.shape} {tensor.dtype} into {to.shape} {to.dtype}")
+    np.copyto(to.values, tensor.values)
+    return to
+
+
 def in_dram(*tensors):
     for tensor in tensors:
         require(tensor.memory == DRAM_MEMORY_CONFIG and tensor.layout == TILE_LAYOUT, f"{tensor.shape} is {tensor.memory} {tensor.layout}, not tiles in DRAM")
@@ -194,8 +200,10 @@ def typecast(tensor, dtype, memory_config):
 def reshape(tensor, shape, padded_shape=None):
     in_dram(tensor)
     if padded_shape:  # rows of a tile that are seen
-        require(padded_shape == (*shape[:2], up(shape[2]), shape[3]) == tensor.shape, f"{tensor.shape} as {shape} of {padded_shape}")
-        return Tensor(tensor.values[:, :, : shape[2]], tensor.dtype)
+        require(padded_shape == (*shape[:2], up(shape[2]), up(shape[3])) and tensor.shape == (*padded_shape[:3], shape[3]), f"{tensor.shape} as {shape}")
+        seen = Tensor(np.zeros(shape, np.float32), tensor.dtype)
+        seen.values = tensor.values[:, :, : shape[2]]
+        return seen
     return Tensor(tensor.values.reshape(shape), tensor.dtype)
 
 

@@ -18,6 +18,21 @@ def no_trace_is_left():
     assert not traced_ttnn.traces, "with the device go its traces"
 
 
+@pytest.fixture
+def replays(monkeypatch):
+    """The traces that are executed, none of which overwrites what lives: a tensor or a program that came after it."""
+    execute, executed = traced_ttnn.execute_trace, []
+
+    def watched(card, number, **options):
+        trace = traced_ttnn.traces[number]
+        traced_ttnn.require(not trace.later and not trace.later_programs, f"trace {number} overwrites what came after it")
+        executed.append(number)
+        execute(card, number, **options)
+
+    monkeypatch.setattr(traced_ttnn, "execute_trace", watched)
+    return executed
+
+
 def opened(core, trace, notice=None):
     return core.open_device("n150", module="traced_ttnn", trace=trace, notice=notice)
 
@@ -102,7 +117,7 @@ def test_a_model_that_is_loaded_beside_another_is_not_overwritten(core):
     np.testing.assert_array_equal(*both(core, converse))
 
 
-def test_two_models_that_share_a_cache_are_each_answered_by_their_own(core):
+def test_two_models_that_share_a_cache_are_each_answered_by_their_own(core, replays):
     architecture, config, tensors = model(GEMMA3)
     other_model = architecture, config, {**tensors, "model.norm.weight": tensors["model.norm.weight"] + 1}  # its keys are the same
 
@@ -212,14 +227,6 @@ def test_a_stale_input_shows(core, monkeypatch, name):
     traced = converse(opened(core, True))
     np.testing.assert_array_equal(plain[0], traced[0])
     assert not np.array_equal(plain, traced)
-
-
-@pytest.fixture
-def replays(monkeypatch):
-    """The traces that are executed."""
-    execute, executed = traced_ttnn.execute_trace, []
-    monkeypatch.setattr(traced_ttnn, "execute_trace", lambda card, number, **options: (executed.append(number), execute(card, number, **options)))
-    return executed
 
 
 @pytest.mark.parametrize("name", [GEMMA3, PHI3])
@@ -359,8 +366,8 @@ def test_a_replay_that_differs_is_not_given_and_none_follows(core, monkeypatch, 
     def spoiling(card, number, **options):
         execute(card, number, **options)
         if len(executed) == wrong:
-            logits = traced_ttnn.traces[number].commands[-1][-1][0]
-            logits.values = np.nextafter(logits.values, np.float32(np.inf))
+            program, copy, (made, logits), options, outputs = traced_ttnn.traces[number].commands[-1]
+            logits.values[:] = np.nextafter(logits.values, np.float32(np.inf))
         executed.append(number)
 
     monkeypatch.setattr(traced_ttnn, "execute_trace", spoiling)

@@ -2,9 +2,9 @@
 with what its tensors hold then. As on the card, tensors that were made after a trace, and programs that were made since it began, are overwritten by
 each execution of it, since they may lie where its own passing tensors do; what such a program gives is no number. And nothing but commands may come
 within a capture. `open_device("n150", module="traced_ttnn", trace=True)`."""
-import copy
 import itertools
 import weakref
+from copy import deepcopy
 
 import numpy as np
 import numpy_ttnn
@@ -30,7 +30,7 @@ class Program:
     def run(self, function, arguments, options):
         if self.whole:
             return function(*arguments, **options)
-        made = function(*copy.deepcopy(arguments), **copy.deepcopy(options))
+        made = function(*deepcopy(arguments), **deepcopy(options))
         spoil(tensors_of(made))
         return made
 
@@ -120,11 +120,8 @@ def command(function):
         require(function.__name__ not in FROM_THE_HOST, f"{function.__name__} within a capture")
         require(not any(isinstance(x, HostTensor) for x in (*arguments, *options.values())), "a host tensor within a capture")
         # The shapes are found on copies, so that nothing is changed in place.
-        made = function(*copy.deepcopy(arguments), **copy.deepcopy(options))
+        made = function(*deepcopy(arguments), **deepcopy(options))
         spoil(tensors_of(made))
-        for other in traces.values():
-            if other is not trace:
-                other.later.update(tensors_of(made))
         trace.commands.append((program, function, arguments, options, tensors_of(made)))
         return made
 

@@ -42,7 +42,7 @@ int64_t alive_values(const WeightSpec& spec);
 // and the programs.
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab);
 
-// What recordings of decodes take beside kTraceBytes: the logits of each, float32 in tiles.
+// What recordings of decodes take beside kTraceBytes: the logits that they give, float32 in tiles.
 size_t recorded_logits_bytes(int64_t vocab);
 
 }  // namespace tessera::n150

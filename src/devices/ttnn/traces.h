@@ -43,9 +43,8 @@ class Inputs {
 // compiles its programs; the second is recorded; from then on it is replayed.
 //
 // A recording writes wherever memory was free while it was made, so that whatever is there to stay must have been there before: the weights
-// and caches, each kind's inputs, and the programs, which lie in the same memory. When one comes, all recordings are dropped, and made anew
-// as their kinds come again; that costs about a step each. What a recording gives may lie where an older one writes: it is good until the
-// next run.
+// and caches, each kind's inputs and the logits of all, and the programs, which lie in the same memory. When one comes, all recordings are
+// dropped, and made anew as their kinds come again; that costs about a step each.
 class Traces {
  public:
   using Forward = std::function<Tensor(Inputs&)>;
@@ -57,7 +56,7 @@ class Traces {
   Traces(const Traces&) = delete;
   Traces& operator=(const Traces&) = delete;
 
-  // What `forward` gives for this Step. A replay writes it where the last one of its kind did. Of each recording the first replay and every
+  // What `forward` gives for this Step. Replays of a model write it in one place: it is good until the next run. Of each recording the first replay and every
   // 256th are held against forward, bit for bit.
   Tensor run(const Model& model, const CardStep& step, const Forward& forward);
 
@@ -70,13 +69,15 @@ class Traces {
     std::weak_ptr<PagedCache> cache;
     std::vector<int64_t> kind;
     Inputs inputs;
-    bool compiled = false;
-    nb::object id = {};  // of the recording; none before it is made
-    Tensor output = {};
+    nb::object logits = {};  // of all kinds of the model: a tile's rows
+    Tensor output = {};      // of them this kind's; none before it came once
+    nb::object id = {};      // of the recording; none before it is made
     int64_t replays = 0;
   };
 
   Trace& find(const Model& model, const CardStep& step);
+  void keep_output(Trace& trace, const Tensor& called);
+  void copy_output(const Trace& trace, const Tensor& made);
   bool record(Trace& trace, const Forward& forward);
   Tensor checked(Trace& trace, const CardStep& step, const Forward& forward);
   std::vector<std::byte> wanted_rows(const Tensor& logits, const CardStep& step);
