@@ -56,8 +56,8 @@ class Traces {
   Traces(const Traces&) = delete;
   Traces& operator=(const Traces&) = delete;
 
-  // What `forward` gives for this Step. Replays of a model write it in one place: it is good until the next run. Of each recording the first replay and every
-  // 256th are held against forward, bit for bit.
+  // What `forward` gives for this Step. Replays of a model write it in one place: it is good until the next run. Of each recording the
+  // first replay and every 256th are held against forward, bit for bit.
   Tensor run(const Model& model, const CardStep& step, const Forward& forward);
 
   // Drops all recordings: for who allocates memory of the card for good.
