@@ -70,6 +70,7 @@ class N150 final : public Machine {
     }
     need.cache = n150::cache_bytes(model.spec.cache, load.cache, pages(model, load, limits()));
     need.working = n150::working_bytes(limits().max_rows, widest(model), model.spec.vocab_size);
+    if (load.traced) need.working += n150::kTraceBytes + n150::recorded_logits_bytes(model.spec.vocab_size);
     return need;
   }
 

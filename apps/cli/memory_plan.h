@@ -10,8 +10,9 @@ namespace tessera {
 // What a model would be run with.
 struct Load {
   DataType weights, activations, cache;
-  int64_t context;    // tokens of a sequence, prompt and answer
-  int64_t sequences;  // that live at a time
+  int64_t context;      // tokens of a sequence, prompt and answer
+  int64_t sequences;    // that live at a time
+  bool traced = false;  // a card records its decodes
 };
 
 // The bytes that it takes.

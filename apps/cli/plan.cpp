@@ -23,7 +23,8 @@ Load load_of(const PlanOptions& options, const ModelDescription& model) {
   const int64_t longest = model.spec.max_position_embeddings;
   check(options.context <= longest, "-c ", options.context, ": the model's context ends at ", longest, " tokens");
   const int64_t context = options.context > 0 ? options.context : std::min(kContext, longest);
-  return {types.weights, types.activations, types.cache, context, options.sequences};
+  check(options.trace == 0 || options.device == "n150", "--trace ", options.trace, ": only the n150 records and replays its decodes");
+  return {types.weights, types.activations, types.cache, context, options.sequences, options.trace == 1};
 }
 
 // The longest context for each number of sequences, beside the one that was asked for, and each type of cache.
@@ -83,6 +84,7 @@ void add_plan(CLI::App& app, PlanOptions& options) {
                   "Tokens of a sequence, prompt and answer; 4096, or the model's own context, if not given")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   command.add_option("--sequences", options.sequences, "Sequences that live at a time")->check(CLI::Range(1, 4096))->capture_default_str();
+  command.add_option("--trace", options.trace, "1: with room for the n150's recordings of decodes")->check(CLI::Range(0, 1));
   command.add_option("--memory", options.gigabytes, "Gigabytes (10^9 bytes) to plan with; the device's own if not given")
       ->check(CLI::Range(0.001, 1e6));
   add_json_flag(command, options.json);
@@ -105,7 +107,7 @@ int plan(const PlanOptions& options) {
   line(message("cache, ", load.cache, ", ", load.sequences, load.sequences == 1 ? " sequence of " : " sequences of ", load.context,
                " tokens"),
        need.cache);
-  line(message("a forward's own, ", load.activations), need.working);
+  line(message(load.traced ? "a forward's own and recordings, " : "a forward's own, ", load.activations), need.working);
   line("all", need.total());
   report.print(text + fit_text(*planned, need, others) + longest_text(rows));
   report.set({{"command", "plan"},

@@ -15,6 +15,7 @@ struct PlanOptions {
   std::string model, device = "n150";
   Precision precision;
   int64_t context = 0, sequences = 1;
+  int trace = 0;  // 1: the card records its decodes
   double gigabytes = 0;
   std::optional<std::string> json;
 };

@@ -50,7 +50,7 @@ int64_t context_on_card(const Checkpoint& checkpoint, const ModelFlags& flags, i
   const auto card = machine(flags.device, 0);
   const ModelDescription model = describe_model(checkpoint);
   const ModelOptions types = resolve(flags.precision, model.tensors);
-  Load load{types.weights, types.activations, types.cache, flags.context, sequences};
+  Load load{types.weights, types.activations, types.cache, flags.context, sequences, flags.trace == 1};
   if (load.context == 0) load.context = std::max(longest_context(*card, model, load), card->limits().page_tokens);
   expect_fits(*card, model, load, flags.model);
   return load.context;

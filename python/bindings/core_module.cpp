@@ -19,7 +19,7 @@ int run_command(const std::vector<nb::bytes>& arguments) {
   argv.push_back(nullptr);
   offer_n150([](const ModelFlags& flags) -> std::unique_ptr<Device> {
     const nb::gil_scoped_acquire gil;
-    return open_n150(std::nullopt, flags.device_id, flags.trace == 1, flags.device_timeout, [](const std::string& why) {
+    return open_n150(std::nullopt, flags.device_id, flags.trace == 1, flags.device_timeout, tell, [](const std::string& why) {
       tell(why);
       std::_Exit(kDeviceLost);
     });

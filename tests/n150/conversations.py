@@ -30,3 +30,40 @@ def whole_conversation(talk):
     fork = talk.cache.fork(first)
     rows.append(talk.say((fork, 1, 1), (first, 1, 1)))
     return np.concatenate(rows)
+
+
+def every_kind(talk, users):
+    """Each kind of Batch once: chunks of each size and each number of wanted rows, decodes of 1 to `users` with and without logits, a page copied."""
+    for rows in (128, 256, 512):
+        for wanted in (0, 1, 2, 4, 8, 16, 32):
+            talk.say((talk.cache.create(), rows, wanted))
+    sequences = [talk.cache.create() for _ in range(users)]
+    for count in (2**i for i in range(users.bit_length())):
+        for wanted in (0, 1):
+            talk.say(*[(sequence, 1, wanted) for sequence in sequences[:count]])
+    fork = talk.cache.fork(sequences[0])
+    talk.say((fork, 1, 1))
+
+
+def mixed_turns(talk, turns, users, seed=11):
+    """Rows of logits of conversations that come, go on, fork, go back and end."""
+    random = np.random.default_rng(seed)
+    sequences, rows = [], []
+    for turn in range(turns):
+        what = random.choice(["prompt", "decodes", "decodes", "decodes", "fork", "back", "end"])
+        chosen = sequences[random.integers(len(sequences))] if sequences else None
+        if what == "prompt" or chosen is None:
+            if len(sequences) < users:
+                sequences.append(talk.cache.create())
+            count = int(random.integers(2, 400))
+            rows.append(talk.say((sequences[-1], count, min(count, int(random.choice([0, 1, 3, 20]))))))
+        elif what == "fork" and len(sequences) < users:
+            sequences.append(talk.cache.fork(chosen))
+        elif what == "back" and len(chosen) > 20:
+            talk.cache.truncate(chosen, len(chosen) - int(random.integers(1, 20)))
+        elif what == "end":
+            sequences.remove(chosen)
+        else:
+            deciding = [sequences[i] for i in random.permutation(len(sequences))[: random.integers(1, len(sequences) + 1)]]
+            rows += [talk.say(*[(sequence, 1, 1) for sequence in deciding]) for _ in range(3)]
+    return np.concatenate(rows)

@@ -164,14 +164,24 @@ def fill(tensor, value, output_tensor):
     return output_tensor
 
 
+def copy(tensor, to):
+    require((tensor.shape, tensor.dtype, tensor.layout) == (to.shape, to.dtype, to.layout), f"{tensor.shape} {tensor.dtype} into {to.shape} {to.dtype}")
+    np.copyto(to.values, tensor.values)
+    return to
+
+
 def in_dram(*tensors):
     for tensor in tensors:
         require(tensor.memory == DRAM_MEMORY_CONFIG and tensor.layout == TILE_LAYOUT, f"{tensor.shape} is {tensor.memory} {tensor.layout}, not tiles in DRAM")
 
 
-def slice(tensor, begin, end, memory_config=DRAM_MEMORY_CONFIG):
-    require(len(begin) == 4 and all(b < e <= s for b, e, s in zip(begin, end, tensor.shape)), f"slice {begin} {end} of {tensor.shape}")
-    return Tensor(tensor.values[tuple(np.s_[b:e] for b, e in zip(begin, end))].copy(), tensor.dtype, tensor.layout)
+def slice(tensor, starts, ends, slice_dim, num_devices, memory_config):
+    """One of as many parts as there are devices: the one at `starts`, a value."""
+    in_dram(tensor)
+    require(slice_dim == 0 and num_devices == tensor.shape[0] and starts is ends, f"slice of {tensor.shape} in {num_devices} along {slice_dim}")
+    require(starts.dtype == uint32 and starts.shape == (512,), f"slice at {starts.shape} {starts.dtype}")  # a tile's bytes are read
+    first = starts.values[0]
+    return Tensor(tensor.values[first : first + 1].copy(), tensor.dtype)
 
 
 def to_layout(tensor, layout, memory_config):
@@ -187,8 +197,13 @@ def typecast(tensor, dtype, memory_config):
     return Tensor(tensor.values, dtype)
 
 
-def reshape(tensor, shape):
+def reshape(tensor, shape, padded_shape=None):
     in_dram(tensor)
+    if padded_shape:  # rows of a tile that are seen
+        require(padded_shape == (*shape[:2], up(shape[2]), up(shape[3])) and tensor.shape == (*padded_shape[:3], shape[3]), f"{tensor.shape} as {shape}")
+        seen = Tensor(np.zeros(shape, np.float32), tensor.dtype)
+        seen.values = tensor.values[:, :, : shape[2]]
+        return seen
     return Tensor(tensor.values.reshape(shape), tensor.dtype)
 
 
@@ -279,6 +294,15 @@ def nlp_concat_heads(x, memory_config):
     return Tensor(x.values[0].transpose(1, 0, 2).reshape(1, 1, x.shape[2], -1))
 
 
+def nlp_concat_heads_decode(x, num_heads):
+    users, head_dim = x.shape[1], x.shape[3]
+    sharded(x, users)
+    require(users in (1, 2, 4, 8, 16, 32) and num_heads == x.shape[2] <= TILE, f"{users} users with {num_heads} heads")
+    rows = np.full((1, 1, TILE, num_heads * head_dim), np.nan, np.float32)
+    rows[:, :, :users] = x.values.reshape(users, -1)
+    return Tensor(rows, memory=("WIDTH_SHARDED", num_heads, (TILE, head_dim)))
+
+
 def rotate(x, cos, sin, turned, is_decode_mode, memory_config):
     if is_decode_mode:
         for tensor in (x, cos, sin):
@@ -313,6 +337,8 @@ def paged_update_cache(cache, x, update_idxs_tensor, page_table):
     values = rounded(x.values, cache.dtype)
     tiles = []  # each user's core reads the tile of its row and writes it back, and none waits for another
     for user, position in enumerate(update_idxs_tensor.values):
+        if position == -1:
+            continue
         row = position % PAGE
         place = np.s_[page_table.values[user, position // PAGE], :, row - row % TILE:row - row % TILE + TILE]
         tile = cache.values[place].copy()
@@ -348,8 +374,10 @@ def paged_scaled_dot_product_attention_decode(q, keys, values, page_table, cur_p
                                               compute_kernel_config, memory_config):
     check_table(page_table, keys)
     require(program_config.k_chunk_size >= 64, "k_chunk_size")
-    out = np.empty_like(q.values)
+    out = np.full_like(q.values, np.nan)  # what memory holds where nobody is
     for user, position in enumerate(cur_pos_tensor.values):
+        if position == -1:
+            continue
         known = [pages(cache, page_table.values[user], position + 1) for cache in (keys, values)]
         out[0, user] = attend(q.values[0, user][:, None], *known, position, scale, sliding_window_size)[:, 0]
     return Tensor(out)
@@ -366,6 +394,6 @@ def chunked_scaled_dot_product_attention(q, keys, values, page_table, chunk_star
     return Tensor(attend(q.values[0], *known, start, scale, sliding_window_size)[None])
 
 
-experimental = SimpleNamespace(**{f.__name__: f for f in (nlp_create_qkv_heads, nlp_create_qkv_heads_decode, nlp_concat_heads, rotary_embedding_hf,
-                                                          rotary_embedding_llama, paged_update_cache, paged_fill_cache)})
+experimental = SimpleNamespace(**{f.__name__: f for f in (nlp_create_qkv_heads, nlp_create_qkv_heads_decode, nlp_concat_heads, nlp_concat_heads_decode,
+                                                          rotary_embedding_hf, rotary_embedding_llama, paged_update_cache, paged_fill_cache)})
 transformer = SimpleNamespace(**{f.__name__: f for f in (paged_scaled_dot_product_attention_decode, chunked_scaled_dot_product_attention)})

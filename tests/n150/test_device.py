@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 import pytest
-from conversations import Talk, whole_conversation
+from conversations import Talk, every_kind, mixed_turns, whole_conversation
 from tiny_models import model
 
 SMALL = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-gemma3-odd-widths", "small-phi3-longrope-128",
@@ -64,6 +64,37 @@ def test_100_decodes_that_cross_the_window_make_no_new_program_after_the_first(c
         talk.say(*[(sequence, 1, 1) for sequence in sequences])
     assert all(len(sequence) == 1081 for sequence in sequences)
     assert card.num_program_cache_entries() == programs
+
+
+def test_decodes_of_1_to_32_users_make_6_sets_of_programs(core, card, device):
+    talk = Talk(core, device, model("small-gemma3-window-128"), max_sequences=32, weights="bfloat8_b")
+    sequences = [talk.cache.create() for _ in range(32)]
+    programs = []
+    for users in (1, 2, 4, 8, 16, 32, *range(1, 33)):
+        talk.say(*[(sequence, 1, 1) for sequence in sequences[:users]])
+        programs.append(card.num_program_cache_entries())
+    assert programs[0] < programs[1] < programs[2] < programs[3] < programs[4] < programs[5]
+    assert set(programs[5:]) == {programs[5]}
+
+
+@pytest.mark.parametrize("name, cache", [("small-gemma3-window-128", "bfloat8_b"), ("small-phi3-longrope-128", "bfloat16")])
+def test_50_mixed_turns_make_no_program_after_each_kind_came_once(core, card, device, name, cache):
+    talk = Talk(core, device, model(name), max_tokens=16384, max_sequences=9, weights="bfloat8_b", cache=cache)
+    every_kind(talk, users=8)
+    programs = card.num_program_cache_entries()
+    mixed_turns(talk, 50, users=8)
+    assert card.num_program_cache_entries() == programs
+
+
+def test_programs_keep_no_tensors_on_the_card(core, ttnn, card, device):
+    def taken():
+        return ttnn.get_memory_view(card, ttnn.BufferType.DRAM).total_bytes_allocated_per_bank
+
+    talk = Talk(core, device, model("small-gemma3-window-128"), max_tokens=8192, max_sequences=9, weights="bfloat8_b")
+    card.clear_program_cache()
+    before = taken()
+    every_kind(talk, users=8)
+    assert taken() == before
 
 
 @pytest.mark.parametrize("precision, words", [({"weights": "float32"}, "no weights of float32; choose bfloat16"),

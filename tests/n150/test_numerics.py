@@ -31,6 +31,24 @@ def test_is_as_near_to_float32_as_the_cpu(core, measured, name, weights, cache):
     assert card < 1.3 * twin
     assert apart < 1.7 * twin
 
+@pytest.mark.parametrize("weights, of_chunks", [("bfloat8_b", "HiFi2"), ("bfloat4_b", "HiFi2"), ("bfloat16", "HiFi4")])
+def test_few_rows_are_multiplied_in_four_passes_and_chunks_of_block_formats_in_two(core, monkeypatch, weights, of_chunks):
+    import numpy_ttnn
+
+    seen, linear = set(), numpy_ttnn.linear
+
+    def watched(x, *arguments, compute_kernel_config, **options):
+        seen.add((x.shape[2], compute_kernel_config.math_fidelity))
+        return linear(x, *arguments, compute_kernel_config=compute_kernel_config, **options)
+
+    monkeypatch.setattr(numpy_ttnn, "linear", watched)
+    talk = Talk(core, core.open_device("n150", module="numpy_ttnn"), model(GEMMA3), weights=weights)
+    first, second, third = (talk.cache.create() for _ in range(3))
+    talk.say((first, 100, 2))
+    assert seen == {(128, of_chunks), (2, "HiFi4")}
+    talk.say((first, 1, 1), (second, 1, 1), (third, 1, 1))
+    assert seen == {(128, of_chunks), (2, "HiFi4"), (4, "HiFi4")}
+
 
 def off_by_one(original):
     return lambda q, keys, values, first, scale, window: original(q, keys, values, first, scale, window and window + 1)

@@ -101,10 +101,17 @@ def test_the_cpu_is_planned_as_inspect_describes_it(tessera, gemma3_270m, tmp_pa
     assert plan(tessera, tmp_path, "--device", "cpu")["memory_bytes"] > 0
 
 
+def test_recordings_take_the_room_of_their_commands_and_their_logits(tessera, folders):
+    less, more = (plan(tessera, folders["phi"], *BLOCKS, "--trace", trace)["bytes"] for trace in (0, 1))
+    taken = 128_000_000 + 32 * 32064 * 4  # a tile's rows of float32
+    assert 0 <= more["working"] - less["working"] - taken < 12 * 2 * 4096  # at most a page of each bank more
+    assert more["all"] - less["all"] == more["working"] - less["working"]
+
+
 def test_flags_and_files_are_checked(tessera, folders, tmp_path):
     for flags, said in [(("--weights", "float32"), "float32"), (("--activations", "float32"), "activations are bfloat16"),
                         (("--cache", "float32"), "float32"), (("--sequences", 33), "at most 32"), (("-c", 131073), "131072"),
-                        (("--device", "gpu"), "n150 or cpu")]:
+                        (("--device", "gpu"), "n150 or cpu"), (("--device", "cpu", "--trace", 1), "only the n150 records")]:
         assert said in tessera.run("plan", "-m", folders["phi"], *flags, expect=2).stderr
     assert "config.json" in tessera.run("plan", "-m", tmp_path, expect=3).stderr
     (tmp_path / "config.json").write_text(json.dumps({**PHI3_MINI, "num_key_value_heads": 7}))

@@ -23,10 +23,12 @@ int64_t padded_rows(int64_t count, int64_t position, int64_t pages) {
 
 }  // namespace
 
+int64_t padded_count(int64_t count) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(count))); }
+
 CardStep::CardStep(const Batch& batch, std::span<const int64_t> pages) : Step(batch) {
   const Batch::Slice& first = batch.slices.front();
   decodes_ = std::all_of(batch.slices.begin(), batch.slices.end(), [](const Batch::Slice& slice) { return slice.count == 1; });
-  rows_ = decodes() ? tokens() : padded_rows(first.count, first.position, *std::max_element(pages.begin(), pages.end()));
+  rows_ = decodes() ? padded_count(tokens()) : padded_rows(first.count, first.position, *std::max_element(pages.begin(), pages.end()));
   for (const Batch::Slice& slice : batch.slices)
     for (int64_t i = slice.count - slice.logit_rows; i < slice.count; ++i) wanted_rows_.push_back(slice.first + i);
   for (size_t group = 0; group < pages.size(); ++group) page_numbers_.push_back(make_page_numbers(group, pages[group]));
@@ -54,11 +56,13 @@ CardStep::PageNumbers CardStep::make_page_numbers(size_t group, int64_t pages) c
       }
       entries.resize(std::max(entries.size(), static_cast<size_t>((position + rows_) / kPageTokens)), nobodys);
       made.fill.assign(entries.begin() + position / kPageTokens, entries.begin() + (position + rows_) / kPageTokens);
-      made.positions.push_back(static_cast<int32_t>(position));
-    } else {
-      made.positions.push_back(static_cast<int32_t>(position));
     }
+    made.positions.push_back(static_cast<int32_t>(position));
     needed = std::max(needed, static_cast<int64_t>(entries.size()));
+  }
+  if (decodes()) {  // of nobody: at position -1 TTNN neither writes to the cache nor attends
+    made.positions.resize(static_cast<size_t>(rows_), -1);
+    tables.resize(static_cast<size_t>(rows_));
   }
   // TTNN takes no table that is wider than the cache has pages.
   made.width = std::min<int64_t>(pages, std::bit_ceil(static_cast<uint64_t>(std::max(needed, kFewPages))));

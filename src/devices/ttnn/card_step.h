@@ -1,6 +1,7 @@
 #pragma once
 // The card's preparation of a Batch. A Batch of one token of each of up to 32 sequences is decoded: each is a user, with its own position
-// and row of the page table. Any other is a chunk of one sequence, padded to a size of few, so that few programs are made.
+// and row of the page table, and users of nobody make them 1, 2, 4, 8, 16 or 32. Any other is a chunk of one sequence, padded to a size of
+// few. So few programs are made.
 #include <map>
 #include <vector>
 
@@ -17,13 +18,16 @@ struct RotaryInputs {
   nb::object rotation;  // for interleaved pairs: the matrix that takes (a, b) to (-b, a)
 };
 
+// 1, 2, 4, 8, 16 or 32, for up to so many users of a decode, or rows of a chunk whose logits are wanted.
+int64_t padded_count(int64_t count);
+
 class CardStep final : public Step {
  public:
   // `pages`: of the cache's groups. The last page of a group is nobody's: what padding writes goes there.
   CardStep(const Batch& batch, std::span<const int64_t> pages);
 
   bool decodes() const { return decodes_; }
-  int64_t rows() const { return rows_; }  // of the tensors: tokens, or more for a chunk
+  int64_t rows() const { return rows_; }  // of the tensors: tokens, or more
   const std::vector<int64_t>& wanted_rows() const { return wanted_rows_; }
 
   // What the commands of a decode depend on: its rows, whether logits are wanted, the widths of its page tables.
@@ -34,7 +38,7 @@ class CardStep final : public Step {
   struct PageNumbers {
     int64_t width;
     std::vector<int32_t> table;      // [users][width]
-    std::vector<int32_t> positions;  // [users], or a chunk's first
+    std::vector<int32_t> positions;  // [users], -1 for nobody; or a chunk's first
     std::vector<int32_t> fill;       // the pages that a chunk fills
   };
   const PageNumbers& page_numbers(size_t group) const { return page_numbers_[group]; }

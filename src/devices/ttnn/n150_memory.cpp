@@ -69,4 +69,6 @@ size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab) {
   return tiles(DataType::bfloat16, rows, widest) + tiles(DataType::bfloat16, kTile, vocab) + in_rows(kTile, vocab) + kPrograms;
 }
 
+size_t recorded_logits_bytes(int64_t vocab) { return 2 * tiles(DataType::bfloat16, kTile, vocab); }
+
 }  // namespace tessera::n150

@@ -17,7 +17,8 @@ inline constexpr int64_t kChunk = 128;  // queries and keys that attention takes
 
 inline constexpr size_t kTraces = 8;  // recordings of decodes at a time
 inline constexpr size_t kTraceBytes =
-    kTraces * 16'000'000;  // of the DRAM, for their commands, if they are asked for; not measured on silicon
+    kTraces * 16'000'000;                        // of the DRAM, for their commands, if they are asked for; not measured on silicon
+inline constexpr int64_t kReplaysChecked = 256;  // one of so many is held against the same decode called op by op
 
 // Prompts in pieces of up to 512 rows, each alone; up to 32 sequences together, a token of each: paged_update_cache reads whole tiles of 32
 // rows and writes them back, so that of two tokens in a tile one would be lost.
@@ -40,5 +41,8 @@ int64_t alive_values(const WeightSpec& spec);
 // What is alive at the widest place of a forward of `rows` tokens, `widest` values of each, and one tile of logits, in tiles and in rows,
 // and the programs.
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab);
+
+// What recordings of decodes take beside kTraceBytes: the logits that they give, float32 in tiles.
+size_t recorded_logits_bytes(int64_t vocab);
 
 }  // namespace tessera::n150

@@ -148,9 +148,13 @@ Tensor TtnnDevice::attention(const Tensor& q, const Tensor& k, const Tensor& v, 
 
 Tensor TtnnDevice::nlp_concat_heads(const Tensor& x) {
   const Shape shape{1, 1, x.shape()[2], x.shape()[1] * x.shape()[3]};
-  // A decode's heads lie side by side already; nlp_concat_heads_decode would want them sharded, and fails for 31 users.
-  if (step_->decodes()) return make(shape, {(*ttnn_)("reshape", tensor(x), sizes(shape))});
-  return make(shape, {(*ttnn_)("experimental.nlp_concat_heads", tensor(x), "memory_config"_a = dram_)});
+  if (!step_->decodes()) return make(shape, {(*ttnn_)("experimental.nlp_concat_heads", tensor(x), "memory_config"_a = dram_)});
+  // reshape alone would do, but each of its programs keeps a tensor in DRAM.
+  const nb::object placed = (*ttnn_)("to_memory_config", tensor(x), height_sharded(step_->rows(), x.shape()[3]));
+  const nb::object joined =
+      (*ttnn_)("to_memory_config", (*ttnn_)("experimental.nlp_concat_heads_decode", placed, "num_heads"_a = x.shape()[1]), dram_);
+  // It has all rows of a tile: the users' are seen of them.
+  return make(shape, {(*ttnn_)("reshape", joined, sizes({1, 1, step_->rows(), shape[3]}), sizes({1, 1, kTile, shape[3]}))});
 }
 
 }  // namespace tessera::ttnn

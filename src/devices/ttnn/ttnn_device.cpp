@@ -54,7 +54,8 @@ void write_row(const float* values, int64_t width, std::span<std::byte> tiles) {
 
 }  // namespace
 
-TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing) : ttnn_(std::move(ttnn)), pool_(cpu::available_threads()) {
+TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing, Traces::Tell tell)
+    : ttnn_(std::move(ttnn)), pool_(cpu::available_threads()) {
   dram_ = ttnn_->object("DRAM_MEMORY_CONFIG");
   tile_ = ttnn_->object("TILE_LAYOUT");
   row_major_ = ttnn_->object("ROW_MAJOR_LAYOUT");
@@ -63,7 +64,7 @@ TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing) : ttnn_(st
   // Without a config TTNN takes 32 keys at a time, slower and less exact. Larger chunks than these do not fit a core beside heads of 256.
   sdpa_chunk_ = attention_config(n150::kChunk, n150::kChunk);
   sdpa_decode_ = attention_config(kTile, 256);
-  if (tracing == Tracing::on) traces_ = std::make_unique<Traces>(*ttnn_);
+  if (tracing == Tracing::on) traces_ = std::make_unique<Traces>(*ttnn_, std::move(tell));
 }
 
 TtnnDevice::~TtnnDevice() {
@@ -92,7 +93,8 @@ size_t TtnnDevice::free_memory() {
   const nb::gil_scoped_acquire gil;
   const nb::object view = (*ttnn_)("get_memory_view", ttnn_->card(), ttnn_->object("BufferType.DRAM"));
   const size_t free = nb::cast<size_t>(view.attr("num_banks")) * nb::cast<size_t>(view.attr("total_bytes_free_per_bank"));
-  return free - std::min(free, n150::working_bytes(limits().max_rows, widest_, vocab_));
+  const size_t needed = n150::working_bytes(limits().max_rows, widest_, vocab_) + (traces_ ? n150::recorded_logits_bytes(vocab_) : 0);
+  return free - std::min(free, needed);
 }
 
 Tensor TtnnDevice::make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows, DataType dtype) {
@@ -116,6 +118,7 @@ Tensor TtnnDevice::execute(const Model& model, const Batch& batch) {
   } running{step_ = &step};
   const auto forward_with = [&](Inputs& inputs) {
     inputs_ = &inputs;
+    step.rotary_inputs.clear();  // of a recording that was made of the same step
     return model.forward(step);
   };
   if (!traces_ || !step.decodes() || observer()) {
@@ -132,7 +135,7 @@ Tensor TtnnDevice::execute(const Model& model, const Batch& batch) {
 Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
-  if (traces_) traces_->clear();
+  if (traces_) traces_->drop();
   if (spec.role == Role::norm) {
     auto weight = std::make_shared<Weight>();
     const int64_t width = spec.shape[3];
@@ -173,7 +176,7 @@ std::string TtnnDevice::packed_layout() const { return "n150 tiles 1"; }
 Tensor TtnnDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
-  if (traces_) traces_->clear();
+  if (traces_) traces_->drop();
   const std::vector<Piece> pieces = pieces_of(spec);
   if (!std::equal(pieces.begin(), pieces.end(), kept.pieces.begin(), kept.pieces.end(),
                   [](const Piece& piece, std::span<const std::byte> bytes) { return piece.bytes() == static_cast<int64_t>(bytes.size()); }))
@@ -227,10 +230,12 @@ Tensor TtnnDevice::make_weight(const WeightSpec& spec, std::span<const Piece> pi
   return Tensor(*this, spec.shape, spec.options.weights, std::move(weight));
 }
 
-nb::object TtnnDevice::upload_integer(int32_t value) {
-  const int64_t shape[] = {1, 1};
-  return ttnn_->upload(shape, ttnn_->object("int32"), "ROW_MAJOR_LAYOUT", dram_,
-                       [&](std::span<std::byte> bytes) { std::memcpy(bytes.data(), &value, sizeof value); });
+// Zeros behind a first number.
+nb::object TtnnDevice::upload_integers(std::span<const int64_t> shape, const char* dtype, int32_t first) {
+  return ttnn_->upload(shape, ttnn_->object(dtype), "ROW_MAJOR_LAYOUT", dram_, [&](std::span<std::byte> bytes) {
+    std::memset(bytes.data(), 0, bytes.size());
+    std::memcpy(bytes.data(), &first, sizeof first);
+  });
 }
 
 nb::object TtnnDevice::integers(const Inputs::Name& name, const CardStep& step, std::vector<int64_t> shape, const char* dtype,
@@ -249,7 +254,7 @@ std::shared_ptr<Storage> TtnnDevice::make_cache(const CacheSpec& spec, DataType 
         " is not supported; choose bfloat16 or bfloat8_b");
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
-  if (traces_) traces_->clear();
+  if (traces_) traces_->drop();
   auto cache = std::make_shared<PagedCache>();
   cache->dtype = dtype;
   cache->groups.resize(spec.layers.size());
@@ -275,13 +280,15 @@ void TtnnDevice::copy_page(Storage& storage, size_t group, int32_t from, int32_t
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   auto& cache = static_cast<PagedCache&>(storage);
-  const nb::object target = upload_integer(to);
+  // The pages' numbers are values on the card, so that all pages take the same programs. slice's kernel reads as many bytes of them as a
+  // tile has.
+  const int64_t numbers[] = {kTile * kTile / 2}, table[] = {1, 1};
+  const nb::object source = upload_integers(numbers, "uint32", from), target = upload_integers(table, "int32", to);
   for (size_t layer = 0; layer < cache.groups.size(); ++layer) {
     if (cache.groups[layer] != group) continue;
     for (size_t i = 2 * layer; i < 2 * layer + 2; ++i) {
-      const nb::object sizes = cache.tensors[i].attr("shape");
-      const nb::object page =
-          (*ttnn_)("slice", cache.tensors[i], nb::make_tuple(from, 0, 0, 0), nb::make_tuple(from + 1, sizes[1], sizes[2], sizes[3]));
+      const nb::object page = (*ttnn_)("slice", cache.tensors[i], source, source, "slice_dim"_a = 0, "num_devices"_a = cache.pages[group],
+                                       "memory_config"_a = dram_);
       (*ttnn_)("experimental.paged_fill_cache", cache.tensors[i], page, target, "batch_idx"_a = 0);
     }
   }
@@ -297,17 +304,16 @@ void TtnnDevice::read(const Tensor& x, std::span<float> out) {
   const auto* heads = dynamic_cast<const Heads*>(&from);
   const int64_t tokens = x.shape()[2], count = x.shape()[1], parts = static_cast<int64_t>(from.tensors.size()),
                 width = x.shape()[3] / parts;
-  int64_t low = from.row(0), high = low;
-  for (int64_t token = 0; token < tokens; ++token) low = std::min(low, from.row(token)), high = std::max(high, from.row(token));
   const StoredType type = x.dtype() == DataType::float32 ? StoredType::float32 : StoredType::bfloat16;
   for (int64_t part = 0; part < parts; ++part) {
-    nb::object lines = (*ttnn_)("to_layout", from.tensors[static_cast<size_t>(part)], row_major_, "memory_config"_a = dram_);
+    // All rows: a program that cuts some out would depend on where they are.
+    const auto [owner, bytes] =
+        ttnn_->download((*ttnn_)("to_layout", from.tensors[static_cast<size_t>(part)], row_major_, "memory_config"_a = dram_));
     const bool by_user = heads != nullptr && heads->by_user;
-    if (!by_user) lines = (*ttnn_)("slice", lines, nb::make_tuple(0, 0, low, 0), nb::make_tuple(1, count, high + 1, width));
-    const auto [owner, bytes] = ttnn_->download(lines);
+    const int64_t rows = static_cast<int64_t>(bytes.size() / bytes_of(type)) / (count * width);
     for (int64_t token = 0; token < tokens; ++token)
       for (int64_t head = 0; head < count; ++head) {
-        const int64_t line = by_user ? token * count + head : head * (high + 1 - low) + from.row(token) - low;
+        const int64_t line = by_user ? token * count + head : head * rows + from.row(token);
         float* to = out.data() + ((token * count + head) * parts + part) * width;
         for (int64_t i = 0; i < width; ++i) to[i] = load_stored(type, bytes.data(), line * width + i);
       }
@@ -324,16 +330,20 @@ Tensor TtnnDevice::embedding(const Step& step, const Tensor& table) {
     tokens.resize(static_cast<size_t>(of.rows()));
     return tokens;
   });
-  const nb::object rows = (*ttnn_)("embedding", ids, storage(table).tensors.back(), "layout"_a = tile_, "memory_config"_a = dram_);
-  return make({1, 1, step.tokens(), hidden}, {(*ttnn_)("reshape", rows, sizes({1, 1, card_step.rows(), hidden}))});
+  return make({1, 1, step.tokens(), hidden}, {looked_up(ids, storage(table).tensors.back(), {1, 1, card_step.rows(), hidden})});
+}
+
+nb::object TtnnDevice::looked_up(const nb::object& ids, const nb::object& table, const Shape& shape) {
+  return (*ttnn_)("reshape", (*ttnn_)("embedding", ids, table, "layout"_a = tile_, "memory_config"_a = dram_), sizes(shape));
 }
 
 Tensor TtnnDevice::linear(const Tensor& x, const Tensor& weight) {
   const auto& w = static_cast<const Weight&>(weight.storage());
   const DataType output = w.output.value_or(DataType::bfloat16);
   std::vector<nb::object> products;
-  // Block formats have as many digits as two passes of the multiplier take.
-  const nb::object& config = w.block_format ? half_fidelity_ : high_fidelity_;
+  // Two passes of the multiplier take all digits of block formats, but not the last bit of an activation: for chunks, which wait for the
+  // multiplier. Up to 32 rows, those of decodes and heads, wait for memory, and take four.
+  const nb::object& config = w.block_format && !step_->decodes() && !w.output ? half_fidelity_ : high_fidelity_;
   for (size_t i = 0; i < w.linears && !is_empty(x); ++i) {
     // linear's own bias is added after sum and bias have lost digits on their way to the adder (to TF32's 10): large biases would cost more
     // than the rounding. Two float32 tensors are added as they are, and rounded once.
@@ -388,16 +398,19 @@ Tensor TtnnDevice::softcap(const Tensor& x, float cap) {
 }
 
 Tensor TtnnDevice::select_rows(const Tensor& x, const Step& step) {
-  std::vector<int64_t> rows = static_cast<const CardStep&>(step).wanted_rows();
-  const Shape shape{1, 1, static_cast<int64_t>(rows.size()), x.shape()[3]};
-  if (rows.empty()) return make(shape, {});
-  if (step_->decodes()) return make(shape, {tensor(x)}, std::move(rows));
-  // The tiles of a chunk that have wanted rows; the rows themselves are picked when they are read.
-  const int64_t begin = rows.front() / kTile * kTile, end = round_up(rows.back() + 1, kTile);
-  for (int64_t& row : rows) row -= begin;
-  return make(
-      shape, {(*ttnn_)("slice", tensor(x), nb::make_tuple(0, 0, begin, 0), nb::make_tuple(1, 1, end, shape[3]), "memory_config"_a = dram_)},
-      std::move(rows));
+  const auto& card_step = static_cast<const CardStep&>(step);
+  const auto count = static_cast<int64_t>(card_step.wanted_rows().size());
+  const Shape shape{1, 1, count, x.shape()[3]};
+  if (count == 0) return make(shape, {});
+  if (step_->decodes()) return make(shape, {tensor(x)}, card_step.wanted_rows());
+  // Looked up by their numbers, which are values on the card: where they are in a chunk makes no program.
+  const nb::object ids = integers({"wanted rows", nullptr}, card_step, {1, padded_count(count)}, "uint32", [](const CardStep& of) {
+    std::vector<int32_t> rows(of.wanted_rows().begin(), of.wanted_rows().end());
+    rows.resize(static_cast<size_t>(padded_count(static_cast<int64_t>(rows.size()))));
+    return rows;
+  });
+  const nb::object lines = (*ttnn_)("to_layout", tensor(x), row_major_, "memory_config"_a = dram_);
+  return make(shape, {looked_up(ids, lines, {1, 1, padded_count(count), shape[3]})});
 }
 
 }  // namespace tessera::ttnn

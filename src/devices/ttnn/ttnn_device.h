@@ -25,13 +25,15 @@ struct PageInputs {
 // stands beside it. Programs are compiled at the first call of a shape, so that shapes are few.
 //
 // With Tracing::on, a decode (a token of each of up to 32 sequences) is recorded when its kind comes for the second time and replayed from
-// then on: the model's forward is not called any more. A kind is a model, a cache, a number of tokens, the widths of the page tables (128
-// pages, or a power of two beyond), and whether logits are wanted. The 8 kinds used last are kept; loading a model or making a cache
-// forgets them all. Chunks of prompts, and all while the device is observed (compare), run as they come. Logits are good until the next
-// run. Replays are not measured on silicon.
+// then on: the model's forward is not called any more. A kind is a model, a cache, a number of users (padded), the widths of the page
+// tables (128 pages, or a power of two beyond), and whether logits are wanted. The 8 recordings used last are kept. A new kind or program,
+// and loading a model or making a cache, drop them all, and they are made again: what anybody else allocates on the card for good, which
+// this device does not see, they would overwrite. Chunks of prompts, and all while the device is observed (compare), run as they come.
+// Logits are good until the next run. Replays are not measured on silicon.
 class TtnnDevice final : public Device {
  public:
-  explicit TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing = Tracing::off);
+  // `tell` takes what its user should know of; it is called with the GIL held.
+  explicit TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing = Tracing::off, Traces::Tell tell = {});
   ~TtnnDevice() override;
 
   std::string name() const override { return "n150"; }
@@ -70,7 +72,8 @@ class TtnnDevice final : public Device {
   Tensor make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows = {}, DataType dtype = DataType::bfloat16);
   Tensor make_heads(const Shape& shape, nb::object tensor);
   Tensor gated(const Tensor& gate_up, const char* activation);
-  nb::object upload_integer(int32_t value);
+  nb::object upload_integers(std::span<const int64_t> shape, const char* dtype, int32_t first);
+  nb::object looked_up(const nb::object& ids, const nb::object& table, const Shape& shape);
   // A tensor of a weight: a linear's tiles, [in, out]; its biases, [1, out] in tiles of float32; or a table, [out, in], row by row.
   struct Piece {
     enum { linear, biases, table } kind;
