@@ -98,11 +98,23 @@ def to_rows(rows, width, dtype="bfloat16"):
     return case
 
 
-def slice_of_tiles(rows, width, begin, end):
+def rows_by_number(rows, width, wanted):
+    """Rows of a chunk, looked up in it."""
+
     def case(lane, random):
         x = normal(random, 1, 1, rows, width)
-        made = lane.t.slice(lane.put(x), (0, 0, begin, 0), (1, 1, end, width), memory_config=lane.t.DRAM_MEMORY_CONFIG)
-        return [lane.get(made)], [x[:, :, begin:end]]
+        lines = lane.t.to_layout(lane.put(x), lane.t.ROW_MAJOR_LAYOUT, memory_config=lane.t.DRAM_MEMORY_CONFIG)
+        made = lane.t.embedding(lane.put([wanted], "uint32", "ROW_MAJOR_LAYOUT"), lines, layout=lane.t.TILE_LAYOUT, memory_config=lane.t.DRAM_MEMORY_CONFIG)
+        return [lane.get(made).reshape(len(wanted), width)], [x[0, 0, wanted]]
+
+    return case
+
+
+def copy(rows, width):
+    def case(lane, random):
+        x, to = normal(random, 1, 1, rows, width), lane.put(np.zeros((1, 1, rows, width)))
+        lane.t.copy(lane.put(x), to)
+        return [lane.get(to)], [x]
 
     return case
 
@@ -156,6 +168,31 @@ def concat_heads(tokens, heads, head_dim):
         x = normal(random, 1, heads, tokens, head_dim)
         made = lane.t.experimental.nlp_concat_heads(lane.put(x), memory_config=lane.t.DRAM_MEMORY_CONFIG)
         return [lane.get(made)], [x.transpose(0, 2, 1, 3).reshape(1, 1, tokens, -1)]
+
+    return case
+
+
+def concat_heads_of_a_decode(users, heads, head_dim):
+    def case(lane, random):
+        t, x = lane.t, normal(random, 1, users, heads, head_dim)
+        joined = t.experimental.nlp_concat_heads_decode(lane.put(x, memory=sharded(lane, users, head_dim)), num_heads=heads)
+        made = lane.get(t.to_memory_config(joined, t.DRAM_MEMORY_CONFIG))
+        return [made[:, :, :users]], [x.reshape(1, 1, users, heads * head_dim)]
+
+    return case
+
+
+def copy_page(heads, head_dim, dtype):
+    """The pages' numbers are values on the card."""
+
+    def case(lane, random):
+        cache = lane.put(normal(random, 8, heads, PAGE, head_dim), dtype)
+        expected = lane.get(cache).copy()
+        expected[2] = expected[5]
+        source = lane.put([5] + [0] * 511, "uint32", "ROW_MAJOR_LAYOUT")
+        page = lane.t.slice(cache, source, source, slice_dim=0, num_devices=8, memory_config=lane.t.DRAM_MEMORY_CONFIG)
+        lane.t.experimental.paged_fill_cache(cache, page, integers(lane, [[2]]), batch_idx=0)
+        return [lane.get(cache)], [expected]
 
     return case
 
@@ -357,7 +394,8 @@ MOVES = {
     "embedding of 128, a chunk": embedding(300, 128, 128),
     "to_layout of logits": to_rows(32, 320),
     "to_layout of logits in float32": to_rows(32, 320, "float32"),
-    "slice of a chunk's tiles": slice_of_tiles(128, 64, 32, 64),
+    "rows of a chunk by their numbers": rows_by_number(128, 64, [3, 127, 40, 0]),
+    "copy": copy(32, 320),
     "argmax": argmax(32, 320),
     "topk": topk(32, 320, 32),
     "fill": fill(8, 2, 64),
@@ -366,6 +404,11 @@ MOVES = {
     "nlp_create_qkv_heads_decode": create_heads(4, 4, 2, 64, True),
     "nlp_create_qkv_heads_decode, 32 users": create_heads(32, 4, 4, 96, True),
     "nlp_concat_heads": concat_heads(128, 4, 64),
+    "nlp_concat_heads_decode": concat_heads_of_a_decode(4, 4, 64),
+    "nlp_concat_heads_decode, heads of 96": concat_heads_of_a_decode(2, 4, 96),
+    "nlp_concat_heads_decode, 32 users": concat_heads_of_a_decode(32, 4, 64),
+    "a page copied": copy_page(2, 64, "bfloat16"),
+    "a page copied, bfloat8_b": copy_page(2, 64, "bfloat8_b"),
     "paged_fill_cache": fill_pages(2, 64, "bfloat16"),
     "paged_fill_cache, bfloat8_b": fill_pages(2, 64, "bfloat8_b"),
     "paged_update_cache": update_pages(4, 2, 64, "bfloat16"),
@@ -430,6 +473,7 @@ def layer(hidden, heads, kv_heads, head_dim, inner, activation, window):
         "attention of a chunk": attention_of_a_chunk(128, 128, 256, heads, kv_heads, head_dim, window),
         "attention of a decode": attention_of_a_decode([70, 200], heads, kv_heads, head_dim, window),
         "concat": concat_heads(128, heads, head_dim),
+        "concat of a decode": concat_heads_of_a_decode(2, heads, head_dim),
         "gated": gated(32, inner, activation),
         "add": add(32, hidden),
     }
