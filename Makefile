@@ -6,7 +6,7 @@ WORKERS = -n 2 --dist loadfile  # a worker may hold a model of Hugging Face's
 PYTEST = .venv/bin/python -m pytest $(WORKERS) --no-loadscope-reorder --basetemp=build/pytest
 N150_PYTEST = .venv-n150/bin/python -m pytest $(WORKERS) --basetemp=build/pytest-n150
 
-.PHONY: build demo test n150 check ci-check bench lint clean
+.PHONY: build demo test n150 sim check ci-check bench lint clean
 
 build:
 	cmake --preset release
@@ -34,7 +34,15 @@ n150:
 	$(STEP) setup-n150 scripts/setup n150
 	$(STEP) n150-configure cmake --preset n150
 	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)
-	$(STEP) n150-pytest $(N150_PYTEST) tests/n150 -m "not slow"
+	$(STEP) n150-pytest $(N150_PYTEST) tests/n150 --ignore=tests/n150/sim -m "not slow"
+
+# TTNN's own kernels on the simulated card that TT_METAL_SIMULATOR names: docs/simulated_card.md. Skips, and says so, where it names none.
+sim:
+	$(STEP) setup scripts/setup test
+	$(STEP) setup-sim scripts/setup sim
+	$(STEP) n150-configure cmake --preset n150
+	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)
+	$(STEP) sim $(N150_PYTEST) tests/n150/sim -m simulator
 
 # What takes longer: AVX-512's kernels where the machine has none, sanitizers, with no suppressions, fuzzers, and the slow part of the
 # Hugging Face parity. `ci-check` is its part in .ci/run: the thread sanitizer where there are threads, fuzzers for less time, and of the
@@ -42,7 +50,9 @@ n150:
 check: TSAN = test_programs
 check: FUZZ_SECONDS = 60
 check: SLOW = tests/python -m slow
-check: N150_SLOW = tests/n150 -m slow
+check: N150_SLOW = tests/n150 --ignore=tests/n150/sim -m slow
+check: KERNELS = "not simulator"
+ci-check: KERNELS = "not simulator and not slow"
 ci-check: TSAN = threaded_programs
 ci-check: TSAN_TESTS = -L threads
 ci-check: FUZZ_SECONDS = 20
@@ -66,6 +76,8 @@ check ci-check:
 	$(STEP) slow-parity $(PYTEST) $(SLOW)
 	$(STEP) n150-build cmake --build --preset n150 -j $(JOBS)
 	$(STEP) n150-slow $(N150_PYTEST) $(N150_SLOW)
+	$(STEP) setup-sim scripts/setup sim
+	$(STEP) kernels $(N150_PYTEST) tests/n150/sim -m $(KERNELS)
 
 # Speed beside other engines: hours, on a machine that does nothing else; scripts/bench_peers.py --rows measures a part.
 bench:

@@ -12,7 +12,8 @@ Written by `scripts/make_models_table.py` from the saved runs in `models/<org>/<
 hash of its content, and the page its first digits. [docs/evaluation.md](docs/evaluation.md) says what is measured, and how.
 
 The checkpoints of full size, Gemma 3 4B and Phi-3 Mini among them, could not be fetched where this was measured: these are small real models
-of the same architectures, and no substitute. No row was measured on an n150.
+of the same architectures, and no substitute. No row was measured on an n150: those of an "n150 (simulated)" come from TTNN's own kernels on a
+functional simulator of the chip ([docs/simulated_card.md](docs/simulated_card.md)).
 
 * **choices**: fed with what Hugging Face's float32 chose behind the prompt, token by token. **text**: fed with a given text, in one forward.
 * **top-1**, **top-5**: how often Hugging Face's choice is our best, or among our five best. **ties**: places where Hugging Face's own best two
@@ -42,9 +43,9 @@ def line(cells):
     return f"| {' | '.join(cells)} |"
 
 
-def section(folder, runs):
-    """Of one bring-up: its table, and what its rows come from."""
-    org, name, system = folder.parts[-4:-1]
+def section(folder, system, runs):
+    """Of one bring-up on one system: its table, and what its rows come from."""
+    org, name = folder.parts[-4:-2]
     lines = [f"## {org}/{name} on the {system}", "", line(COLUMNS), line(["---"] * len(COLUMNS)), *(line(row(run)) for run in runs), ""]
     for facts in sorted({(run["checkpoint"]["name"], run["checkpoint"]["origin"], run["checkpoint"]["sha256"]) for run in runs}):
         lines.append("* checkpoint {}: {} Hash of its weights' files {}.".format(facts[0], facts[1].rstrip(".") + ".", facts[2][:12]))
@@ -60,8 +61,8 @@ def page():
         run = read_run(path)
         if Path(shlex.split(run["command"])[-1]).name != path.name:
             raise ValueError(f"{path}: is named otherwise than its command says")
-        found.setdefault(path.parent.parent, []).append(run)
-    return "\n".join([HEAD, *(section(folder, runs) for folder, runs in found.items())])
+        found.setdefault((path.parent.parent, run["system"]), []).append(run)
+    return "\n".join([HEAD, *(section(folder, system, runs) for (folder, system), runs in found.items())])
 
 
 def main():

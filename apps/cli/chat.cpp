@@ -141,6 +141,8 @@ int chat(const ChatOptions& options) {
       throw;
     } catch (const OutputError&) {
       throw;
+    } catch (const DeviceError&) {
+      throw;
     } catch (const std::exception& error) {  // of this turn alone
       tell(error.what());
     }

@@ -116,6 +116,8 @@ int cli_main(int argc, char** argv) {
     return fail_with(3, error.what());
   } catch (const ResourceError& error) {
     return fail_with(4, error.what());
+  } catch (const DeviceError& error) {
+    return fail_with(kDeviceLost, error.what());
   } catch (const std::bad_alloc&) {
     return fail_with(4, "out of memory");
   } catch (const std::invalid_argument& error) {

@@ -2,7 +2,10 @@
 
 namespace tessera {
 
-// The tessera command. Exit codes: 0 done, 1 anything not below, 2 usage, 3 a bad model or file, 4 memory or disk, 130 and 143 signals.
+constexpr int kDeviceLost = 5;
+
+// The tessera command. Exit codes: 0 done, 1 anything not below, 2 usage, 3 a bad model or file, 4 memory or disk, 5 a device does not
+// answer any more, 130 and 143 signals.
 // A reader that closes our output is no error. The Python package calls it too.
 int cli_main(int argc, char** argv);
 

@@ -58,6 +58,7 @@ constexpr std::string_view kExitCodes =
     "  2    wrong flags or a wrong input\n"
     "  3    a model or a file is bad or is not there\n"
     "  4    not enough memory or room on the disk\n"
+    "  5    the card does not answer any more\n"
     "  130  ended by SIGINT (Ctrl-C)\n"
     "  143  ended by SIGTERM\n";
 

@@ -86,6 +86,12 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
       ->type_name("NAME")
       ->capture_default_str();
   command.add_option("--device-id", flags.device_id, "Which of several cards; the first, 0, if not given")->check(CLI::Range(0, 255));
+  command
+      .add_option("--device-timeout", flags.device_timeout,
+                  "Seconds that a card's call may take before the card counts as hung; 0: for ever")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0, 1'000'000))
+      ->capture_default_str();
   command.add_option("--trace", flags.trace, "1: the n150's decodes are recorded and replayed")->check(CLI::Range(0, 1));
   command.add_option("-t,--threads", flags.threads, "Threads; all processors if not given")->check(CLI::Range(1, 1024));
   add_precision_flags(command, "--", "", flags.precision);
@@ -115,7 +121,10 @@ bool has_n150() { return static_cast<bool>(n150_opener()); }
 std::unique_ptr<Device> open_device(const ModelFlags& flags) {
   if (flags.device == "n150") {
     check(has_n150(), "--device n150: this program has the cpu device only; the tessera command of the Python package has the n150");
-    return n150_opener()(flags);
+    SignalWatch::second_tells("the card was being opened; if it hangs and no other process has it, reset it with tt-smi -r");
+    std::unique_ptr<Device> device = n150_opener()(flags);
+    SignalWatch::second_tells("the card was left at its work; reset it with tt-smi -r before it is used again");
+    return device;
   }
   check(flags.device == "cpu", "--device ", flags.device, ": is not a device; choose cpu or n150");
   check(flags.trace == 0, "--trace ", flags.trace, ": only the n150 records and replays its decodes");

@@ -18,12 +18,15 @@ namespace tessera {
 
 constexpr int64_t kLongestContext = int64_t{1} << 30;  // that can be asked for, in tokens
 
+constexpr int kDeviceTimeout = 600;  // seconds that a call to a card may take; a program is compiled in some of them
+
 // The flags by which every command names a model, its precision and its place.
 struct ModelFlags {
   std::string model, device = "cpu";
   int device_id = 0;  // of cards
-  int trace = 0;      // 1: the card's decodes are recorded and replayed
-  int threads = 0;    // 0: all processors
+  int device_timeout = kDeviceTimeout;
+  int trace = 0;    // 1: the card's decodes are recorded and replayed
+  int threads = 0;  // 0: all processors
   Precision precision;
   int64_t context = 0;  // 0: the checkpoint's own, or what memory holds
   int64_t batch = 0;    // 0: what the device takes

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -9,7 +10,24 @@
 namespace tessera {
 namespace {
 
-volatile std::sig_atomic_t noted = 0;
+// Without locks: a handler uses them.
+std::atomic<int> noted = 0;
+std::atomic<const char*> advice = nullptr;
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<const char*>::is_always_lock_free);
+
+void write_error(const char* text) { static_cast<void>(!::write(STDERR_FILENO, text, std::strlen(text))); }
+
+// Nothing but what may be done wherever the process stands.
+void note(int number) {
+  int none = 0;
+  if (noted.compare_exchange_strong(none, number)) return;
+  if (const char* const text = advice) {
+    write_error("\ntessera: ");
+    write_error(text);
+    write_error("\n");
+  }
+  ::_exit(128 + number);
+}
 
 void install(void (*handler)(int)) {
   struct sigaction action{};
@@ -23,17 +41,21 @@ void install(void (*handler)(int)) {
 
 SignalWatch::SignalWatch() {
   noted = 0;
-  install([](int number) { noted = number; });
+  advice = nullptr;
+  install(note);
 }
 
 SignalWatch::~SignalWatch() { install(SIG_DFL); }
 
 void SignalWatch::expect_none() {
-  if (noted) throw Interrupted(noted);
+  if (const int number = noted) throw Interrupted(number);
 }
 
+void SignalWatch::second_tells(const char* text) { advice = text; }
+
 void SignalWatch::forget_interrupt() {
-  if (noted == SIGINT) noted = 0;
+  int interrupt = SIGINT;
+  noted.compare_exchange_strong(interrupt, 0);
 }
 
 void write_out(std::string_view text) {

@@ -26,7 +26,8 @@ class OutputError : public ResourceError {
   using ResourceError::ResourceError;
 };
 
-// While it stands, SIGINT and SIGTERM are only noted; expect_none throws Interrupted if one was.
+// While it stands, SIGINT and SIGTERM are only noted; expect_none throws Interrupted if one was. Another one that comes while one is noted
+// leaves the process at once, with the second's exit code: the first may not be looked at for long, or never, where a card hangs.
 class SignalWatch {
  public:
   SignalWatch();
@@ -34,7 +35,8 @@ class SignalWatch {
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;
   static void expect_none();
-  static void forget_interrupt();  // SIGINT has been answered; SIGTERM stays
+  static void forget_interrupt();                // SIGINT has been answered; SIGTERM stays
+  static void second_tells(const char* advice);  // what is told when a second one leaves; a literal
 };
 
 // Writes to standard output at once. Throws ClosedPipe or OutputError.

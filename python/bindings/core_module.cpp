@@ -1,6 +1,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdlib>
+
 #include "bindings.h"
 #include "cli/cli_main.h"
 #include "cli/messages.h"
@@ -17,7 +19,11 @@ int run_command(const std::vector<nb::bytes>& arguments) {
   argv.push_back(nullptr);
   offer_n150([](const ModelFlags& flags) -> std::unique_ptr<Device> {
     const nb::gil_scoped_acquire gil;
-    return open_n150(std::nullopt, flags.device_id, flags.trace == 1, tell);
+    const auto lost = [](const std::string& why) {
+      tell(why);
+      std::_Exit(kDeviceLost);
+    };
+    return open_n150(std::nullopt, flags.device_id, flags.trace == 1, flags.device_timeout, lost, tell);
   });
   const nb::gil_scoped_release release;
   return cli_main(static_cast<int>(texts.size()), argv.data());
@@ -42,6 +48,8 @@ NB_MODULE(_core, m) {
   bind_generation(m);
   bind_text(m);
   bind_card(m);
+  m.attr("DEVICE_LOST") = tessera::kDeviceLost;
   m.def("cli_main", run_command, nb::arg("arguments"),
-        "The tessera command: its exit code. The first argument is the program's name; each is a file system's bytes (os.fsencode).");
+        "The tessera command: its exit code. After DEVICE_LOST the process is to be left by os._exit: TTNN's own end would wait for the "
+        "card. The first argument is the program's name; each is a file system's bytes (os.fsencode).");
 }

@@ -16,6 +16,8 @@
 #include "checkpoint/hub.h"
 #include "checkpoint/memory_source.h"
 #include "cli/memory_plan.h"
+#include "cli/messages.h"
+#include "cli/session.h"
 #include "core/error.h"
 #include "cpu/cpu_device.h"
 #include "models/registry.h"
@@ -29,14 +31,15 @@ using Stored = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig>;
 
 // Called with the GIL held.
 ttnn::Traces::Tell told(const nb::object& notice) {
-  if (notice.is_none()) return {};
+  if (notice.is_none()) return tell;
   return [notice](const std::string& text) { notice(text); };
 }
 
 std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::optional<std::string>& module,
-                                    bool trace, const nb::object& notice) {
+                                    bool trace, int timeout, const nb::object& notice) {
   check(threads >= 0, "threads: ", threads, " is negative; 0 takes all processors");
-  if (name == "n150") return open_n150(module, device_id, trace, told(notice));
+  check(timeout >= 0, "timeout: ", timeout, " s is negative; 0 waits for ever");
+  if (name == "n150") return open_n150(module, device_id, trace, timeout, {}, told(notice));
   check(!trace, "trace: only the n150 records and replays its decodes");
   check(name == "cpu", "'", name, "' is not a device; choose cpu or n150");
   cpu::CpuOptions options;
@@ -140,12 +143,16 @@ void bind_devices(nb::module_& m) {
   nb::class_<ttnn::TtnnDevice, Device>(m, "TtnnDevice", "A Tenstorrent n150.")
       .def("free_memory", &ttnn::TtnnDevice::free_memory,
            "Bytes of the card's memory that caches may take: what is free, less what a forward takes for itself.");
-  m.def("open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = nb::none(), "trace"_a = false,
-        "notice"_a = nb::none(),
-        "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. module: "
-        "\"ttnn\", or what\n"
-        "TESSERA_TTNN_MODULE names in its place. trace: decodes are recorded and replayed, for which the n150 keeps 128 MB. notice: "
-        "called with a text that people should see. Raises RuntimeError.");
+  m.def(
+      "open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = nb::none(), "trace"_a = false,
+      "timeout"_a = kDeviceTimeout, "notice"_a = nb::none(),
+      "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. module: "
+      "\"ttnn\", or what\n"
+      "TESSERA_TTNN_MODULE names in its place. trace: decodes are recorded and replayed, for which the n150 keeps 128 MB. timeout: after "
+      "so many\n"
+      "seconds TTNN gives up a call that the card does not answer, a DeviceError, as is every later use; 0: never. TTNN takes it from\n"
+      "TT_METAL_OPERATION_TIMEOUT_SECONDS, which is set unless it is, for all cards of the process, when it is first used. notice: called\n"
+      "with a text that people should see, which otherwise goes to standard error. Raises RuntimeError.");
   m.def("open_device", use_card, "card"_a, nb::kw_only(), "module"_a = nb::none(), "trace"_a = false, "notice"_a = nb::none(),
         "An n150 that is an open device of `module` already, and stays open. trace: it was opened with a trace_region_size.");
 }
@@ -195,9 +202,15 @@ void bind_models(nb::module_& m) {
 
 }  // namespace
 
-std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace, ttnn::Traces::Tell tell) {
-  return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), device_id, trace ? n150::kTraceBytes : 0),
-                                            tracing(trace), std::move(tell));
+std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace, int timeout,
+                                  std::function<void(const std::string&)> hung, std::function<void(const std::string&)> notice) {
+  const auto waiting = [device_id] {
+    tell(message("waiting for card ", device_id, ": it is not open after 5 s; another process may have it"));
+  };
+  const ttnn::Patience patience{std::chrono::seconds(timeout), waiting, std::move(hung)};
+  return std::make_unique<ttnn::TtnnDevice>(
+      std::make_unique<ttnn::Module>(ttnn_module(module), device_id, trace ? n150::kTraceBytes : 0, patience), tracing(trace),
+      std::move(notice));
 }
 
 void bind_loading(nb::module_& m) {

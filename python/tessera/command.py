@@ -9,8 +9,16 @@ def main():
     arguments = sys.argv
     if arguments[1:2] == ["compare"] and "--hf" in arguments:
         from tessera.compare import compare
-        sys.exit(compare(arguments[2:], run))
-    sys.exit(run(arguments[1:]))
+        leave(compare(arguments[2:], run))
+    leave(run(arguments[1:]))
+
+
+def leave(code):
+    if code == _core.DEVICE_LOST:  # TTNN closes its cards at the interpreter's end, and would wait for this one
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments):

@@ -4,7 +4,8 @@
 //   std::invalid_argument  the caller can fix it: a wrong flag, shape, token id or length
 //   FileError              a model or file is bad: missing, truncated, hostile, unsupported
 //   ResourceError          memory or disk is exhausted
-//   std::runtime_error     anything else (a device, the system)
+//   DeviceError            a device does not answer any more
+//   std::runtime_error     anything else (a device that refuses, the system)
 //
 // A text says what, the value, the limit and what to do: "linear: weight [1, 1, 640, 320] does not accept input [1, 1, 7, 512]".
 #include <sstream>
@@ -19,6 +20,11 @@ class FileError : public std::runtime_error {
 };
 
 class ResourceError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+class DeviceError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };

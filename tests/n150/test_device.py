@@ -154,6 +154,24 @@ def test_a_machine_without_a_card_is_one_clear_line(tessera, card):
     assert last.startswith("RuntimeError: n150: cannot open card 0: No chips detected in the cluster"), done.stderr
 
 
+def test_a_mesh_of_two_chips_is_refused_and_one_of_them_is_not(core, ttnn, tmp_path):
+    code = f"""
+import pathlib, mock_card
+mock_card.prepare(pathlib.Path({str(tmp_path)!r}), "n300")
+import tessera, ttnn
+mesh = ttnn.open_mesh_device(ttnn.MeshShape(1, 2))
+try:
+    tessera.open_device(mesh)
+except ValueError as error:
+    print(error)
+print(tessera.open_device(mesh.create_submesh(ttnn.MeshShape(1, 1))).name)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], os.path.dirname(__file__)])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == ("n150: the ttnn device is a mesh of 2 chips; meshes are not supported: pass one chip, ttnn.open_device(device_id=0)\n"
+                           "n150\n"), done.stderr
+
+
 def test_a_card_that_was_opened_elsewhere_stays_open(core, ttnn, card):
     core.open_device(card)
     assert ttnn.Tensor(np.zeros((32, 32), np.float32), ttnn.bfloat16, card, ttnn.TILE_LAYOUT).shape == (32, 32)

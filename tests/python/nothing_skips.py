@@ -9,9 +9,9 @@ MEASURED = pytest.StashKey[list]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With TESSERA_REQUIRE_ALL=1 nothing may skip: a skip is a failure."""
+    """With TESSERA_REQUIRE_ALL=1 nothing may skip, a skip is a failure: but for the simulated card, which nobody can install for a user."""
     report = yield
-    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("simulator"):
         report.outcome = "failed"
         report.longrepr = f"TESSERA_REQUIRE_ALL=1, but this test was skipped: {report.longrepr[2]}"
     return report

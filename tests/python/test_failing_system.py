@@ -134,6 +134,18 @@ def test_a_signal_ends_a_generation_and_what_was_made_stays(start, endless, numb
     assert all(part.isdigit() for part in (begun + child.out).split()) and child.out.endswith(b"\n")
 
 
+def test_a_second_signal_leaves_at_once_and_tells_nothing_of_a_card(start, endless):
+    child = start("run", "-m", endless, "-p", "ab", "--ignore-eos", "--print-ids", "--temp", "0")
+    child.stdout.read(40)
+    child.send_signal(signal.SIGSTOP)
+    child.send_signal(signal.SIGINT)
+    child.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGCONT)
+    end(child)
+    assert child.exit in (130, 143) and child.err == ""
+    assert not child.out.endswith(b"\n"), "the answer was ended as by one signal"
+
+
 def test_an_interrupt_ends_an_answer_and_a_termination_the_chat(start, endless):
     child = start("chat", "-m", endless, "--ignore-eos", "--temp", "0")
     child.stdin.write(b"ab\n")

@@ -139,6 +139,8 @@ bool Traces::record(Trace& trace, const Forward& forward) {
     copy_output(trace, forward(trace.inputs));
     open = false;
     ttnn_("end_trace_capture", ttnn_.card(), trace.id, "cq_id"_a = 0);
+  } catch (const DeviceError&) {
+    throw;
   } catch (const std::exception& error) {
     try {  // otherwise the card records whatever comes
       if (open) ttnn_("end_trace_capture", ttnn_.card(), trace.id, "cq_id"_a = 0);

@@ -27,6 +27,16 @@ std::string reason_of(const nb::python_error& error) {
   return reason + " (" + head.substr(head.rfind(": ") == std::string::npos ? 0 : head.rfind(": ") + 2) + ")";
 }
 
+constexpr std::chrono::seconds kOpening{5};  // longer than a card takes that nobody has
+
+// TTNN 0.81.1 throws this, of a queue and of a wait for results, when TT_METAL_OPERATION_TIMEOUT_SECONDS are over.
+bool is_timeout(const std::string& reason) { return reason.starts_with("TIMEOUT: device timeout"); }
+
+std::string lost_in(const std::string& call, const std::string& how) {
+  return message("the card did not answer: ", call, ' ', how,
+                 ". Reset it with tt-smi -r and start the process anew; if it was no hang but a slow machine, allow a longer timeout");
+}
+
 nb::object import(const std::string& name) {
   try {
     return nb::module_::import_(name.c_str());
@@ -49,26 +59,45 @@ CardStorage::~CardStorage() {
   for (nb::object& tensor : tensors) tensor.release();
 }
 
-Module::Module(const std::string& name, int device_id, size_t trace_bytes) : module_(import(name)) {
+Module::Module(const std::string& name, int device_id, size_t trace_bytes, const Patience& patience) {
+  if (patience.timeout.count() > 0)  // TTNN may read it when it is imported
+    nb::module_::import_("os").attr("environ").attr("setdefault")("TT_METAL_OPERATION_TIMEOUT_SECONDS",
+                                                                  std::to_string(patience.timeout.count()));
+  module_ = import(name);
   try {
+    Watchdog opening(kOpening, [&patience](const char*) {
+      if (patience.waiting) patience.waiting();
+    });
+    const Watchdog::Call call(&opening, "open_device");
     card_ = module_.attr("open_device")("device_id"_a = device_id, "trace_region_size"_a = trace_bytes);
     close_ = module_.attr("close_device");
   } catch (nb::python_error& error) {
-    fail<std::runtime_error>(
-        "n150: cannot open card ", device_id, ": ", reason_of(error),
-        ". A card belongs to one process at a time: see that it is there (tt-smi -ls) and that no other process has it");
+    fail<std::runtime_error>("n150: cannot open card ", device_id, ": ", reason_of(error),
+                             ". A card belongs to one process at a time: see that it is there (tt-smi -ls) and that no other process has "
+                             "it; if it hangs, reset it (tt-smi -r)");
   }
+  if (patience.timeout.count() > 0 && patience.hung)
+    watchdog_ = std::make_unique<Watchdog>(patience.timeout, [patience](const char* op) {
+      patience.hung(lost_in(op, message("has not returned for ", patience.timeout.count(), " s")));
+    });
 }
 
-Module::Module(const std::string& name, nb::object device) : module_(import(name)), card_(std::move(device)) {}
+Module::Module(const std::string& name, nb::object device) : module_(import(name)), card_(std::move(device)) {
+  if (!nb::hasattr(card_, "get_num_devices")) return;  // no mesh, but what a test puts in a card's place
+  const auto chips = nb::cast<int64_t>(card_.attr("get_num_devices")());
+  check(chips == 1, "n150: the ttnn device is a mesh of ", chips,
+        " chips; meshes are not supported: pass one chip, ttnn.open_device(device_id=0)");
+}
 
 Module::~Module() {
   let_go([this] {
     try {
-      if (close_.is_valid()) close_(card_);
+      const Watchdog::Call call(watchdog_.get(), "close_device");
+      if (close_.is_valid() && lost_.empty()) close_(card_);
     } catch (nb::python_error& error) {
       error.discard_as_unraisable("n150: closing the card");
     }
+    if (!lost_.empty()) card_.release();  // its last reference would close it
     objects_.clear();
     for (nb::object* object : {&close_, &card_, &module_}) object->reset();
   });
@@ -94,7 +123,7 @@ nb::object Module::on_host(std::span<const int64_t> shape, const nb::object& dty
                            const std::function<void(std::span<std::byte>)>& fill) {
   nb::list sizes;
   for (const int64_t size : shape) sizes.append(size);
-  nb::object host = (*this)("allocate_tensor_on_host", object("Shape")(sizes), dtype, object(layout), card_);
+  nb::object host = (*this)("allocate_tensor_on_host", (*this)("Shape", sizes), dtype, object(layout), card_);
   const std::span<std::byte> bytes = bytes_of(host, object("MeshCoordinate")(0, 0));
   if (!bytes.empty()) fill(bytes);
   return host;
@@ -119,6 +148,10 @@ void Module::describe_tensor(nb::handle tensor, std::string& shapes) {
 
 void Module::refuse(const char* op, nb::python_error& error, const std::string& shapes) {
   const std::string reason = reason_of(error);
+  if (is_timeout(reason)) {
+    lost_ = lost_in(op + shapes, "ended in " + reason);
+    throw DeviceError(lost_);
+  }
   check<ResourceError>(reason.find("Out of Memory") == std::string::npos, op, shapes, ": the card's memory is full: ", reason,
                        ". Shorten the context, take fewer sequences, or use a smaller weight or cache type");
   fail<std::runtime_error>(op, shapes, ": TTNN refuses: ", reason);

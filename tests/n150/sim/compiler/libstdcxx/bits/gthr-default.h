@@ -1,0 +1,3 @@
+#pragma once
+// One thread a core.
+#include <bits/gthr-single.h>

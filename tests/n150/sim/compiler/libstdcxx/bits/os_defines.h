@@ -1,0 +1,3 @@
+#pragma once
+// No operating system.
+#define __NO_CTYPE 1
