@@ -19,10 +19,11 @@ int run_command(const std::vector<nb::bytes>& arguments) {
   argv.push_back(nullptr);
   offer_n150([](const ModelFlags& flags) -> std::unique_ptr<Device> {
     const nb::gil_scoped_acquire gil;
-    return open_n150(std::nullopt, flags.device_id, flags.trace == 1, flags.device_timeout, tell, [](const std::string& why) {
+    const auto lost = [](const std::string& why) {
       tell(why);
       std::_Exit(kDeviceLost);
-    });
+    };
+    return open_n150(std::nullopt, flags.device_id, flags.trace == 1, flags.device_timeout, lost, tell);
   });
   const nb::gil_scoped_release release;
   return cli_main(static_cast<int>(texts.size()), argv.data());

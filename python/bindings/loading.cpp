@@ -31,7 +31,7 @@ using Stored = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig>;
 
 // Called with the GIL held.
 ttnn::Traces::Tell told(const nb::object& notice) {
-  if (notice.is_none()) return {};
+  if (notice.is_none()) return tell;
   return [notice](const std::string& text) { notice(text); };
 }
 
@@ -39,7 +39,7 @@ std::unique_ptr<Device> open_device(const std::string& name, int threads, int de
                                     bool trace, int timeout, const nb::object& notice) {
   check(threads >= 0, "threads: ", threads, " is negative; 0 takes all processors");
   check(timeout >= 0, "timeout: ", timeout, " s is negative; 0 waits for ever");
-  if (name == "n150") return open_n150(module, device_id, trace, timeout, told(notice));
+  if (name == "n150") return open_n150(module, device_id, trace, timeout, {}, told(notice));
   check(!trace, "trace: only the n150 records and replays its decodes");
   check(name == "cpu", "'", name, "' is not a device; choose cpu or n150");
   cpu::CpuOptions options;
@@ -152,7 +152,7 @@ void bind_devices(nb::module_& m) {
       "so many\n"
       "seconds TTNN gives up a call that the card does not answer, a DeviceError, as is every later use; 0: never. TTNN takes it from\n"
       "TT_METAL_OPERATION_TIMEOUT_SECONDS, which is set unless it is, for all cards of the process, when it is first used. notice: called\n"
-      "with a text that people should see. Raises RuntimeError.");
+      "with a text that people should see, which otherwise goes to standard error. Raises RuntimeError.");
   m.def("open_device", use_card, "card"_a, nb::kw_only(), "module"_a = nb::none(), "trace"_a = false, "notice"_a = nb::none(),
         "An n150 that is an open device of `module` already, and stays open. trace: it was opened with a trace_region_size.");
 }
@@ -202,15 +202,15 @@ void bind_models(nb::module_& m) {
 
 }  // namespace
 
-std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace, int timeout, ttnn::Traces::Tell told,
-                                  std::function<void(const std::string&)> hung) {
+std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace, int timeout,
+                                  std::function<void(const std::string&)> hung, std::function<void(const std::string&)> notice) {
   const auto waiting = [device_id] {
     tell(message("waiting for card ", device_id, ": it is not open after 5 s; another process may have it"));
   };
   const ttnn::Patience patience{std::chrono::seconds(timeout), waiting, std::move(hung)};
   return std::make_unique<ttnn::TtnnDevice>(
       std::make_unique<ttnn::Module>(ttnn_module(module), device_id, trace ? n150::kTraceBytes : 0, patience), tracing(trace),
-      std::move(told));
+      std::move(notice));
 }
 
 void bind_loading(nb::module_& m) {

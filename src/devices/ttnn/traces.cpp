@@ -50,14 +50,12 @@ void Traces::keep_output(Trace& trace, const Tensor& called) {
   if (is_empty(called)) return;
   const auto other = std::find_if(traces_.begin(), traces_.end(),
                                   [&](const Trace& known) { return known.logits.is_valid() && known.model.lock() == trace.model.lock(); });
-  const nb::object& rows = tensor(called);
   const int64_t vocab = called.shape()[3];
-  const auto shape = [vocab](const nb::handle& count) { return nb::make_tuple(1, 1, count, vocab); };
-  const nb::object dram = ttnn_.object("DRAM_MEMORY_CONFIG"), tile_rows = nb::cast(kTile);
-  trace.logits = other != traces_.end()
-                     ? other->logits
-                     : ttnn_("empty", shape(tile_rows), ttnn_.dtype(called.dtype()), ttnn_.object("TILE_LAYOUT"), ttnn_.card(), dram);
-  nb::object seen = ttnn_("reshape", trace.logits, shape(rows.attr("shape")[2]), nb::make_tuple(1, 1, kTile, round_up(vocab, kTile)));
+  trace.logits = other != traces_.end() ? other->logits
+                                        : ttnn_("empty", nb::make_tuple(1, 1, kTile, vocab), ttnn_.dtype(called.dtype()),
+                                                ttnn_.object("TILE_LAYOUT"), ttnn_.card(), ttnn_.object("DRAM_MEMORY_CONFIG"));
+  // A view of as many rows as the users are.
+  nb::object seen = ttnn_("reshape", trace.logits, tensor(called).attr("shape"), nb::make_tuple(1, 1, kTile, round_up(vocab, kTile)));
   trace.output = Tensor(called.device(), called.shape(), called.dtype(),
                         std::make_shared<CardStorage>(std::vector<nb::object>{std::move(seen)}, storage(called).rows));
   copy_output(trace, called);
@@ -141,6 +139,8 @@ bool Traces::record(Trace& trace, const Forward& forward) {
     copy_output(trace, forward(trace.inputs));
     open = false;
     ttnn_("end_trace_capture", ttnn_.card(), trace.id, "cq_id"_a = 0);
+  } catch (const DeviceError&) {
+    throw;
   } catch (const std::exception& error) {
     try {  // otherwise the card records whatever comes
       if (open) ttnn_("end_trace_capture", ttnn_.card(), trace.id, "cq_id"_a = 0);

@@ -50,6 +50,11 @@ TEST(N150Memory, weights_lie_in_tiles_dealt_to_twelve_banks) {
   EXPECT_THROW(weight_bytes(spec(Role::down, 32, 32, DataType::float32)), std::invalid_argument);
 }
 
+TEST(N150Memory, recordings_give_a_tile_s_rows_of_float32_logits) {
+  EXPECT_EQ(recorded_logits_bytes(32064), dealt(1002, 4096));
+  EXPECT_EQ(recorded_logits_bytes(33), dealt(2, 4096));
+}
+
 TEST(N150Memory, a_page_of_the_cache_is_64_tokens_of_each_head_and_pages_come_in_eights) {
   const CacheSpec layers{{{4, 256, 1024}, {4, 256, {}}, {32, 96, {}}}};
   const std::array<int64_t, 2> pages{5, 70};
