@@ -27,6 +27,7 @@ def parse(arguments):
     parser.add_argument("--prefill_decode", action="store_true", help="feed the prompt one token at a time, as decoding does")
     parser.add_argument("--device", help="cpu or n150; the bring-up's own system if not given")
     parser.add_argument("--device_id", type=int, default=0)
+    parser.add_argument("--twin", choices=["card"], help="with --device cpu: round as the n150 does")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "bfloat8_b", "bfloat4_b"],
                         help="weights in place of the bring-up's own; float32 also computes in float32")
     parser.add_argument("--seed", type=int, default=0)
@@ -48,6 +49,8 @@ def check_arguments(args):
         raise ValueError(f"--max_new_tokens: {args.max_new_tokens} is below {args.min_new_tokens or 0}")
     if args.device_id and args.device == "cpu":
         raise ValueError(f"--device_id: {args.device_id}; the cpu is one device, 0")
+    if args.twin and args.device != "cpu":
+        raise ValueError(f"--twin: {args.twin} is of --device cpu; the device is {args.device}")
     if args.save_reference and args.reference:
         raise ValueError("--save_reference: the reference is a saved one already; leave --reference out to make one")
 
@@ -106,7 +109,7 @@ def open_device(args, module):
     print("Opening device..." if shape is None else f"Opening mesh device: ({shape[0]}, {shape[1]})...")
     if shape is not None and tuple(shape) != (1, 1):
         raise ValueError(f"MESH_SHAPE: {tuple(shape)}; this version opens a single device, (1, 1)")
-    return bringup.open_device(args.device, args.device_id)
+    return bringup.open_device(args.device, args.device_id, args.twin)
 
 
 def run(args):

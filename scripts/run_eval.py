@@ -25,6 +25,7 @@ def parse(arguments):
     parser.add_argument("--prefill-decode", action="store_true", help=f"feed the prompt one token at a time; always so over {LONGEST_PREFILL} tokens")
     parser.add_argument("--cache-dir", help="Hugging Face's cache of checkpoints")
     parser.add_argument("--device", help="cpu or n150; the system if not given")
+    parser.add_argument("--twin", choices=["card"], help="with --device cpu: round as the n150 does")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "bfloat8_b", "bfloat4_b"], help="weights in place of the bring-up's own")
     parser.add_argument("--reference", help="a saved reference, .json or .refpt, in place of the prompt and the Hugging Face model")
     parser.add_argument("--save-reference", help="save the reference to this file, .json or .refpt")
@@ -35,6 +36,8 @@ def check_arguments(args):
     for name, value in ("--prefill-len", args.prefill_len), ("--decode-len", args.decode_len), ("--batch", args.batch):
         if value < 1:
             raise ValueError(f"{name}: {value} is below 1")
+    if args.twin and (args.device or args.system) != "cpu":
+        raise ValueError(f"--twin: {args.twin} is of --device cpu; the device is {args.device or args.system}")
     if args.batch > 1 and (args.reference or args.save_reference):
         raise ValueError(f"--batch: {args.batch}; a saved reference has one prompt")
     if args.reference and (args.save_reference or args.mode == "hf"):
@@ -73,7 +76,7 @@ def judge_bringup(args):
     from tessera import bringup, evaluation
     path = evaluation.find_bringup(MODELS, args.hf_model, args.system)
     print(f"Bring-up: {path.relative_to(MODELS.parent)}")
-    device = bringup.open_device(args.device or args.system)
+    device = bringup.open_device(args.device or args.system, twin=args.twin)
     directory = bringup.open_checkpoint(args.hf_model, args.cache_dir).directory
     made = [evaluation.load_reference(args.reference)] if args.reference else references(args, directory)[0]
     longest = len(made[0].prompt) + len(made[0].tokens) if args.reference else args.prefill_len + args.decode_len
@@ -85,7 +88,7 @@ def judge_bringup(args):
 def metrics(args, score):
     known = {"mode": args.mode, "trace": bool(args.trace), "top1": score.top1 / (score.total or 1), "top5": score.top5 / (score.total or 1), "prefill_len": args.prefill_len,
              "decode_len": args.decode_len, "batch": args.batch, "total": score.total}
-    more = {"system": args.system if args.mode == "tt" else None, "dtype": args.dtype, "prefill_decode": args.prefill_decode, "distinct": score.distinct,
+    more = {"system": args.system if args.mode == "tt" else None, "twin": args.twin, "dtype": args.dtype, "prefill_decode": args.prefill_decode, "distinct": score.distinct,
             "ties": score.ties, "ties_missed": score.ties_missed, "kl": score.kl, "perplexity": score.perplexity, "tokens_per_second": score.tokens_per_second}
     return known | more
 

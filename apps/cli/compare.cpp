@@ -19,9 +19,12 @@ constexpr double kThreshold = 0.99, kFloat32Threshold = 1 - 1e-8;
 struct Side {
   Side(const ModelFlags& flags, const std::shared_ptr<Device>& device)
       : session(flags, 1, device),
-        title(message(flags.model, " on ", device->name(), ", weights ", session.options().weights, ", activations ",
-                      session.options().activations, ", cache ", session.options().cache)),
-        json({{"model", flags.model}, {"device", device->name()}, {"precision", precision_json(session.options())}}) {}
+        title(message(flags.model, " on ", device->name(), flags.twin ? " as on the " + *flags.twin : "", ", weights ",
+                      session.options().weights, ", activations ", session.options().activations, ", cache ", session.options().cache)),
+        json({{"model", flags.model},
+              {"device", device->name()},
+              {"twin", flags.twin.value_or("")},
+              {"precision", precision_json(session.options())}}) {}
 
   Session session;
   std::string title;
@@ -31,6 +34,7 @@ struct Side {
 // What is not said of the other side is as on this one.
 ModelFlags other_flags(const CompareOptions& options, ModelFlags flags) {
   flags.model = options.other_model.value_or(flags.model);
+  if (options.other_device) flags.twin.reset();
   if (options.other_device && *options.other_device != flags.device) {
     flags.device = *options.other_device;
     flags.device_id = flags.trace = 0;  // of side a's card
@@ -229,7 +233,7 @@ int compare(const CompareOptions& options) {
     return 0;
   }
   const ModelFlags b_flags = other_flags(options, flags);
-  Side b(b_flags, b_flags.device == flags.device ? device : open_device(b_flags));
+  Side b(b_flags, b_flags.device == flags.device && b_flags.twin == flags.twin ? device : open_device(b_flags));
   const std::vector<TokenId> tokens = prompt_ids(options.text, a.session);
   check_context(a.session, tokens.size());
   check_context(b.session, tokens.size());

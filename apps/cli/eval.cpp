@@ -127,7 +127,8 @@ int side_by_side(const EvalOptions& options) {
   Session session(options.model);
   ModelFlags other_flags = options.model;
   other_flags.precision = options.against;
-  Session against(other_flags, 1, session.device());
+  other_flags.twin.reset();  // it is what the model is held against
+  Session against(other_flags, 1, options.model.twin ? nullptr : session.device());
   const ScoredText text = scored_text(prompt_ids(options.text, session), options.windows, session);
   Totals totals;
   {

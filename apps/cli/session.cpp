@@ -93,6 +93,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
       ->check(CLI::Range(0, 1'000'000))
       ->capture_default_str();
   command.add_option("--trace", flags.trace, "1: the n150's decodes are recorded and replayed")->check(CLI::Range(0, 1));
+  command.add_option("--twin", flags.twin, "card: the cpu rounds as the n150 does")->type_name("NAME");
   command.add_option("-t,--threads", flags.threads, "Threads; all processors if not given")->check(CLI::Range(1, 1024));
   add_precision_flags(command, "--", "", flags.precision);
   command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")
@@ -120,6 +121,7 @@ bool has_n150() { return static_cast<bool>(n150_opener()); }
 
 std::unique_ptr<Device> open_device(const ModelFlags& flags) {
   if (flags.device == "n150") {
+    check(!flags.twin, "--twin ", flags.twin.value_or(""), ": is of the cpu device; leave it out with --device n150");
     check(has_n150(), "--device n150: this program has the cpu device only; the tessera command of the Python package has the n150");
     SignalWatch::second_tells("the card was being opened; if it hangs and no other process has it, reset it with tt-smi -r");
     std::unique_ptr<Device> device = n150_opener()(flags);
@@ -131,6 +133,7 @@ std::unique_ptr<Device> open_device(const ModelFlags& flags) {
   check(flags.device_id == 0, "--device-id ", flags.device_id, ": the cpu is one device, 0");
   cpu::CpuOptions options;
   if (flags.threads > 0) options.threads = flags.threads;
+  options.twin = cpu::parse_twin(flags.twin);
   return std::make_unique<cpu::CpuDevice>(options);
 }
 

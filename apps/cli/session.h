@@ -25,8 +25,9 @@ struct ModelFlags {
   std::string model, device = "cpu";
   int device_id = 0;  // of cards
   int device_timeout = kDeviceTimeout;
-  int trace = 0;    // 1: the card's decodes are recorded and replayed
-  int threads = 0;  // 0: all processors
+  int trace = 0;                    // 1: the card's decodes are recorded and replayed
+  std::optional<std::string> twin;  // "card": the cpu computes as the card does
+  int threads = 0;                  // 0: all processors
   Precision precision;
   int64_t context = 0;  // 0: the checkpoint's own, or what memory holds
   int64_t batch = 0;    // 0: what the device takes

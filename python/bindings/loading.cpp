@@ -36,14 +36,16 @@ ttnn::Traces::Tell told(const nb::object& notice) {
 }
 
 std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::optional<std::string>& module,
-                                    bool trace, int timeout, const nb::object& notice) {
+                                    bool trace, int timeout, const nb::object& notice, const std::optional<std::string>& twin) {
   check(threads >= 0, "threads: ", threads, " is negative; 0 takes all processors");
   check(timeout >= 0, "timeout: ", timeout, " s is negative; 0 waits for ever");
+  check(!twin || name == "cpu", "twin: only the cpu computes as another device does");
   if (name == "n150") return open_n150(module, device_id, trace, timeout, {}, told(notice));
   check(!trace, "trace: only the n150 records and replays its decodes");
   check(name == "cpu", "'", name, "' is not a device; choose cpu or n150");
   cpu::CpuOptions options;
   if (threads > 0) options.threads = threads;
+  options.twin = cpu::parse_twin(twin);
   return std::make_unique<cpu::CpuDevice>(options);
 }
 
@@ -139,20 +141,26 @@ void bind_devices(nb::module_& m) {
       .def_prop_ro("threads", &cpu::CpuDevice::threads)
       .def_prop_ro(
           "isa", [](const cpu::CpuDevice& self) { return std::string(cpu::name(self.isa())); },
-          "The instruction set: plain, avx2 or avx512.");
+          "The instruction set: plain, avx2 or avx512.")
+      .def_prop_ro(
+          "twin",
+          [](const cpu::CpuDevice& self) { return self.twin() == cpu::Twin::card ? std::optional<std::string>("card") : std::nullopt; },
+          "\"card\": it rounds as the n150 does; or None.");
   nb::class_<ttnn::TtnnDevice, Device>(m, "TtnnDevice", "A Tenstorrent n150.")
       .def("free_memory", &ttnn::TtnnDevice::free_memory,
            "Bytes of the card's memory that caches may take: what is free, less what a forward takes for itself.");
   m.def(
       "open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = nb::none(), "trace"_a = false,
-      "timeout"_a = kDeviceTimeout, "notice"_a = nb::none(),
+      "timeout"_a = kDeviceTimeout, "notice"_a = nb::none(), "twin"_a = nb::none(),
       "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. module: "
       "\"ttnn\", or what\n"
       "TESSERA_TTNN_MODULE names in its place. trace: decodes are recorded and replayed, for which the n150 keeps 128 MB. timeout: after "
       "so many\n"
       "seconds TTNN gives up a call that the card does not answer, a DeviceError, as is every later use; 0: never. TTNN takes it from\n"
       "TT_METAL_OPERATION_TIMEOUT_SECONDS, which is set unless it is, for all cards of the process, when it is first used. notice: called\n"
-      "with a text that people should see, which otherwise goes to standard error. Raises RuntimeError.");
+      "with a text that people should see, which otherwise goes to standard error. twin: \"card\": the cpu rounds as the n150 does. "
+      "Raises\n"
+      "RuntimeError.");
   m.def("open_device", use_card, "card"_a, nb::kw_only(), "module"_a = nb::none(), "trace"_a = false, "notice"_a = nb::none(),
         "An n150 that is an open device of `module` already, and stays open. trace: it was opened with a trace_region_size.");
 }

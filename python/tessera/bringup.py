@@ -98,15 +98,18 @@ def download(name, where):
 
 
 @functools.cache
-def _cpu():
-    return _core.open_device("cpu")  # one for all models: they take turns on its threads
+def _cpu(twin):
+    return _core.open_device("cpu", twin=twin)  # one for all models: they take turns on its threads
 
 
-def open_device(tt_device, device_id=0):
+def open_device(tt_device, device_id=0, twin=None):
+    """twin: "card": the cpu rounds as the n150 does, where `tt_device` is "cpu"."""
+    if isinstance(tt_device, str):
+        return _cpu(twin) if tt_device == "cpu" else _core.open_device(tt_device, device_id=device_id, twin=twin)
+    if twin is not None:
+        raise ValueError(f"twin: '{twin}' is of a device that is opened by its name, \"cpu\"")
     if isinstance(tt_device, _core.Device):
         return tt_device
-    if isinstance(tt_device, str):
-        return _cpu() if tt_device == "cpu" else _core.open_device(tt_device, device_id=device_id)
     if type(tt_device).__module__.partition(".")[0] == "ttnn":
         return _core.open_device(tt_device)
     raise TypeError(f"tt_device: a {type(tt_device).__name__} is no device; pass \"cpu\", \"n150\", a tessera.Device or an open ttnn device")

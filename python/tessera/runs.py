@@ -39,7 +39,7 @@ def about_machine(device):
         return {"device": device.name}
     names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     processor = names[0] if names else platform.machine()
-    return {"processor": processor, "threads": device.threads, "instruction_set": device.isa}
+    return {"processor": processor, "threads": device.threads, "instruction_set": device.isa, **({"twin": device.twin} if device.twin else {})}
 
 
 def digest_of(run):

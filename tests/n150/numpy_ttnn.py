@@ -1,5 +1,6 @@
-"""TTNN's place-holder: exactly the calls that the n150's device makes, computed in NumPy, rounded as the card's types are, with the layouts, shards
-and types checked that TTNN checks. `open_device("n150", module="numpy_ttnn")`."""
+"""TTNN's place-holder: exactly the calls that the n150's device makes, computed in NumPy, with the digits that TTNN's kernels drop and round away on
+the way (not the order of their sums), and with the layouts, shards and types checked that TTNN checks. `open_device("n150", module="numpy_ttnn")`."""
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,6 +72,29 @@ def rounded(values, dtype):
         padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -width % 16)])
         return decode(*encode(padded.reshape(-1, 16), bits), bits).view(np.float32).reshape(padded.shape)[..., :width]
     return values
+
+
+def truncated(values, bits):
+    """float32 values without their lowest bits: 13 of 23 are not in TF32, as which the matrix unit reads float32."""
+    words = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return (words & np.uint32((0xFFFFFFFF << bits) & 0xFFFFFFFF)).view(np.float32)
+
+
+def packed(values, bits=16):
+    """float32 values without their lowest bits, rounded half away from zero as the matrix unit and the packer do; bfloat16 lacks 16."""
+    words = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    return truncated((words + (1 << (bits - 1))).astype(np.uint32).view(np.float32), bits)
+
+
+def added(a, b):
+    """bfloat16 values in the matrix unit: both are rounded to the larger's eleventh digit, their sum to its eighth, half away from zero."""
+    step = np.ldexp(np.float32(1), np.frexp(np.maximum(np.abs(a), np.abs(b)))[1] - 11)
+    return packed(sum(np.trunc(x / step + np.copysign(np.float32(0.5), x)) * step for x in (a, b)))
+
+
+def packed_blocks(values, dtype):
+    """bfloat16 values of which bfloat8_b takes those in the middle away from zero: a little more than the middle is none."""
+    return rounded((packed(values).view(np.uint32) | np.uint32(0x4000)).view(np.float32), dtype) if dtype in MAGNITUDE_BITS else values
 
 
 class Tensor:
@@ -194,7 +218,7 @@ def to_memory_config(tensor, memory):
 
 
 def typecast(tensor, dtype, memory_config):
-    return Tensor(tensor.values, dtype)
+    return Tensor(packed_blocks(tensor.values, dtype), dtype)
 
 
 def reshape(tensor, shape, padded_shape=None):
@@ -215,13 +239,17 @@ def embedding(ids, table, layout, memory_config):
 def linear(x, weight, memory_config, dtype, compute_kernel_config):
     in_dram(x, weight)
     require(x.shape[-1] == weight.shape[-2], f"{x.shape} times {weight.shape}")
-    return Tensor(x.values @ weight.values, dtype)
+    # Of a bfloat16 in0, HiFi2's passes do not see the lowest bit.
+    values = truncated(x.values, 17) if compute_kernel_config.math_fidelity == "HiFi2" else x.values
+    return Tensor(values @ weight.values, dtype)
 
 
 def rms_norm(x, epsilon, weight, memory_config, compute_kernel_config):
     in_dram(x, weight)
     require(weight.shape == (1, 1, 1, x.shape[-1]), f"norm {weight.shape} of {x.shape}")
-    return Tensor(x.values / np.sqrt(np.mean(x.values**2, axis=-1, keepdims=True) + np.float32(epsilon)) * weight.values)
+    mean = truncated(truncated(x.values**2, 13).mean(axis=-1, keepdims=True), 13)
+    factor = truncated(1 / np.sqrt(truncated(mean + np.float32(epsilon), 13)), 13)
+    return Tensor(packed(truncated(x.values * factor, 14) * truncated(weight.values, 13)))  # the left factor of a product has a bit less
 
 
 def gelu_tanh(x):
@@ -235,18 +263,18 @@ def silu(x):
 def mul(a, b, input_tensor_a_activations, memory_config):
     in_dram(a, b)
     activation = {"GELU_TANH": gelu_tanh, "SILU": silu}[input_tensor_a_activations[0]]
-    return Tensor(activation(a.values) * b.values)
+    return Tensor(rounded(activation(a.values), bfloat16) * b.values)
 
 
 def multiply(a, b, memory_config):
     in_dram(a)
-    return Tensor(a.values * np.float32(b), a.dtype)
+    return Tensor(a.values * rounded(b, a.dtype), a.dtype)
 
 
 def add(a, b, memory_config, dtype=None):
     in_dram(a, b)
     require(a.dtype == b.dtype and b.shape in (a.shape, (1, 1, 1, a.shape[-1])), f"{a.shape} {a.dtype} plus {b.shape} {b.dtype}")
-    return Tensor(a.values + b.values, dtype or a.dtype)
+    return Tensor(added(a.values, b.values) if a.dtype == bfloat16 else a.values + b.values, dtype or a.dtype)
 
 
 def tanh(x, memory_config):
@@ -311,7 +339,7 @@ def rotate(x, cos, sin, turned, is_decode_mode, memory_config):
     else:
         in_dram(x, cos, sin)
         require(cos.shape == (1, 1, x.shape[2], x.shape[3]), f"cos {cos.shape} for {x.shape}")
-    return Tensor(x.values * cos.values + turned * sin.values, memory=x.memory)
+    return Tensor(added(packed(x.values * cos.values), packed(turned * sin.values)), memory=x.memory)
 
 
 def rotary_embedding_hf(x, cos, sin, is_decode_mode, memory_config, compute_kernel_config):
@@ -334,7 +362,7 @@ def check_table(table, cache):
 def paged_update_cache(cache, x, update_idxs_tensor, page_table):
     sharded(x, x.shape[1])
     check_table(page_table, cache)
-    values = rounded(x.values, cache.dtype)
+    values = packed_blocks(packed(x.values, 17), cache.dtype) if cache.dtype in MAGNITUDE_BITS else x.values
     tiles = []  # each user's core reads the tile of its row and writes it back, and none waits for another
     for user, position in enumerate(update_idxs_tensor.values):
         if position == -1:
@@ -356,14 +384,44 @@ def paged_fill_cache(cache, x, page_table, batch_idx):
         cache.values[page_table.values[batch_idx, i]] = x.values[0, :, i * PAGE:(i + 1) * PAGE]
 
 
-def attend(q, keys, values, first, scale, window):
+def attend(q, keys, values, first, scale, window, softmax):
     """q [heads, queries, head_dim] at positions from `first` on, keys and values [kv_heads, positions, head_dim]."""
     keys, values = (np.repeat(x, len(q) // len(x), axis=0) for x in (keys, values))
-    scores = q @ keys.transpose(0, 2, 1) * np.float32(scale)
+    scores = q @ keys.transpose(0, 2, 1)
     distance = first + np.arange(q.shape[1])[:, None] - np.arange(keys.shape[1])
-    scores = np.where((distance >= 0) & (distance < (window or 1 << 30)), scores, -np.inf)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True) @ values
+    return softmax(np.where((distance >= 0) & (distance < (window or 1 << 30)), scores, -np.inf), values, np.float32(scale))
+
+
+def chunk_softmax(scores, values, scale, chunk):
+    """Scores and weights are float32, read as TF32; maxima and sums of values are bfloat16 after each chunk of keys."""
+    scores, total, out, largest = truncated(scores, 13), 0, 0, np.float32(-1e30)
+    for begin in range(0, scores.shape[-1], chunk):
+        part = scores[..., begin:begin + chunk]
+        top = np.maximum(largest, truncated(part.max(axis=-1, keepdims=True), 16))
+        weights, factor = truncated(np.exp((part - top) * scale), 13), packed(np.exp((largest - top) * scale))
+        total, largest = total * factor + weights.sum(axis=-1, keepdims=True), top
+        out = packed(packed(weights @ values[:, begin:begin + chunk]) + packed(out * factor))
+    return packed(out / total)
+
+
+def decode_softmax(scores, values, scale, chunk):
+    """All between the steps is bfloat16; chunks of keys are merged by their maxima. Tiles of 16 rows take the approximate exp, whatever is asked for."""
+    scores, exp = packed(scores), approximate_exp if len(scores) <= TILE // 2 else np.exp
+    total, out, largest = 0, 0, scores.max(axis=-1, keepdims=True)
+    for begin in range(0, scores.shape[-1], chunk):
+        part = scores[..., begin:begin + chunk]
+        top = part.max(axis=-1, keepdims=True)
+        if np.isfinite(top).all():
+            weights, factor = packed(exp((part - top) * scale)), np.exp((top - largest) * scale)
+            total = total + packed(weights.sum(axis=-1, keepdims=True)) * factor
+            out = out + packed(weights @ values[:, begin:begin + chunk]) * factor
+    return packed(packed(out) * packed(1 / packed(total)))
+
+
+def approximate_exp(x):
+    """Schraudolph's: a float's bits are nearly linear in its logarithm. 256 steps an octave, less 11.18 of them to balance the error."""
+    steps = np.rint(np.maximum(x, -1000) * np.float32(256 / np.log(2)) + np.float32(32500.818359375))
+    return (np.maximum(steps, 0).astype(np.uint32) << 15).view(np.float32)
 
 
 def pages(cache, row, count):
@@ -375,11 +433,12 @@ def paged_scaled_dot_product_attention_decode(q, keys, values, page_table, cur_p
     check_table(page_table, keys)
     require(program_config.k_chunk_size >= 64, "k_chunk_size")
     out = np.full_like(q.values, np.nan)  # what memory holds where nobody is
+    softmax = functools.partial(decode_softmax, chunk=program_config.k_chunk_size)
     for user, position in enumerate(cur_pos_tensor.values):
         if position == -1:
             continue
         known = [pages(cache, page_table.values[user], position + 1) for cache in (keys, values)]
-        out[0, user] = attend(q.values[0, user][:, None], *known, position, scale, sliding_window_size)[:, 0]
+        out[0, user] = attend(q.values[0, user][:, None], *known, position, scale, sliding_window_size, softmax)[:, 0]
     return Tensor(out)
 
 
@@ -391,7 +450,8 @@ def chunked_scaled_dot_product_attention(q, keys, values, page_table, chunk_star
     start = int(chunk_start_idx_tensor.values[0])
     require(start % program_config.q_chunk_size == 0 and q.shape[2] % program_config.q_chunk_size == 0, f"chunk of {q.shape[2]} at {start}")
     known = [pages(cache, page_table.values[0], start + q.shape[2]) for cache in (keys, values)]
-    return Tensor(attend(q.values[0], *known, start, scale, sliding_window_size)[None])
+    softmax = functools.partial(chunk_softmax, chunk=program_config.k_chunk_size)
+    return Tensor(attend(q.values[0], *known, start, scale, sliding_window_size, softmax)[None])
 
 
 experimental = SimpleNamespace(**{f.__name__: f for f in (nlp_create_qkv_heads, nlp_create_qkv_heads_decode, nlp_concat_heads, nlp_concat_heads_decode,

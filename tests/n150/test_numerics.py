@@ -1,6 +1,9 @@
-"""The device's calls, computed by the NumPy place-holder of TTNN, beside the cpu device: equal up to the rounding of bfloat16."""
+"""The device's calls, computed by the NumPy place-holder of TTNN, beside the cpu device in card mode: equal up to the order of sums."""
+import json
+
 import numpy as np
 import pytest
+from block_float_model import MAGNITUDE_BITS
 from conversations import Talk, whole_conversation
 from tiny_models import model, rounded_as_on_the_card
 
@@ -13,23 +16,33 @@ def spread(values):
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
+def has_blocks_of_its_own(model, weights):
+    """On the cpu a block holds outputs of gate and up where the width of each is no multiple of 16. A twin with the card's values sees all their bits."""
+    return weights in MAGNITUDE_BITS and json.loads(model[1])["intermediate_size"] % 16 != 0
+
+
 def errors(core, model, weights, cache):
-    """How far the card's and the cpu's logits in bfloat16 are from the cpu's in float32 with the same rounded weights, as shares of their size."""
+    """How far the card's and its twin's logits in bfloat16 are from the cpu's in float32 with the same rounded weights, as shares of their size."""
     cpu = core.open_device("cpu")
     held = rounded_as_on_the_card(model, weights)
     exact = whole_conversation(Talk(core, cpu, held, weights="bfloat16", activations="float32", cache="float32"))
-    twin = whole_conversation(Talk(core, cpu, held, weights="bfloat16", activations="bfloat16", cache=cache))
+    twin_model, twin_weights = (held, "bfloat16") if has_blocks_of_its_own(model, weights) else (model, weights)
+    twin = whole_conversation(Talk(core, core.open_device("cpu", twin="card"), twin_model, weights=twin_weights, activations="bfloat16", cache=cache))
     card = whole_conversation(Talk(core, core.open_device("n150", module="numpy_ttnn"), model, weights=weights, activations="bfloat16", cache=cache))
     return spread(card - exact) / spread(exact), spread(twin - exact) / spread(exact), spread(card - twin) / spread(exact)
 
 
 @pytest.mark.parametrize("weights, cache", [("bfloat8_b", "bfloat16"), ("bfloat16", "bfloat8_b"), ("bfloat4_b", "bfloat16")])
 @pytest.mark.parametrize("name", MODELS)
-def test_is_as_near_to_float32_as_the_cpu(core, measured, name, weights, cache):
+def test_is_as_far_from_float32_as_the_cpu_s_card_mode_and_near_to_it(core, measured, name, weights, cache):
     card, twin, apart = errors(core, model(name), weights, cache)
-    measured(f"{name}, {weights} weights, {cache} cache: off float32 by {card:.3%}, the cpu by {twin:.3%}; apart {apart:.3%}")
-    assert card < 1.3 * twin
-    assert apart < 1.7 * twin
+    measured(f"{name}, {weights} weights, {cache} cache: off float32 by {card:.3%}, the cpu's card mode by {twin:.3%}; apart {apart:.3%}")
+    if has_blocks_of_its_own(model(name), weights):
+        assert card < 1.7 * twin
+        assert apart < 1.7 * twin
+    else:
+        assert 0.87 * twin < card < 1.15 * twin
+        assert apart < 0.8 * twin
 
 @pytest.mark.parametrize("weights, of_chunks", [("bfloat8_b", "HiFi2"), ("bfloat4_b", "HiFi2"), ("bfloat16", "HiFi4")])
 def test_few_rows_are_multiplied_in_four_passes_and_chunks_of_block_formats_in_two(core, monkeypatch, weights, of_chunks):
@@ -51,7 +64,7 @@ def test_few_rows_are_multiplied_in_four_passes_and_chunks_of_block_formats_in_t
 
 
 def off_by_one(original):
-    return lambda q, keys, values, first, scale, window: original(q, keys, values, first, scale, window and window + 1)
+    return lambda q, keys, values, first, scale, window, softmax: original(q, keys, values, first, scale, window and window + 1, softmax)
 
 
 def swapped(original):

@@ -1,4 +1,6 @@
 """The NumPy place-holder of TTNN: it takes and refuses what TTNN does on the mock card, and computes what plain loops in float64 compute."""
+import math
+
 import numpy as np
 import numpy_ttnn as place
 import pytest
@@ -104,7 +106,8 @@ def test_a_call_that_one_alone_takes_is_found(tandem, monkeypatch):
         refused_addition(tandem)
 
 
-# The arithmetic, beside loops in float64; the results are bfloat16, so that half a unit in the last place is rounding and one the limit.
+# The arithmetic, beside loops in float64; the results are bfloat16, so that half a unit in the last place is rounding and one the limit. What
+# TTNN's kernels round on the way is held against the cpu's card mode (test_numerics.py), whose own oracles are tests/devices/cpu/card_test.cpp's.
 RANDOM = np.random.default_rng(5)
 
 
@@ -142,10 +145,18 @@ def integers(*shape, of):
     return place.Tensor(np.array(of, np.int32).reshape(shape), "int32", "ROW_MAJOR")
 
 
-def test_a_linear_is_one_rounding_of_the_exact_sum():
+def without_lowest_bit(x):
+    """Of a bfloat16's eight digits."""
+    significand, exponent = math.frexp(x)
+    return math.ldexp(math.trunc(significand * 128), exponent - 7)
+
+
+@pytest.mark.parametrize("fidelity, seen", [("HiFi4", float), ("HiFi2", without_lowest_bit)])
+def test_a_linear_is_one_rounding_of_the_exact_sum_of_what_its_fidelity_sees(fidelity, seen):
     x, w = values(1, 1, 5, 96), values(1, 1, 96, 40)
-    exact = [[sum(float(x[0, 0, t, i]) * float(w[0, 0, i, o]) for i in range(96)) for o in range(40)] for t in range(5)]
-    assert ulps(place.linear(place.Tensor(x), place.Tensor(w), "DRAM", "bfloat16", None), exact) <= 1
+    exact = [[sum(seen(float(x[0, 0, t, i])) * float(w[0, 0, i, o]) for i in range(96)) for o in range(40)] for t in range(5)]
+    config = place.WormholeComputeKernelConfig(math_fidelity=fidelity)
+    assert ulps(place.linear(place.Tensor(x), place.Tensor(w), "DRAM", "bfloat16", config), exact) <= 1
 
 
 def test_a_norm_is_one_rounding_of_the_exact_one():
@@ -156,32 +167,59 @@ def test_a_norm_is_one_rounding_of_the_exact_one():
 
 
 @pytest.mark.parametrize("name", ["GELU_TANH", "SILU"])
-def test_an_activation_times_the_other_half_is_one_rounding(name):
+def test_an_activation_times_the_other_half_is_two_roundings(name):
     a, b = values(1, 1, 4, 64), values(1, 1, 4, 64)
     wide = a.astype(np.float64)
     exact = {"SILU": wide / (1 + np.exp(-wide)), "GELU_TANH": 0.5 * wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))}[name] * b
-    assert ulps(place.mul(place.Tensor(a), place.Tensor(b), [name], "DRAM"), exact) <= 1
+    assert ulps(place.mul(place.Tensor(a), place.Tensor(b), [name], "DRAM"), exact) <= 1.5
 
 
 @pytest.mark.parametrize("neighbours", [False, True])
-def test_a_rotation_is_one_rounding_of_the_exact_one(neighbours):
+def test_a_rotation_rounds_its_products_and_their_sum(neighbours):
     x, angle = values(1, 2, 4, 64), RANDOM.uniform(0, 6, (4, 32))
     cos, sin = place.rounded(np.cos(angle), "bfloat16"), place.rounded(np.sin(angle), "bfloat16")
-    exact = np.zeros(x.shape)
+    straight, crossed = np.zeros(x.shape), np.zeros(x.shape)
     for i in range(32):
         a, b = (2 * i, 2 * i + 1) if neighbours else (i, i + 32)
-        exact[..., a] = x[..., a] * cos[:, i].astype(np.float64) - x[..., b] * sin[:, i].astype(np.float64)
-        exact[..., b] = x[..., b] * cos[:, i].astype(np.float64) + x[..., a] * sin[:, i].astype(np.float64)
+        straight[..., a], crossed[..., a] = x[..., a] * cos[:, i].astype(np.float64), -x[..., b] * sin[:, i].astype(np.float64)
+        straight[..., b], crossed[..., b] = x[..., b] * cos[:, i].astype(np.float64), x[..., a] * sin[:, i].astype(np.float64)
     tables = [place.Tensor((np.repeat(t, 2, axis=1) if neighbours else np.tile(t, 2))[None, None]) for t in (cos, sin)]
     matrix = np.zeros((1, 1, 32, 32), np.float32)
     for i in range(0, 32, 2):
         matrix[0, 0, i, i + 1], matrix[0, 0, i + 1, i] = 1, -1
     rotate = place.rotary_embedding_llama if neighbours else place.rotary_embedding_hf
-    assert ulps(rotate(place.Tensor(x), *tables, *([place.Tensor(matrix)] if neighbours else []), False, "DRAM", None), exact) <= 1
+    turned = rotate(place.Tensor(x), *tables, *([place.Tensor(matrix)] if neighbours else []), False, "DRAM", None).values
+    error, sizes = np.abs(turned - straight - crossed), np.abs(straight) + np.abs(crossed)
+    assert (error <= (sizes + np.abs(turned)) * 2**-8 + sizes * 2**-10).all()
+
+
+def test_a_cast_to_blocks_takes_the_middle_away_from_zero():
+    x = np.array([64, 2.5, -2.5, 3.5, 2.25, 2.75, 0.5, -0.25, 0, 1, 1.5, -1.5, 63.5, 31.25, 4.5, -4.5], np.float32)
+    held = [math.copysign(math.floor(abs(v) + 0.5), v) for v in x.astype(np.float64)]
+    assert place.typecast(place.Tensor(x[None, None, None]), "bfloat8_b", "DRAM").values.ravel().tolist() == held
+
+
+def test_an_update_of_blocks_rounds_to_seven_digits_first():
+    x = np.array([112, 21.375, -55.25, 15.4375, 40, 21.25, 55.125, 100.5] * 4, np.float32)  # two blocks
+    cache = place.Tensor(np.zeros((1, 1, 64, 32), np.float32), "bfloat8_b")
+    user = place.Tensor(x[None, None, None], memory=("HEIGHT_SHARDED", 1, (32, 32)))
+    place.paged_update_cache(cache, user, integers(1, of=[5]), integers(1, 1, of=[0]))
+    assert cache.values[0, 0, 5].tolist() == [112, 22, -56, 16, 40, 21, 55, 101] * 4
+
+
+def test_the_approximate_exp_is_within_three_percent():
+    x = np.linspace(-20, 0, 10001)
+    error = place.approximate_exp(x.astype(np.float32)) / np.exp(x) - 1
+    assert 0.02 < np.abs(error).max() < 0.035
+    assert abs(error.mean()) < 0.012
+
+
+def off(computed, exact):
+    return float(np.linalg.norm(computed.astype(np.float64) - exact) / np.linalg.norm(exact))
 
 
 @pytest.mark.parametrize("window", [None, 70])
-def test_attention_over_pages_is_within_two_roundings(window):
+def test_attention_over_pages_is_off_by_what_its_kernels_round(window):
     keys, vals, scale = values(2, 256, 32), values(2, 256, 32), 32**-0.5
     numbers = [3, 0, 5, 1]
     caches, table = (paged(keys, numbers), paged(vals, numbers)), integers(1, 8, of=[*numbers, 6, 6, 6, 6])
@@ -189,9 +227,12 @@ def test_attention_over_pages_is_within_two_roundings(window):
     config = place.SDPAProgramConfig(q_chunk_size=128, k_chunk_size=128)
     q = values(1, 4, 128, 32)
     chunk = place.chunked_scaled_dot_product_attention(place.Tensor(q), *caches, table, integers(1, of=[128]), scale, window, config, None, "DRAM")
-    user = values(1, 1, 4, 32)
-    one = place.paged_scaled_dot_product_attention_decode(place.Tensor(user), *caches, table, integers(1, of=[200]), scale, window, config, None, "DRAM")
+    few, many = values(1, 1, 16, 32), values(1, 1, 18, 32)
+    decoded = [place.paged_scaled_dot_product_attention_decode(place.Tensor(user), *caches, table, integers(1, of=[200]), scale, window, config, None, "DRAM")
+               for user in (few, many)]
     rows = [0, 1, 63, 64, 127]
     exact = np.stack([exact_attention(q[0, :, row], keys, vals, 128 + row, scale, window) for row in rows], axis=1)
-    assert ulps(place.Tensor(chunk.values[0][:, rows], "float32"), exact) <= 2
-    assert ulps(place.Tensor(one.values[0, 0], "float32"), exact_attention(user[0, 0], keys, vals, 200, scale, window)) <= 2
+    assert off(chunk.values[0][:, rows], exact) < 0.004
+    approximate, accurate = (off(out.values[0, 0], exact_attention(user[0, 0], keys, vals, 200, scale, window)) for out, user in zip(decoded, (few, many)))
+    assert 0.01 < approximate < 0.03
+    assert accurate < 0.007

@@ -340,3 +340,13 @@ def test_a_real_model_s_window_one_too_large_is_named_at_its_first_token(tessera
     facts = compare(tessera, faulty, "--against", tmp_path / "hf.safetensors")
     assert facts["first_below"] == "layers.0.attention"
     assert {op["name"]: op for op in facts["ops"]}["layers.0.attention"]["first_token_below"] == 512
+
+
+def test_card_mode_is_compared_with_the_cpu_s_own_arithmetic(tessera, sound):
+    checkpoint, _, ids = sound["gemma"]
+    done = tessera.run("compare", "-m", checkpoint, "--weights", "bfloat16", "--twin", "card", "--device-b", "cpu", "--ids-file", ids, "--json", "-")
+    told = json.loads(done.stdout)
+    errors = {op["name"]: op["relative_error"] for op in told["ops"]}
+    assert (told["a"]["twin"], told["b"]["twin"]) == ("card", "")
+    assert errors["embed_tokens"] == 0
+    assert all(1e-4 < errors[f"layers.{layer}.input_layernorm"] < 0.02 for layer in range(2))

@@ -159,10 +159,15 @@ def test_the_device_is_the_bringups_own_or_the_one_named(evaluate, tmp_path, mon
             evaluate("--device", "gpu")
         with pytest.raises(ValueError, match="--device_id: 1; the cpu"):
             evaluate("--device_id", 1)
+        with pytest.raises(ValueError, match="--twin: card is of --device cpu; the device is n150"):
+            evaluate("--twin", "card", path=PATHS[PHI3, "n150"])
     tiny, run = make_tiny(tmp_path / "tiny", "GEMMA3"), tmp_path / "run.json"
     evaluate("--device", "cpu", "--device_id", 0, "--seed", 3, "--save_run", run, path=PATHS[GEMMA3, "n150"], model=tiny)
     saved = runs.read_run(run)
     assert saved["precision"] == {"weights": "bfloat8_b", "activations": "bfloat16", "cache": "bfloat16"}, "the card's precision, on the cpu"
+    assert "twin" not in saved["machine"]
+    evaluate("--device", "cpu", "--twin", "card", "--save_run", run, path=PATHS[GEMMA3, "n150"], model=tiny)
+    assert runs.read_run(run)["machine"]["twin"] == "card"
     assert (saved["system"], saved["device"]) == ("n150", "cpu")
 
 

@@ -93,6 +93,28 @@ def test_a_device_tells_its_limits(device):
     assert device.limits.max_rows >= device.limits.max_chunk >= 1 and device.limits.page_tokens >= 1
 
 
+def test_card_mode_rounds_more_than_the_cpu_and_takes_no_float32(checkpoint, device):
+    card = tessera.open_device("cpu", threads=2, twin="card")
+    assert (card.twin, device.twin) == ("card", None)
+    ids = np.arange(3, 40)
+
+    def logits(on, **types):
+        loaded = tessera.load_model(str(checkpoint), on, **types)
+        cache = make_cache(loaded, on)
+        return tessera.Generator(loaded.model, on, cache).forward([(started(cache, ids), 37)])
+
+    exact, own, twin = logits(device, activations="float32"), logits(device, weights="bfloat16"), logits(card, weights="bfloat16")
+    assert 0 < np.linalg.norm(twin - own) < 0.1 * np.linalg.norm(exact)
+    with pytest.raises(ValueError, match="card mode does not take activations of float32; choose bfloat16"):
+        logits(card, weights="bfloat16", activations="float32")
+    with pytest.raises(ValueError, match="card mode does not take a cache of float32"):
+        logits(card, weights="bfloat16", cache="float32")
+    with pytest.raises(ValueError, match="twin: 'gpu' is not known; choose card"):
+        tessera.open_device("cpu", twin="gpu")
+    with pytest.raises(ValueError, match="twin: only the cpu"):
+        tessera.open_device("n150", twin="card")
+
+
 def test_a_loaded_model_tells_what_it_is(loaded):
     assert (loaded.options.weights, loaded.options.activations, loaded.options.cache, loaded.options.logits) == ("float32",) * 4
     assert (loaded.model.spec.vocab_size, loaded.model.spec.max_position_embeddings) == (97, 256)

@@ -141,6 +141,8 @@ def test_the_system_is_n150_unless_named(evaluate, capsys, monkeypatch):
     monkeypatch.delenv("YT_SYSTEM")
     done = evaluate("--system", "n150", "--device", "cpu", "--decode-len", 4)
     assert done.lines[0] == f"Bring-up: models/{PHI3}/n150/functional/model.py"
+    assert done.metrics["twin"] is None
+    assert evaluate("--system", "n150", "--device", "cpu", "--twin", "card", "--decode-len", 4).metrics["twin"] == "card"
 
 
 def test_an_id_has_its_own_bringup_and_a_directory_that_of_its_architecture(evaluate, capsys, tmp_path):
@@ -176,6 +178,8 @@ def test_a_reference_is_saved_and_used_again(evaluate, tmp_path, monkeypatch):
     (("--system", "n300"), "no bring-up"),
     (("--system", "cpu", "--device", "gpu"), "'gpu' is not a device"),
     (("--system", "cpu", "--dtype", "int8"), "int8"),
+    (("--system", "n150", "--twin", "card"), "ValueError: --twin: card is of --device cpu; the device is n150"),
+    (("--system", "cpu", "--twin", "card", "--dtype", "float32"), "card mode does not take"),
 ])
 def test_what_cannot_be_done_is_refused(evaluate, capsys, arguments, said):
     refused(evaluate, capsys, said, *arguments)

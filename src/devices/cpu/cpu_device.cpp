@@ -1,9 +1,11 @@
 #include "cpu/cpu_device.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "core/error.h"
+#include "cpu/card_attention.h"
 #include "cpu/cpu_step.h"
 #include "cpu/kv_cache.h"
 #include "cpu/linear.h"
@@ -26,11 +28,13 @@ struct Activations : Storage {
 
 // A linear's weight, a table to look rows up in, or both: a tied embedding.
 struct Weight : Storage {
-  Weight(PackedWeight weight, DataType lookup_type, std::optional<DataType> output_type)
-      : packed(std::move(weight)), activations(lookup_type), output(output_type) {}
+  Weight(PackedWeight weight, DataType lookup_type, std::optional<DataType> output_type, int64_t paired, int64_t dim)
+      : packed(std::move(weight)), activations(lookup_type), output(output_type), pair_heads(paired), head_dim(dim) {}
   PackedWeight packed;
   DataType activations;            // what a lookup gives
   std::optional<DataType> output;  // of a linear: a head's logits; nullopt: the input's type
+  int64_t pair_heads;              // the first heads of its outputs that have a rotation's pairs as neighbours
+  int64_t head_dim;
 };
 
 struct Vector : Storage {
@@ -50,17 +54,76 @@ Rows rows(const Tensor& x) {
   return {storage.data, x.dtype(), x.shape()[2], x.shape()[1], x.shape()[3], storage.token_stride, x.shape()[3]};
 }
 
+bool is_block_format(DataType type) { return type == DataType::bfloat8_b || type == DataType::bfloat4_b; }
+
 // A lookup alone needs no blocks: the rows stay as they are, in the nearest type that is not a block format.
 DataType packed_type(const WeightSpec& spec) {
-  const bool block = spec.options.weights == DataType::bfloat8_b || spec.options.weights == DataType::bfloat4_b;
-  return spec.role == Role::embedding && block ? DataType::bfloat16 : spec.options.weights;
+  return spec.role == Role::embedding && is_block_format(spec.options.weights) ? DataType::bfloat16 : spec.options.weights;
+}
+
+// What a card does not take.
+void check_twin(Twin twin, const ModelOptions& types) {
+  if (twin == Twin::none) return;
+  check(types.activations == DataType::bfloat16, "cpu: card mode does not take activations of ", types.activations, "; choose bfloat16");
+  check(types.weights != DataType::float32, "cpu: card mode does not take weights of ", types.weights,
+        "; choose bfloat16, bfloat8_b or bfloat4_b");
+}
+
+// A card rotates heads of 32 or a multiple of 64 values as they are. It keeps the others' pairs as neighbours, and its blocks share
+// exponents in that order.
+bool has_neighbouring_pairs(int64_t head_dim) { return head_dim != 32 && head_dim % 64 != 0; }
+
+// Where number i of a head is then.
+int64_t among_pairs(int64_t i, int64_t head_dim) { return i % (head_dim / 2) * 2 + i / (head_dim / 2); }
+
+void as_pairs(const ConstRows& from, const Rows& to) {
+  for (int64_t token = 0; token < from.tokens; ++token)
+    for (int64_t head = 0; head < from.heads; ++head)
+      for (int64_t i = 0; i < from.width; ++i)
+        to.row<uint16_t>(token, head)[among_pairs(i, from.width)] = from.row<uint16_t>(token, head)[i];
+}
+
+void as_halves(const Rows& x) {
+  std::vector<uint16_t> pairs(static_cast<size_t>(x.width));
+  for (int64_t token = 0; token < x.tokens; ++token)
+    for (int64_t head = 0; head < x.heads; ++head) {
+      uint16_t* const row = x.row<uint16_t>(token, head);
+      std::copy_n(row, x.width, pairs.data());
+      for (int64_t i = 0; i < x.width; ++i) row[i] = pairs[static_cast<size_t>(among_pairs(i, x.width))];
+    }
+}
+
+std::vector<WeightPart> with_neighbouring_pairs(std::span<const WeightPart> parts, const WeightSpec& spec) {
+  std::vector<WeightPart> rows;
+  for (const WeightPart& part : parts)
+    for (int64_t row = 0; row < part.rows; ++row) {
+      WeightPart one{part.data + row * spec.shape[3] * bytes_of(part.type), part.type, 1, part.bias};
+      if (one.bias.data) one.bias.data += row * bytes_of(one.bias.type);
+      rows.push_back(one);
+    }
+  std::vector<WeightPart> paired = rows;
+  for (int64_t row = 0; row < (spec.num_heads + spec.num_kv_heads) * spec.head_dim; ++row) {
+    const int64_t i = row % spec.head_dim;
+    paired[static_cast<size_t>(row - i + among_pairs(i, spec.head_dim))] = rows[static_cast<size_t>(row)];
+  }
+  return paired;
 }
 
 const Weight& weight_of(const Tensor& x) { return static_cast<const Weight&>(x.storage()); }
 
 }  // namespace
 
-CpuDevice::CpuDevice(const CpuOptions& options) : isa_(options.isa), pool_(options.threads), attention_(pool_, isa_) {
+Twin parse_twin(const std::optional<std::string>& name) {
+  check(!name || *name == "card", "twin: '", name.value_or(""), "' is not known; choose card");
+  return name ? Twin::card : Twin::none;
+}
+
+CpuDevice::CpuDevice(const CpuOptions& options)
+    : isa_(options.isa),
+      rows_isa_(options.twin == Twin::card ? Isa::card : options.isa),
+      twin_(options.twin),
+      pool_(options.threads),
+      attention_(pool_, isa_) {
   check(supported(isa_), "cpu: this machine lacks the instructions of '", tessera::cpu::name(isa_), "'");
 }
 
@@ -92,6 +155,10 @@ Limits CpuDevice::limits() const {
 
 Tensor CpuDevice::execute(const Model& model, const Batch& batch) {
   const CpuStep step(batch);
+  struct Running {
+    const CpuStep*& step;
+    ~Running() { step = nullptr; }
+  } running{step_ = &step};
   Tensor logits = model.forward(step);
   for (const auto& kept : kept_files_)
     if (const auto file = kept.lock()) file->expect_unchanged();
@@ -99,6 +166,7 @@ Tensor CpuDevice::execute(const Model& model, const Batch& batch) {
 }
 
 Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec) {
+  check_twin(twin_, spec.options);
   if (spec.role == Role::norm) {
     auto vector = std::make_shared<Vector>();
     vector->values.resize(static_cast<size_t>(spec.shape[3]));
@@ -107,7 +175,11 @@ Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec
     return Tensor(*this, spec.shape, DataType::float32, std::move(vector));
   }
   const auto turn = take_turn();
-  PackedWeight packed = PackedWeight::pack(pool_, isa_, packed_type(spec), parts, spec.shape[3]);
+  const std::vector<WeightPart> paired = pair_heads(spec) > 0 ? with_neighbouring_pairs(parts, spec) : std::vector<WeightPart>();
+  PackedWeight packed = PackedWeight::pack(pool_, isa_, packed_type(spec), paired.empty() ? parts : paired, spec.shape[3]);
+  if (!paired.empty())
+    for (const WeightPart& part : parts)
+      if (part.done) part.done(0, part.rows);
   check(packed.out() == spec.shape[2], "pack: the parts have ", packed.out(), " outputs; the shape is ", spec.shape);
   check(packed.bias().empty() == (spec.bias == Bias::none), "pack: ", packed.bias().size(), " biases of ", spec.name);
   if (spec.keep) {
@@ -117,9 +189,15 @@ Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec
   return make_weight(std::move(packed), spec);
 }
 
-std::string CpuDevice::packed_layout() const { return message("cpu ", PackedWeight::kLayout); }
+std::string CpuDevice::packed_layout() const { return message("cpu ", PackedWeight::kLayout, twin_ == Twin::card ? ", pairs" : ""); }
+
+int64_t CpuDevice::pair_heads(const WeightSpec& spec) const {
+  const bool paired = twin_ == Twin::card && spec.role == Role::qkv && has_neighbouring_pairs(spec.head_dim);
+  return paired ? spec.num_heads + spec.num_kv_heads : 0;
+}
 
 Tensor CpuDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
+  check_twin(twin_, spec.options);
   const bool biased = spec.bias == Bias::each_output;
   if (kept.pieces.size() != (biased ? 2u : 1u)) return {};
   const std::span<const std::byte> piece = kept.pieces.front(), biases = biased ? kept.pieces.back() : std::span<const std::byte>();
@@ -137,12 +215,13 @@ Tensor CpuDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
 Tensor CpuDevice::make_weight(PackedWeight packed, const WeightSpec& spec) {
   const bool head = spec.role == Role::head || spec.role == Role::tied_embedding;
   const DataType stored = packed.dtype();
-  return Tensor(
-      *this, spec.shape, stored,
-      std::make_shared<Weight>(std::move(packed), spec.options.activations, head ? std::optional(spec.options.logits) : std::nullopt));
+  return Tensor(*this, spec.shape, stored,
+                std::make_shared<Weight>(std::move(packed), spec.options.activations,
+                                         head ? std::optional(spec.options.logits) : std::nullopt, pair_heads(spec), spec.head_dim));
 }
 
 std::shared_ptr<Storage> CpuDevice::make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) {
+  check(twin_ == Twin::none || dtype != DataType::float32, "cpu: card mode does not take a cache of float32; choose bfloat16 or bfloat8_b");
   return std::make_shared<PagedCache>(spec, dtype, pages);
 }
 
@@ -194,21 +273,24 @@ Tensor CpuDevice::embedding(const Step& step, const Tensor& table) {
 Tensor CpuDevice::linear(const Tensor& x, const Tensor& weight) {
   const Weight& w = weight_of(weight);
   Tensor out = make({1, 1, x.shape()[2], weight.shape()[2]}, w.output.value_or(x.dtype()));
-  const Rows from = rows(x), to = rows(out);
+  const bool by_half = twin_ == Twin::card && is_block_format(w.packed.dtype());
+  const Tensor read = by_half ? read_by_half_fidelity(x) : x;
+  const Rows from = rows(read), to = rows(out);
   cpu::linear(pool_, isa_, w.packed, from.tokens, {from.data, from.type, from.token_stride}, {to.data, to.type, to.token_stride});
+  if (w.pair_heads > 0) as_halves({to.data, to.type, to.tokens, w.pair_heads, w.head_dim, to.token_stride, w.head_dim});
   return out;
 }
 
 Tensor CpuDevice::rms_norm(const Tensor& x, const Tensor& weight, float epsilon) {
   Tensor out = make(x.shape(), x.dtype());
-  cpu::rms_norm(pool_, isa_, rows(x), static_cast<const Vector&>(weight.storage()).values, epsilon, rows(out));
+  cpu::rms_norm(pool_, rows_isa_, rows(x), static_cast<const Vector&>(weight.storage()).values, epsilon, rows(out));
   return out;
 }
 
 Tensor CpuDevice::rotary_embedding(const Tensor& x, const Rotary& rotary, const Step& step) {
   const CpuStep::RotaryRows& made = static_cast<const CpuStep&>(step).rotary_rows(pool_, rotary, x.dtype());
   Tensor out = make(x.shape(), x.dtype());
-  cpu::rotary_embedding(pool_, isa_, rows(x), made.cos.data(), made.sin.data(), rotary.dim / 2, rows(out));
+  cpu::rotary_embedding(pool_, rows_isa_, rows(x), made.cos.data(), made.sin.data(), rotary.dim / 2, rows(out));
   return out;
 }
 
@@ -227,8 +309,51 @@ Tensor CpuDevice::attention(const Tensor& q, const Tensor& k, const Tensor& v, c
   Tensor out = make(q.shape(), q.dtype());
   KvCache& cache = static_cast<PagedCache&>(step.batch().slices.front().sequence->cache()).pages;
   const std::vector<CacheSlice>& slices = static_cast<const CpuStep&>(step).cache_slices(cache.layer(params.layer).group);
-  cache.append(pool_, params.layer, slices, rows(k), rows(v));
-  attention_.attend(cache, slices, rows(q), rows(out), {params.layer, params.scale, params.window});
+  const AttentionOptions options{params.layer, params.scale, params.window};
+  if (twin_ == Twin::none) {
+    cache.append(pool_, params.layer, slices, rows(k), rows(v));
+    attention_.attend(cache, slices, rows(q), rows(out), options);
+    return out;
+  }
+  Tensor queries = q, keys = k, values = v;
+  if (cache.type() == DataType::bfloat8_b) {
+    if (has_neighbouring_pairs(q.shape()[3])) {  // no score depends on the order
+      as_pairs(rows(q), rows(queries = make(q.shape(), q.dtype())));
+      as_pairs(rows(k), rows(keys = make(k.shape(), k.dtype())));
+    }
+    keys = ready_for_blocks(keys);
+    values = ready_for_blocks(v);
+  }
+  cache.append(pool_, params.layer, slices, rows(keys), rows(values));
+  card_attention(pool_, cache, slices, rows(queries), rows(out), options);
+  return out;
+}
+
+// Of the four passes of the card's matrix unit HiFi2's two do not see a bfloat16's lowest bit. Chunks take them with block formats; decodes
+// wait for the weights anyway and take all four.
+Tensor CpuDevice::read_by_half_fidelity(const Tensor& x) {
+  Tensor out = make(x.shape(), x.dtype());
+  convert(pool_, isa_, rows(x), rows(out));
+  const Rows to = rows(out);
+  const bool selected = to.tokens != step_->tokens();
+  for (int64_t row = 0; row < to.tokens; ++row)
+    if (!step_->decodes(selected ? step_->wanted_rows()[static_cast<size_t>(row)] : row))
+      for (int64_t i = 0; i < to.width; ++i) to.row<uint16_t>(row)[i] &= 0xFFFE;
+  return out;
+}
+
+// Numbers from which the cache's blocks come out as the card packs them: those in the middle go away from zero, which a little more than
+// the middle does. A decode's have lost their lowest bit before, by the same rounding.
+Tensor CpuDevice::ready_for_blocks(const Tensor& x) {
+  Tensor out = make(x.shape(), DataType::float32);
+  const Rows from = rows(x), to = rows(out);
+  for (int64_t token = 0; token < to.tokens; ++token)
+    for (int64_t head = 0; head < to.heads; ++head)
+      for (int64_t i = 0; i < to.width; ++i) {
+        uint32_t bits = static_cast<uint32_t>(from.row<uint16_t>(token, head)[i]) << 16;
+        if (step_->decodes(token)) bits = (bits + 0x10000u) & 0xFFFE0000u;
+        to.row<float>(token, head)[i] = std::bit_cast<float>(bits | 0x4000u);
+      }
   return out;
 }
 
@@ -240,25 +365,25 @@ Tensor CpuDevice::nlp_concat_heads(const Tensor& x) {
 
 Tensor CpuDevice::gelu_mul(const Tensor& gate_up) {
   Tensor out = make({1, 1, gate_up.shape()[2], gate_up.shape()[3] / 2}, gate_up.dtype());
-  cpu::gelu_mul(pool_, isa_, rows(gate_up), rows(out));
+  cpu::gelu_mul(pool_, rows_isa_, rows(gate_up), rows(out));
   return out;
 }
 
 Tensor CpuDevice::silu_mul(const Tensor& gate_up) {
   Tensor out = make({1, 1, gate_up.shape()[2], gate_up.shape()[3] / 2}, gate_up.dtype());
-  cpu::silu_mul(pool_, isa_, rows(gate_up), rows(out));
+  cpu::silu_mul(pool_, rows_isa_, rows(gate_up), rows(out));
   return out;
 }
 
 Tensor CpuDevice::add(const Tensor& a, const Tensor& b) {
   Tensor out = make(a.shape(), a.dtype());
-  cpu::add(pool_, isa_, rows(a), rows(b), rows(out));
+  cpu::add(pool_, rows_isa_, rows(a), rows(b), rows(out));
   return out;
 }
 
 Tensor CpuDevice::mul(const Tensor& a, float b) {
   Tensor out = make(a.shape(), a.dtype());
-  cpu::mul(pool_, isa_, rows(a), a.dtype() == DataType::bfloat16 ? round_to_bfloat16(b) : b, rows(out));
+  cpu::mul(pool_, rows_isa_, rows(a), a.dtype() == DataType::bfloat16 ? round_to_bfloat16(b) : b, rows(out));
   return out;
 }
 

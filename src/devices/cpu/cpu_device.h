@@ -1,10 +1,12 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cpu/attention.h"
 #include "cpu/buffer_pool.h"
+#include "cpu/cpu_step.h"
 #include "cpu/isa.h"
 #include "cpu/packed_weight.h"
 #include "cpu/thread_pool.h"
@@ -12,9 +14,17 @@
 
 namespace tessera::cpu {
 
+// Whose arithmetic is computed: the cpu's own, or card mode: of bfloat16 activations the digits are dropped and rounded as TTNN's kernels
+// on an n150 do, so that a model's errors there can be seen without a card. A slice of one token is a decode, any other a chunk.
+enum class Twin { none, card };
+
+// "card"; nullopt is Twin::none. Throws std::invalid_argument for another name.
+Twin parse_twin(const std::optional<std::string>& name);
+
 struct CpuOptions {
   int threads = available_threads();
   Isa isa = default_isa();
+  Twin twin = Twin::none;
 };
 
 // The processor of this machine. Activations are rows of tokens, [tokens][heads][width], float32 or bfloat16; a head tensor may be a view
@@ -30,6 +40,7 @@ class CpuDevice final : public Device {
 
   std::string name() const override { return "cpu"; }
   Isa isa() const { return isa_; }
+  Twin twin() const { return twin_; }
   int threads() const { return pool_.size(); }
   Limits limits() const override;
 
@@ -60,10 +71,15 @@ class CpuDevice final : public Device {
   Tensor execute(const Model& model, const Batch& batch) override;
   Tensor make(const Shape& shape, DataType dtype);
   Tensor make_weight(PackedWeight packed, const WeightSpec& spec);
+  int64_t pair_heads(const WeightSpec& spec) const;
+  Tensor read_by_half_fidelity(const Tensor& x);
+  Tensor ready_for_blocks(const Tensor& x);
 
-  Isa isa_;
+  Isa isa_, rows_isa_;  // the rows' ops are card mode's own
+  Twin twin_;
   ThreadPool pool_;
   Attention attention_;
+  const CpuStep* step_ = nullptr;  // while it runs
   std::shared_ptr<BufferPool> buffers_ = std::make_shared<BufferPool>();
   std::vector<std::weak_ptr<const KeptFile>> kept_files_;  // that weights lie in
 };

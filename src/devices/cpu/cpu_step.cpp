@@ -7,6 +7,7 @@ namespace tessera::cpu {
 CpuStep::CpuStep(const Batch& batch) : Step(batch) {
   positions_.reserve(batch.tokens.size());
   for (const Batch::Slice& slice : batch.slices) {
+    decodes_.insert(decodes_.end(), static_cast<size_t>(slice.count), slice.count == 1);
     for (int64_t i = 0; i < slice.count; ++i) positions_.push_back(slice.position + i);
     for (int64_t i = slice.count - slice.logit_rows; i < slice.count; ++i) wanted_rows_.push_back(slice.first + i);
   }

@@ -23,6 +23,7 @@ class CpuStep final : public Step {
 
   const std::vector<int64_t>& positions() const { return positions_; }
   const std::vector<int64_t>& wanted_rows() const { return wanted_rows_; }
+  bool decodes(int64_t token) const { return decodes_[static_cast<size_t>(token)]; }  // it is its slice's only one
 
   // The Step's slices with the page tables of this group of layers.
   const std::vector<CacheSlice>& cache_slices(size_t group) const;
@@ -32,6 +33,7 @@ class CpuStep final : public Step {
 
  private:
   std::vector<int64_t> positions_, wanted_rows_;
+  std::vector<bool> decodes_;
   mutable std::vector<std::vector<CacheSlice>> cache_slices_;     // by group
   mutable std::vector<std::unique_ptr<RotaryRows>> rotary_rows_;  // only the thread that runs the Step asks
 };

@@ -13,7 +13,7 @@ constexpr std::array kIsas{Isa::plain, Isa::avx2, Isa::avx512};
 }  // namespace
 
 std::string_view name(Isa isa) {
-  constexpr std::array<std::string_view, 3> names{"plain", "avx2", "avx512"};
+  constexpr std::array<std::string_view, 4> names{"plain", "avx2", "avx512", "card"};
   return names[static_cast<size_t>(isa)];
 }
 
@@ -31,6 +31,8 @@ bool supported(Isa isa) {
 #endif
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+    case Isa::card:
+      return false;
   }
 #endif
   return isa == Isa::plain;

@@ -10,6 +10,7 @@ enum class Isa {
   plain,   // C++ only: the oracle
   avx2,    // AVX2, FMA, F16C
   avx512,  // AVX-512 F, BW, DQ, VL, VBMI and BF16
+  card,    // none of this machine's: plain loops that round as TTNN's kernels on an n150 do, for rows.h
 };
 
 std::string_view name(Isa isa);

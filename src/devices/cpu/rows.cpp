@@ -16,6 +16,7 @@ namespace {
 constexpr int64_t kPiece = 16384;
 
 const RowKernels& kernels(Isa isa) {
+  if (isa == Isa::card) return kRowsCard;
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return kRowsAvx512;
   if (isa == Isa::avx2) return kRowsAvx2;

@@ -32,6 +32,7 @@ struct RowKernels {
 };
 
 extern const RowKernels kRowsPlain;
+extern const RowKernels kRowsCard;
 #if defined(__x86_64__)
 extern const RowKernels kRowsAvx2;
 extern const RowKernels kRowsAvx512;
