@@ -273,7 +273,7 @@ Tensor CpuDevice::embedding(const Step& step, const Tensor& table) {
 Tensor CpuDevice::linear(const Tensor& x, const Tensor& weight) {
   const Weight& w = weight_of(weight);
   Tensor out = make({1, 1, x.shape()[2], weight.shape()[2]}, w.output.value_or(x.dtype()));
-  const bool by_half = twin_ == Twin::card && is_block_format(w.packed.dtype());
+  const bool by_half = twin_ == Twin::card && is_block_format(w.packed.dtype()) && !w.output;
   const Tensor read = by_half ? read_by_half_fidelity(x) : x;
   const Rows from = rows(read), to = rows(out);
   cpu::linear(pool_, isa_, w.packed, from.tokens, {from.data, from.type, from.token_stride}, {to.data, to.type, to.token_stride});
@@ -330,14 +330,13 @@ Tensor CpuDevice::attention(const Tensor& q, const Tensor& k, const Tensor& v, c
 }
 
 // Of the four passes of the card's matrix unit HiFi2's two do not see a bfloat16's lowest bit. Chunks take them with block formats; decodes
-// wait for the weights anyway and take all four.
+// and heads, of few rows, wait for the weights anyway and take all four.
 Tensor CpuDevice::read_by_half_fidelity(const Tensor& x) {
   Tensor out = make(x.shape(), x.dtype());
   convert(pool_, isa_, rows(x), rows(out));
   const Rows to = rows(out);
-  const bool selected = to.tokens != step_->tokens();
   for (int64_t row = 0; row < to.tokens; ++row)
-    if (!step_->decodes(selected ? step_->wanted_rows()[static_cast<size_t>(row)] : row))
+    if (!step_->decodes(row))
       for (int64_t i = 0; i < to.width; ++i) to.row<uint16_t>(row)[i] &= 0xFFFE;
   return out;
 }
