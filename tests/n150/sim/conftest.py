@@ -13,14 +13,14 @@ import simulated_card  # noqa: E402
 
 
 class Child:
-    """A script of this folder as a child process, in the environment of a card. Its lines of JSON are what it found."""
+    """A script of this folder, or the command `tessera`, as a child process in the environment of a card."""
 
     def __init__(self, environment):
         self.environment = environment
 
     def run(self, script, *arguments, timeout, **environment):
-        """Returns (the objects that it printed, what was wrong or None)."""
-        command = [sys.executable, HERE / script, *map(str, arguments)]
+        """Returns (the lines of JSON that it printed, what was wrong or None)."""
+        command = [sys.executable, *(["-m", "tessera"] if script == "tessera" else [HERE / script]), *map(str, arguments)]
         try:
             done = subprocess.run(command, env={**self.environment, **environment}, capture_output=True, text=True, timeout=timeout)
             out, wrong = done.stdout, None if done.returncode == 0 else f"exit code {done.returncode}: {tail(done.stderr) or tail(done.stdout)}"

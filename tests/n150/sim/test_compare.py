@@ -1,0 +1,24 @@
+"""Op by op: the simulated card beside the cpu in its card mode, by `tessera compare`."""
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tiny_models import folders
+
+pytestmark = pytest.mark.simulator
+
+BUILD = Path(__file__).resolve().parents[3] / os.environ["TESSERA_BUILD"]
+
+
+@pytest.mark.parametrize("name", ["small-gemma3-window-16", "small-phi3-longrope-128"])
+def test_no_op_parts_from_the_twin(simulated, tmp_path, measured, name):
+    prompt, out = tmp_path / "prompt.json", tmp_path / "compared.json"
+    prompt.write_text(json.dumps([(37 * i) % 200 + 1 for i in range(40)]))
+    _, wrong = simulated.run("tessera", "compare", "-m", folders() / name, "--ids-file", prompt, "--weights", "bfloat8_b", "--device", "cpu", "--twin", "card",
+                             "--device-b", "n150", "--json", out, timeout=600, PYTHONPATH=str(BUILD / "python"))
+    assert wrong is None
+    ops = json.loads(out.read_text())["ops"]
+    for op in ops:
+        measured(f"{name}: {op['name']:36} apart {op['relative_error']:8.5f}   PCC {op['pcc']:.6f}")
+    assert len(ops) > 20 and min(op["pcc"] for op in ops) > 0.999
