@@ -33,7 +33,8 @@ def percent(hits, total):
 def row(run):
     types, total = run["precision"], run["total"]
     rate = f"{run['tokens_per_second']:.1f}" if run["tokens_per_second"] else "–"
-    return [run["checkpoint"]["name"], types["weights"], types["activations"], types["cache"], f"{'text' if run['forced'] else 'choices'}: {run['text']}",
+    text = run["text"] if len(run["text"]) <= 40 else run["text"][:39] + "…"
+    return [run["checkpoint"]["name"], types["weights"], types["activations"], types["cache"], f"{'text' if run['forced'] else 'choices'}: {text}",
             f"{run['prompt_tokens']} + {total}, {run['distinct']} distinct", percent(run["top1"], total), percent(run["top5"], total),
             f"{run['ties']}, {run['ties_missed']} otherwise", f"{run['kl']:.6f}", f"{run['perplexity']:.4f}", rate, f"{run['memory_bytes'] / 2**20:.0f} MiB", run["date"],
             run["sha256"][:12]]
