@@ -27,7 +27,7 @@ FORMAT = {"format": "tessera first card", "format_version": 1}
 SIMULATED = CHILDREN / "first_card_simulated.json"  # this script's own, of the simulated card: what stands beside what is found
 TTNN, GRID, BANKS = "0.81.1", [8, 8], 12
 GEMMA3, PHI3 = ("small-gemma3-window-16", "bfloat8_b", "bfloat8_b"), ("small-phi3-longrope-128", "bfloat16", "bfloat16")
-NEAR_TIE = 0.25  # logits by which the cpu may prefer its own choice
+NEAR_TIE = 0.25  # by as many logits the cpu may prefer its own choice
 TOOLS = "see that the card is there (tt-smi -ls) and that no other process has it; if it hangs, reset it (tt-smi -r)"
 SEND = "send the file of --json with an issue"
 PARTS = "tessera compare --device cpu --device-b n150 names the op where they part (docs/compare.md); " + SEND
@@ -157,7 +157,7 @@ class Session:
     def checkpoint(self):
         if not self.model:
             raise Skipped("no --model")
-        cpu, card = (self.run("greedy.py", self.model, self.weights, where, timeout=7200) for where in ("cpu", self.module))
+        cpu, card = (self.run("greedy.py", self.model, self.weights, where, timeout=7200) for where in ("twin", self.module))
         config = json.loads((Path(self.model) / "config.json").read_text())
         self.seen = {"architecture": config["architectures"][0], "weights": self.weights, "cpu": [token["id"] for token in cpu]}
         if not self.computes:
@@ -176,7 +176,8 @@ class Session:
             raise Skipped(f"a {self.card} card has no clock")
         if not self.model:
             raise Skipped("no --model")
-        bench = [sys.executable, "-m", "tessera", "bench", "-m", self.model, "--device", "n150", "--weights", self.weights, "-p", "128", "-n", "64", "-r", "3", "-o", "json"]
+        bench = [sys.executable, "-m", "tessera", "bench", "-m", self.model, "--device", "n150", "--weights", self.weights,
+                 *"-p 128 -n 64 -r 3 -o json".split()]
         python = str(ROOT / self.child.environment["TESSERA_BUILD"] / "python")
         for trace in "0", "1":
             done = subprocess.run([*bench, "--trace", trace], env={**self.child.environment, "PYTHONPATH": python}, capture_output=True, text=True)
@@ -198,9 +199,9 @@ STEPS = {  # name: (what it does, what it should find, how, what to do when it f
     "full": ("a layer's calls at the widths of Gemma 3 4B and Phi-3 Mini", "float64's values within the bound of each", lambda s: s.ops("full"), SEND),
     "gemma3": ("a Gemma 3 of random weights: prompts, decodes, drafts, forks", "as near to float32 as the cpu twin", lambda s: s.conversation(GEMMA3), PARTS),
     "phi3": ("a Phi-3 of random weights, the same conversations", "as near to float32 as the cpu twin", lambda s: s.conversation(PHI3), PARTS),
-    "gemma3-traced": ("the Gemma 3 again, its decodes recorded and replayed", "the same bits", lambda s: s.traced(GEMMA3), "run it without --trace; " + SEND),
-    "phi3-traced": ("the Phi-3 again, its decodes recorded and replayed", "the same bits", lambda s: s.traced(PHI3), "run it without --trace; " + SEND),
-    "checkpoint": ("a real checkpoint: 16 tokens of prompt, 8 greedy ones", "the cpu's tokens, or another one at a near tie", Session.checkpoint, PARTS),
+    "gemma3-traced": ("the Gemma 3 again, its decodes recorded and replayed", "the same bits", lambda s: s.traced(GEMMA3), "leave --trace 1 away; " + SEND),
+    "phi3-traced": ("the Phi-3 again, its decodes recorded and replayed", "the same bits", lambda s: s.traced(PHI3), "leave --trace 1 away; " + SEND),
+    "checkpoint": ("a real checkpoint: 16 tokens of prompt, 8 greedy ones", "the tokens of the cpu twin, or another one at a near tie", Session.checkpoint, PARTS),
     "times": ("tokens a second, of prompts and of decodes, untraced and traced", "nothing yet: nobody has measured it", Session.times, SEND),
 }
 
@@ -258,12 +259,13 @@ class Report:
 def take(session, name, simulated):
     """Runs one step and tells of it; returns what the file keeps."""
     does, should, how, then = STEPS[name]
-    print(f"\n{name}: {does}\n  should: {should if session.computes or name in ('there', 'open') else 'be taken by TTNN; a mock card computes nothing'}", flush=True)
+    judged = session.computes or name in ("there", "open")
+    print(f"\n{name}: {does}\n  should: {should if judged else 'be taken by TTNN; a mock card computes nothing'}", flush=True)
     session.seen, session.simulated = {}, simulated.get(name, {})
     start, wrong = time.monotonic(), None
     try:
         how(session)
-        verdict = "as it should be" if session.computes or name in ("there", "open") else "taken"
+        verdict = "as it should be" if judged else "taken"
     except Skipped as reason:
         verdict, wrong = "skipped", str(reason)
     except Different as difference:
@@ -292,6 +294,8 @@ def parse(arguments):
     args = parser.parse_args(arguments)
     if args.model and not (Path(args.model) / "config.json").is_file():
         parser.error(f"--model: {args.model} has no config.json: name the directory of a checkpoint")
+    if args.json and not args.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {args.json.parent}")
     return args
 
 

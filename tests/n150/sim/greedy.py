@@ -1,5 +1,5 @@
 """A checkpoint's greedy choices on a device: `python greedy.py MODEL WEIGHTS WHERE` prints a line of JSON for each token: its id, the id that comes
-second, and by how much it does. WHERE is "cpu", or the module of the n150's device."""
+second, and by how much it does. WHERE is "twin" (the cpu device in its card mode), or the module of the n150's device."""
 import json
 import os
 import sys
@@ -15,7 +15,7 @@ PROMPT, TOKENS = 16, 8
 
 
 def main(folder, weights, where):
-    device = core.open_device("cpu") if where == "cpu" else core.open_device("n150", module=where)
+    device = core.open_device("cpu", twin="card") if where == "twin" else core.open_device("n150", module=where)
     loaded = core.load_model(folder, device, weights=weights)
     cache = core.Cache(device, loaded.model.spec.cache, dtype=loaded.options.cache, max_tokens=128, max_sequences=1)
     generator, sequence = core.Generator(loaded.model, device, cache), cache.create()

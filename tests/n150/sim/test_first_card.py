@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import mock_card
+import numpy as np
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts/first_card.py"
@@ -60,7 +61,8 @@ def test_the_mock_takes_every_step_that_it_has(mock, tmp_path):
     code, printed, file = run(tmp_path, "--card", "mock", "--steps", *steps)
     assert code == 0, printed
     assert (file["format"], file["format_version"], file["card"], file["stopped_at"]) == ("tessera first card", 1, "mock", None)
-    assert verdicts(file) == {"there": "as it should be", "open": "as it should be", **dict.fromkeys(("bytes", "add", "moves", "tiny", "gemma3", "phi3"), "taken"),
+    assert verdicts(file) == {"there": "as it should be", "open": "as it should be",
+                              **dict.fromkeys(("bytes", "add", "moves", "tiny", "gemma3", "phi3"), "taken"),
                               **dict.fromkeys(("gemma3-traced", "phi3-traced", "checkpoint", "times"), "skipped")}
     assert all(step["found"] == {} for step in file["steps"] if step["step"] not in ("there", "open"))  # values mean nothing there
     assert "measured on silicon" not in printed + json.dumps(file)
@@ -125,7 +127,8 @@ def test_a_child_that_does_not_end_or_leaves_cases_out_is_a_difference(tmp_path)
     assert first_card.take(session(tmp_path, Canned([{"case": "closed"}])), "add", {})["verdict"] == "different"
 
 
-@pytest.mark.parametrize("changed, verdict", [({}, "as it should be"), ({"grid": [8, 7]}, "different"), ({"banks": 11}, "different"), ({"arch": "BLACKHOLE"}, "different")])
+@pytest.mark.parametrize("changed, verdict", [
+    ({}, "as it should be"), ({"grid": [8, 7]}, "different"), ({"banks": 11}, "different"), ({"arch": "BLACKHOLE"}, "different")])
 def test_another_card_than_an_n150_is_a_difference(tmp_path, changed, verdict):
     card = {"kind": "N150", "arch": "WORMHOLE_B0", "grid": [8, 8], "banks": 12, "free_bytes": 1, **changed}
     assert first_card.take(session(tmp_path, Canned([card])), "open", {})["verdict"] == verdict
@@ -136,11 +139,31 @@ def test_another_token_than_the_cpus_is_a_difference_but_at_a_near_tie(tmp_path,
     (tmp_path / "config.json").write_text('{"architectures": ["Gemma3ForCausalLM"]}')
 
     def tokens(script, model, weights, where):
-        return [{"id": 5, "second": 9, "by": by}] if where == "cpu" else [{"id": other, "second": 1, "by": 1.0}]
+        return [{"id": 5, "second": 9, "by": by}] if where == "twin" else [{"id": other, "second": 1, "by": 1.0}]
 
     step = first_card.take(session(tmp_path, Canned(tokens), arguments=["--model", str(tmp_path)]), "checkpoint", {})
     assert step["verdict"] == verdict
     assert "MODEL" not in json.dumps(step) and str(tmp_path) not in json.dumps(step["found"])
+
+
+@pytest.mark.parametrize("off, flipped, verdicts", [
+    (0.014, 0, ["as it should be", "as it should be"]), (0.016, 0, ["different", "as it should be"]), (0.014, 1, ["as it should be", "different"])])
+def test_logits_too_far_from_float32_or_other_bits_when_replayed_are_a_difference(tmp_path, off, flipped, verdicts):
+    exact = np.random.default_rng(1).standard_normal((3, 50)).astype(np.float32)
+    replayed = np.float32(1 + off) * exact
+    replayed.view(np.uint32)[2, 7] ^= flipped
+    logits = {("float32", "plain"): exact, ("twin", "plain"): np.float32(1.01) * exact, ("ttnn", "plain"): np.float32(1 + off) * exact,
+              ("ttnn", "trace"): replayed}
+
+    def child(script, name, weights, cache, where, how, out):
+        np.savez(out, decode=logits[where, how])
+        return [{"step": "decode", "seconds": 1.0}]
+
+    on_card = session(tmp_path, Canned(child))
+    steps = [first_card.take(on_card, name, {}) for name in ("phi3", "phi3-traced")]
+    assert [step["verdict"] for step in steps] == verdicts
+    assert steps[0]["found"] == pytest.approx({"decode": off, "decode, cpu twin": 0.01}, rel=1e-3)
+    assert steps[1]["found"] == {"decode": flipped}
 
 
 @pytest.mark.simulator
