@@ -75,12 +75,12 @@ class Session:
         self.known = {}
         self.seen = {}
 
-    def run(self, script, *arguments, timeout, say=None):
+    def run(self, script, *arguments, timeout, say=None, **environment):
         def seen(line):
             if say and (text := say(line)):
                 print("   ", text, flush=True)
 
-        lines, wrong = self.child.run(script, *arguments, timeout=timeout, seen=seen)
+        lines, wrong = self.child.run(script, *arguments, timeout=timeout, seen=seen, **environment)
         if wrong:
             raise Different(wrong)
         return lines
@@ -176,14 +176,9 @@ class Session:
             raise Skipped(f"a {self.card} card has no clock")
         if not self.model:
             raise Skipped("no --model")
-        bench = [sys.executable, "-m", "tessera", "bench", "-m", self.model, "--device", "n150", "--weights", self.weights,
-                 *"-p 128 -n 64 -r 3 -o json".split()]
-        python = str(ROOT / self.child.environment["TESSERA_BUILD"] / "python")
         for trace in "0", "1":
-            done = subprocess.run([*bench, "--trace", trace], env={**self.child.environment, "PYTHONPATH": python}, capture_output=True, text=True)
-            if done.returncode:
-                raise Different(f"exit code {done.returncode}: {done.stderr[-2000:]}")
-            for row in json.loads(done.stdout):
+            for row in self.run("tessera", "bench", "-m", self.model, "--device", "n150", "--weights", self.weights, "--trace", trace,
+                                *"-p 128 -n 64 -r 3 -o jsonl".split(), timeout=7200, PYTHONPATH=str(ROOT / os.environ["TESSERA_BUILD"] / "python")):
                 name = f"trace {trace}, " + (f"a prompt of {row['n_prompt']}" if row["n_prompt"] else f"{row['n_gen']} tokens one by one")
                 self.seen[name] = {"tokens_per_second": row["samples_ts"], "label": "measured on silicon"}
                 print(f"    {name:40} {row['avg_ts']:8.2f} tokens/s, measured on silicon", flush=True)

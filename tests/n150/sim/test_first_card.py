@@ -100,7 +100,7 @@ class Canned:
     def __init__(self, lines, wrong=None):
         self.lines, self.wrong = lines, wrong
 
-    def run(self, script, *arguments, timeout, seen):
+    def run(self, script, *arguments, timeout, seen, **environment):
         lines = self.lines(script, *arguments) if callable(self.lines) else self.lines
         for line in lines:
             seen(line)
@@ -164,6 +164,17 @@ def test_logits_too_far_from_float32_or_other_bits_when_replayed_are_a_differenc
     assert [step["verdict"] for step in steps] == verdicts
     assert steps[0]["found"] == pytest.approx({"decode": off, "decode, cpu twin": 0.01}, rel=1e-3)
     assert steps[1]["found"] == {"decode": flipped}
+
+
+@pytest.mark.parametrize("card, verdict", [("silicon", "as it should be"), ("simulated", "skipped")])
+def test_times_are_measured_on_silicon_only(tmp_path, card, verdict):
+    (tmp_path / "config.json").write_text("{}")
+    rows = [{"n_prompt": 128, "n_gen": 0, "samples_ts": [700.0], "avg_ts": 700.0}, {"n_prompt": 0, "n_gen": 64, "samples_ts": [20.0], "avg_ts": 20.0}]
+    step = first_card.take(session(tmp_path, Canned(rows), card, arguments=["--model", str(tmp_path)]), "times", {})
+    assert step["verdict"] == verdict
+    assert list(step["found"]) == ([f"trace {trace}, {what}" for trace in (0, 1) for what in ("a prompt of 128", "64 tokens one by one")]
+                                   if card == "silicon" else [])
+    assert all(found["label"] == "measured on silicon" for found in step["found"].values())
 
 
 @pytest.mark.simulator
