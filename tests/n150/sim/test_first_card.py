@@ -116,6 +116,7 @@ def test_a_figure_beyond_its_bound_is_a_difference(tmp_path, capsys, found, verd
     on_card = session(tmp_path, Canned([{"case": "rms_norm", "card": found}, {"case": "add", "card": 0.0018}, {"case": "closed"}]))
     step = first_card.take(on_card, "tiny", {"tiny": {"rms_norm": 0.00206}})
     assert (step["verdict"], step["expected"]["simulated"]) == (verdict, {"rms_norm": 0.00206})
+    assert step["expected"]["at most"] == {"rms_norm": 0.0042, "add": 0.0037}
     assert ("further from float64 than it may be: rms_norm" in step.get("wrong", "")) == (verdict == "different")
     assert "simulated  0.00206" in capsys.readouterr().out
     json.dumps(first_card.anonymous(step, {}), allow_nan=False)
@@ -162,7 +163,8 @@ def test_logits_too_far_from_float32_or_other_bits_when_replayed_are_a_differenc
     on_card = session(tmp_path, Canned(child))
     steps = [first_card.take(on_card, name, {}) for name in ("phi3", "phi3-traced")]
     assert [step["verdict"] for step in steps] == verdicts
-    assert steps[0]["found"] == pytest.approx({"decode": off, "decode, cpu twin": 0.01}, rel=1e-3)
+    assert steps[0]["found"] == pytest.approx({"decode": off}, rel=1e-3)
+    assert steps[0]["expected"]["at most"] == pytest.approx({"decode": 0.015}, rel=1e-3)
     assert steps[1]["found"] == {"decode": flipped}
 
 
@@ -183,7 +185,7 @@ def test_the_simulated_card_shows_no_difference(simulated, tmp_path, measured):
     measured("\n".join(line for line in printed.splitlines() if not line.startswith("    ")))
     assert code == 0, printed
     assert file["card"] == "simulated" and set(verdicts(file).values()) == {"as it should be"}
-    assert len(file["steps"][-1]["found"]) > 20 and "measured on silicon" not in json.dumps(file)
+    assert len(file["steps"][-1]["found"]) > 15 and "measured on silicon" not in json.dumps(file)
 
 
 @pytest.mark.simulator
