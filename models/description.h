@@ -19,6 +19,7 @@ struct ModelDescription {
   std::string architecture;
   ModelSpec spec;
   std::vector<Weight> weights;
+  DataType stored;                    // the weights' type when none is asked for
   std::vector<StoredTensor> tensors;  // all of the checkpoint that have a name here
   GenerationConfig generation;
   std::vector<std::string> notes;

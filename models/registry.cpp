@@ -110,6 +110,7 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
   ModelDescription description = describe(config, architecture, weights, device);
   description.generation = checkpoint.generation_config(description.spec.tokens, description.spec.vocab_size);
   description.tensors = source->tensors();
+  description.stored = resolve({}, description.tensors).weights;
   description.notes = source->notes();
   description.notes.insert(description.notes.end(), weights.notes().begin(), weights.notes().end());
   return description;
@@ -130,6 +131,7 @@ ModelDescription describe_config(const std::string& architecture, const ConfigRe
   for (const ConfigReader& part : {config, text})
     for (const char* field : {"torch_dtype", "dtype"}) exact |= part.is_set(field) && part.text(field) == "bfloat16";
   for (ModelDescription::Weight& weight : description.weights) weight.exact = exact;
+  description.stored = exact ? DataType::bfloat16 : DataType::float32;
   return description;
 }
 

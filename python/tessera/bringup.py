@@ -54,7 +54,7 @@ def load_module(hf_model, device, precision, check, max_seq_len):
     check(config)
     tensors = {name: tensor.contiguous() for name, tensor in hf_model.state_dict().items()}
     model = type(hf_model).__name__, config.to_json_string(use_diff=False)
-    expect_room(device, precision, max_seq_len, config, *model)
+    _core.expect_fits(device.name, *model, max_seq_len, **precision)
     loaded = _core.make_model(*model, tensors, device, **precision)
     return loaded, copy.deepcopy(config), copy.deepcopy(hf_model.generation_config)
 
@@ -63,17 +63,11 @@ def load_directory(name, device, precision, check, max_seq_len):
     checkpoint = open_checkpoint(os.fspath(name))
     config = AutoConfig.from_pretrained(checkpoint.directory, local_files_only=True)
     check(config)
-    expect_room(device, precision, max_seq_len, config, checkpoint)
+    _core.expect_fits(device.name, checkpoint, max_seq_len, **precision)
     loaded = _core.load_model(checkpoint, device, **precision)
     if os.path.exists(os.path.join(checkpoint.directory, "generation_config.json")):
         return loaded, config, GenerationConfig.from_pretrained(checkpoint.directory, local_files_only=True)
     return loaded, config, GenerationConfig.from_model_config(config)
-
-
-def expect_room(device, precision, max_seq_len, config, *model):
-    """Refuses what an n150 does not hold before anything is packed for it."""
-    if device.name == "n150":
-        _core.expect_n150_holds(*model, max(1, min(max_seq_len, config.get_text_config().max_position_embeddings)), **precision)
 
 
 def open_checkpoint(name, cache_dir=None):

@@ -1,14 +1,10 @@
 """Padded batches of conversations over the C++ generator. NumPy only."""
-import os
 import threading
 from dataclasses import dataclass
 
 import numpy as np
 
 from tessera import _core
-
-MOST_SEQUENCES = 4096
-BYTES_A_NUMBER = {"float32": 4, "bfloat16": 2, "bfloat8_b": 17 / 16}
 
 
 class Rows:
@@ -70,7 +66,7 @@ class Engine:
         self.loaded, self.device = loaded, device
         self.max_seq_len = max_seq_len
         self.context = min(max_seq_len, model.spec.max_position_embeddings)
-        max_tokens, max_sequences = room(model.spec.cache, loaded.options.cache, device.limits, self.context, budget(device))
+        max_tokens, max_sequences = _core.largest_cache(device, model.spec.cache, loaded.options.cache, self.context)
         self.cache = _core.Cache(device, model.spec.cache, dtype=loaded.options.cache, max_tokens=max_tokens, max_sequences=max_sequences)
         self.generator = _core.Generator(model, device, self.cache)
         self.lock = threading.Lock()
@@ -155,41 +151,3 @@ def spread(logits, group_of_row, window):
     out = np.zeros((*index.shape, logits.shape[1]), np.float32)
     out[computed] = logits[index[computed]]
     return out
-
-
-def available_memory():
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def budget(device):
-    """Bytes that a cache may take: of this machine's memory 80 %, of a card's what its forwards leave."""
-    return device.free_memory() if device.name == "n150" else available_memory() * 8 // 10
-
-
-def room(spec, dtype, limits, context, budget):
-    """How many tokens and sequences a cache is made for: as many as `budget` bytes hold. It takes address space at first, and on the cpu memory
-    as it fills. A sixteenth, or half where layers have windows, may go to what each sequence takes whatever its length: a page that it has
-    not filled, and its windows."""
-    a_token, a_sequence, once, share = 0, 0, 0, budget // 16
-    for layer in spec.layers:
-        size = int(2 * layer.num_kv_heads * layer.head_dim * BYTES_A_NUMBER[dtype])
-        once += 8 * size * limits.page_tokens  # what a card's page tables are rounded up to
-        if layer.window is None or layer.window >= context:
-            a_token += size
-            a_sequence += size * limits.page_tokens
-        else:
-            a_sequence += size * (min(context, layer.window + 64) + 3 * limits.page_tokens)
-            once += size * min(context, limits.max_rows)
-            share = budget // 2
-    needed = a_token * context + a_sequence + once
-    if needed > budget:
-        raise _core.ResourceError(f"max_seq_len: the cache of {context} tokens takes {needed >> 20} MiB and {budget >> 20} are free; "
-                                  "choose fewer, or cache=\"bfloat8_b\"")
-    left = min(share, budget - a_token * context - once)
-    sequences = max(1, min(MOST_SEQUENCES, left // a_sequence))
-    tokens = (budget - once - sequences * a_sequence) // a_token if a_token else context * sequences
-    return max(context, min(tokens, context * sequences)), sequences
