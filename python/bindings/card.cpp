@@ -6,6 +6,7 @@
 
 #include "bindings.h"
 #include "core/error.h"
+#include "core/machine.h"
 #include "ttnn/tiles.h"
 
 namespace tessera::python {

@@ -111,11 +111,12 @@ CacheOptions largest_cache(const DeviceKind& kind, const Memory& memory, const C
   check<ResourceError>(one <= memory.bytes, "a ", dtype, " cache of ", context, " tokens does not fit the ", kind.name, ": ",
                        size_text(one), " of ", size_text(memory), "; choose fewer tokens",
                        dtype == DataType::bfloat8_b ? "" : " or a cache of bfloat8_b");
-  const bool windows =
-      std::any_of(spec.layers.begin(), spec.layers.end(), [&](const CacheLayer& layer) { return layer.window && *layer.window < context; });
-  const size_t share = std::min(memory.bytes, one + memory.bytes / (windows ? 2 : 16));
+  int64_t window = 0;  // the longest of those shorter than the context
+  for (const CacheLayer& layer : spec.layers)
+    if (layer.window.value_or(context) < context) window = std::max(window, *layer.window);
+  const size_t share = std::min(memory.bytes, one + memory.bytes / (window > 0 ? 2 : 16));
   CacheOptions options{.dtype = dtype};
-  options.max_sequences = largest(kMostSequences, [&](int64_t count) { return bytes(context, count) <= share; });
+  options.max_sequences = largest(kMostSequences, [&](int64_t count) { return bytes(context + (count - 1) * window, count) <= share; });
   const int64_t numbered = (std::numeric_limits<int32_t>::max() - options.max_sequences) * kind.limits.page_tokens;
   options.max_tokens = largest(std::min(context * options.max_sequences, numbered),
                                [&](int64_t tokens) { return bytes(tokens, options.max_sequences) <= memory.bytes; });

@@ -43,9 +43,8 @@ struct MemoryPlan {
 };
 
 // A cache for as many tokens and sequences of up to `context` tokens as the memory holds: for who does not know how many there will be. It
-// takes address space at first, and on the cpu memory as it fills. A sixteenth, or half where layers have shorter windows, may go to what
-// each further sequence takes whatever its length: a page that it has not filled, and its windows. Throws ResourceError when there is no
-// room for one.
+// takes address space at first, and on the cpu memory as it fills. What further sequences take however short they are may be a sixteenth of
+// it, or half where layers have shorter windows, which each fills. Throws ResourceError when there is no room for one sequence.
 CacheOptions largest_cache(const DeviceKind& kind, const Memory& memory, const CacheSpec& spec, DataType dtype, int64_t context);
 
 }  // namespace tessera
