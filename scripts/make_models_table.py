@@ -36,7 +36,7 @@ def row(run):
     text = run["text"] if len(run["text"]) <= 40 else run["text"][:39] + "…"
     return [run["checkpoint"]["name"], types["weights"], types["activations"], types["cache"], f"{'text' if run['forced'] else 'choices'}: {text}",
             f"{run['prompt_tokens']} + {total}, {run['distinct']} distinct", percent(run["top1"], total), percent(run["top5"], total),
-            f"{run['ties']}, {run['ties_missed']} otherwise", f"{run['kl']:.6f}", f"{run['perplexity']:.4f}", rate, f"{run['memory_bytes'] / 2**20:.0f} MiB", run["date"],
+            f"{run['ties']}, {run['ties_missed']} otherwise", f"{run['kl']:.6f}", f"{run['perplexity']:.4f}", rate, f"{run['memory_bytes'] / 1e6:.0f} MB", run["date"],
             run["sha256"][:12]]
 
 

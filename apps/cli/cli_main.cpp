@@ -30,7 +30,8 @@ namespace {
 void list_devices() {
   for (const DeviceKind& kind : device_kinds())
     write_out(format("%-5s  ", kind.name.c_str()) +
-              (!kind.is_card ? message(available_threads(), " threads, ", cpu::name(cpu::default_isa()), " kernels\n")
+              (!kind.is_card ? message(available_threads(), available_threads() == 1 ? " thread, " : " threads, ",
+                                       cpu::name(cpu::default_isa()), " kernels\n")
                : kind.open   ? "through TTNN\n"
                              : "in the Python package's tessera command only\n"));
 }

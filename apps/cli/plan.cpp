@@ -48,7 +48,7 @@ std::string fit_text(const MemoryPlan& plan, const Need& need, const std::vector
   const size_t memory = plan.memory.bytes, total = need.total();
   if (total <= memory) return message("fits: ", size_text(memory - total), " of ", size_text(plan.memory), " are left\n");
   std::string text =
-      message("does not fit: ", size_text(total - memory), " more than the ", size_text(plan.memory), " of the ", plan.kind.name, '\n');
+      message("does not fit the ", plan.kind.name, ": ", size_text(total - memory), " more than ", size_text(plan.memory), '\n');
   if (others.empty()) return text + "no other type, shorter context or fewer sequences alone make it fit\n";
   for (const std::string& other : others) text += "it fits with " + other + '\n';
   return text;

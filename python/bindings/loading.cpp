@@ -162,7 +162,8 @@ void bind_devices(nb::module_& m) {
   m.def(
       "open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = nb::none(), "trace"_a = false,
       "timeout"_a = kDeviceTimeout, "notice"_a = nb::none(), "twin"_a = nb::none(),
-      "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. module: "
+      "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all that the process may use. "
+      "module: "
       "\"ttnn\", or what\n"
       "TESSERA_TTNN_MODULE names in its place. trace: decodes are recorded and replayed, for which the n150 keeps 128 MB. timeout: after "
       "so many\n"
