@@ -117,9 +117,13 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
 }
 
 ModelDescription describe_config(const Checkpoint& checkpoint) {
-  return describe_config(
-      checkpoint.architecture().empty() ? std::string(find("", checkpoint.model_type()).name) : checkpoint.architecture(),
-      checkpoint.config());
+  try {
+    return describe_model(checkpoint);
+  } catch (const FileError&) {  // the weights are not there, or not whole
+    const std::string name =
+        checkpoint.architecture().empty() ? std::string(find("", checkpoint.model_type()).name) : checkpoint.architecture();
+    return describe_config(name, checkpoint.config());
+  }
 }
 
 ModelDescription describe_config(const std::string& architecture, const ConfigReader& config) {
