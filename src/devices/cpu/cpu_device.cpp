@@ -148,6 +148,7 @@ size_t CpuDevice::working_bytes(DataType activations, int64_t widest, int64_t vo
 }
 
 Memory CpuDevice::free_memory() {
+  const auto turn = take_turn();
   Memory memory = machine_memory();
   memory.bytes -= std::min(memory.bytes, working_bytes(activations_, widest_, vocab_));
   return memory;
