@@ -60,8 +60,8 @@ void add_plan(CLI::App& app, PlanOptions& options) {
   CLI::App& command = *app.add_subcommand("plan", "Tell whether a model fits a device's memory, and with which context");
   command.footer(
       "Reads config.json, and the headers of the weights where they are there; no card, no weights and no Python are needed. The n150's "
-      "figures count TTNN's tiles and banks; they are "
-      "not measured on silicon. The cpu's memory is nine tenths of what is free here, or in its cgroup.\n"
+      "figures count TTNN's tiles and banks; they are not measured on silicon. The cpu's memory is nine tenths of what is free here, or in "
+      "the cgroup.\n"
       "The exit code is 0 when it fits and 4 when it does not.");
   command.add_option("-m,--model", options.model, "A directory with a config.json, or a Hugging Face id that is in the local cache")
       ->required()

@@ -14,7 +14,7 @@ namespace tessera {
 
 inline constexpr int kDeviceTimeout = 600;  // seconds that a call to a card may take; a program is compiled in some of them
 
-// How a device is opened; what it has no use for is refused.
+// How a device is opened; a twin, trace or device_id that it has no use for is refused.
 struct OpenOptions {
   int threads = 0;                                                 // of the cpu; 0: available_threads()
   std::optional<std::string> twin = {};                            // of the cpu: cpu::parse_twin
