@@ -77,10 +77,11 @@ Precision precision(const std::optional<std::string>& weights, const std::option
 
 // Throws ResourceError, in the words of `tessera plan`, when `device` does not hold the model with one context of so many tokens, or of as
 // many as the model takes.
-void expect_fits(const std::string& device, const ModelDescription& model, const std::string& what, int64_t context,
+void expect_fits(const std::string& device, const ModelDescription& model, const std::string& what, std::optional<int64_t> context,
                  const Precision& asked) {
   const MemoryPlan plan{device_kind(device), model};
-  plan.expect_fits(plan.load(asked, std::clamp<int64_t>(context, 1, model.spec.max_position_embeddings), 1, false), what);
+  const int64_t longest = model.spec.max_position_embeddings;
+  plan.expect_fits(plan.load(asked, std::clamp<int64_t>(context.value_or(longest), 1, longest), 1, false), what);
 }
 
 StoredType stored_type(const std::string& tensor, nb::dlpack::dtype type) {
@@ -235,24 +236,24 @@ void bind_loading(nb::module_& m) {
   bind_models(m);
   m.def(
       "expect_fits",
-      [](const std::string& device, const Checkpoint& checkpoint, int64_t context, const std::optional<std::string>& weights,
+      [](const std::string& device, const Checkpoint& checkpoint, std::optional<int64_t> context, const std::optional<std::string>& weights,
          const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
         expect_fits(device, describe_config(checkpoint), checkpoint.directory().string(), context, precision(weights, activations, cache));
       },
-      "device"_a, "checkpoint"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
+      "device"_a, "checkpoint"_a, "context"_a.none(), nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
       "cache"_a = nb::none(),
       "Raises ResourceError, in the words of `tessera plan`, when the kind of device does not hold the model with one context of so many\n"
       "tokens, or of as many as the model takes.");
   m.def(
       "expect_fits",
-      [](const std::string& device, const std::string& architecture, const std::string& config, int64_t context,
+      [](const std::string& device, const std::string& architecture, const std::string& config, std::optional<int64_t> context,
          const std::optional<std::string>& weights, const std::optional<std::string>& activations,
          const std::optional<std::string>& cache) {
         const JsonDocument document = parse_json(config, "config");
         expect_fits(device, describe_config(architecture, ConfigReader(document.root(), "config")), architecture, context,
                     precision(weights, activations, cache));
       },
-      "device"_a, "architecture"_a, "config"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
+      "device"_a, "architecture"_a, "config"_a, "context"_a.none(), nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
       "cache"_a = nb::none());
   m.def(
       "largest_cache",

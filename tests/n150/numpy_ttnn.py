@@ -404,10 +404,11 @@ def chunk_softmax(scores, values, scale, chunk):
     return packed(out / total)
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # a capture's positions may be anything: no key is seen then
 def decode_softmax(scores, values, scale, chunk):
     """All between the steps is bfloat16; chunks of keys are merged by their maxima. Tiles of 16 rows take the approximate exp, whatever is asked for."""
     scores, exp = packed(scores), approximate_exp if len(scores) <= TILE // 2 else np.exp
-    total, out, largest = 0, 0, scores.max(axis=-1, keepdims=True)
+    total, out, largest = 0, np.zeros((*scores.shape[:-1], values.shape[-1]), np.float32), scores.max(axis=-1, keepdims=True)
     for begin in range(0, scores.shape[-1], chunk):
         part = scores[..., begin:begin + chunk]
         top = part.max(axis=-1, keepdims=True)
