@@ -17,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CHILDREN = ROOT / "tests/n150/sim"
@@ -25,6 +27,7 @@ sys.path[:0] = [str(CHILDREN), str(ROOT / "tests/n150")]
 
 FORMAT = {"format": "tessera first card", "format_version": 1}
 SIMULATED = CHILDREN / "first_card_simulated.json"  # this script's own, of the simulated card: what stands beside what is found
+Model = tuple[str, str, str]  # of tests/n150's tiny models: name, weights, cache
 TTNN, GRID, BANKS = "0.81.1", [8, 8], 12
 GEMMA3, PHI3 = ("small-gemma3-window-16", "bfloat8_b", "bfloat8_b"), ("small-phi3-longrope-128", "bfloat16", "bfloat16")
 NEAR_TIE = 0.25  # by as many logits the cpu may prefer its own choice
@@ -45,7 +48,7 @@ class Skipped(Exception):
     """A step that this card, or this call, has not."""
 
 
-def environment(card, folder):
+def environment(card: str, folder: Path) -> dict[str, str]:
     """For the processes that open the card. Raises Refused."""
     if card == "silicon":
         for name in "TT_METAL_SIMULATOR", "TT_METAL_MOCK_CLUSTER_DESC_PATH", "TESSERA_TTNN_MODULE":
@@ -68,42 +71,45 @@ def environment(card, folder):
 class Session:
     """One card; what is computed beside it is kept for the steps that follow."""
 
-    def __init__(self, args, child, folder):
+    def __init__(self, args: argparse.Namespace, child: Any, folder: Path) -> None:
         self.card, self.model, self.weights, self.child, self.folder = args.card, args.model, args.weights, child, folder
         self.module = os.environ.get("TESSERA_TTNN_MODULE", "ttnn")
         self.computes = args.card != "mock"
-        self.known = {}
+        self.known: dict[tuple[Model, str, str], dict[str, Any]] = {}
         self.begin({})
 
-    def begin(self, simulated):
+    def begin(self, simulated: dict[str, Any]) -> None:
         """A step, of which the simulated card has shown these figures."""
-        self.simulated, self.seen, self.at_most = simulated, {}, {}
+        self.simulated = simulated
+        self.seen: dict[str, Any] = {}
+        self.at_most: dict[str, float] = {}
 
-    def run(self, script, *arguments, timeout, say=None, **environment):
-        def seen(line):
+    def run(self, script: str, *arguments: Any, timeout: int, say: Callable[[dict[str, Any]], str | None] | None = None, **environment: str) -> list[dict[str, Any]]:
+        def seen(line: dict[str, Any]) -> None:
             if say and (text := say(line)):
                 print("   ", text, flush=True)
 
+        lines: list[dict[str, Any]]
         lines, wrong = self.child.run(script, *arguments, timeout=timeout, seen=seen, **environment)
         if wrong:
             raise Different(wrong)
         return lines
 
-    def there(self):
+    def there(self) -> None:
         (self.seen,) = self.run("card.py", "found", timeout=120)
         if self.seen["ttnn"] != TTNN:
             raise Different(f"ttnn is {self.seen['ttnn']}, not {TTNN}")
 
-    def opens(self):
+    def opens(self) -> None:
         (self.seen,) = self.run("card.py", "opened", timeout=300)
         for name, value in ("arch", "WORMHOLE_B0"), ("grid", GRID), ("banks", BANKS):
             if self.seen[name] != value:
                 raise Different(f"{name} is {self.seen[name]}, not {value}")
 
-    def ops(self, group, *names):
+    def ops(self, group: str, *names: str) -> None:
         from bounds import bound
 
-        def say(line):
+        def say(line: dict[str, Any]) -> str | None:
             if line["case"] == "closed":
                 return None
             if not self.computes:
@@ -117,17 +123,17 @@ class Session:
             raise Different("not all of its calls were made")
         self.expect_within("float64")
 
-    def beside(self, name):
+    def beside(self, name: str) -> str:
         simulated = self.simulated.get(name)
         return (f"{self.seen[name]:8.5f}   at most {self.at_most[name]:8.5f}   simulated {'       -' if simulated is None else f'{simulated:8.5f}'}"
                 f"{'' if self.seen[name] <= self.at_most[name] else '   <- DIFFERENT'}")
 
-    def expect_within(self, exact):
+    def expect_within(self, exact: str) -> None:
         beyond = [name for name, value in self.seen.items() if not value <= self.at_most[name]]
         if beyond:
             raise Different(f"further from {exact} than it may be: {', '.join(beyond)}")
 
-    def logits(self, model, where, how):
+    def logits(self, model: Model, where: str, how: str) -> dict[str, Any]:
         """{step: rows of logits} of a two-layer model."""
         import numpy as np
 
@@ -139,7 +145,7 @@ class Session:
                 self.known[model, where, how] = dict(steps)
         return self.known[model, where, how]
 
-    def conversation(self, model):
+    def conversation(self, model: Model) -> None:
         from bounds import TWINS, off
 
         card = self.logits(model, self.module, "plain" if self.computes else "short")
@@ -151,7 +157,7 @@ class Session:
             print(f"    {step:26} off float32 {self.beside(step)}", flush=True)
         self.expect_within("float32")
 
-    def traced(self, model):
+    def traced(self, model: Model) -> None:
         if not self.computes:
             raise Skipped("a mock card replays no recording")
         plain, traced = (self.logits(model, self.module, how) for how in ("plain", "trace"))
@@ -160,7 +166,7 @@ class Session:
         if other:
             raise Different(f"other bits than untraced: {', '.join(other)}")
 
-    def checkpoint(self):
+    def checkpoint(self) -> None:
         if not self.model:
             raise Skipped("no --model")
         cpu, card = (self.run("greedy.py", self.model, self.weights, where, timeout=7200) for where in ("twin", self.module))
@@ -177,7 +183,7 @@ class Session:
                     return
                 raise Different(f"token {place} is {other['id']}, the cpu's {one['id']}, which it prefers by {one['by']:.3f}")
 
-    def times(self):
+    def times(self) -> None:
         if self.card != "silicon":
             raise Skipped(f"a {self.card} card has no clock")
         if not self.model:
@@ -190,7 +196,7 @@ class Session:
                 print(f"    {name:40} {row['avg_ts']:8.2f} tokens/s, measured on silicon", flush=True)
 
 
-STEPS = {  # name: (what it does, what it should find, how, what to do when it finds another thing)
+STEPS: dict[str, tuple[str, str, Callable[[Session], None], str]] = {  # name: (what it does, what it should find, how, what to do when it finds another thing)
     "there": ("what is there, without opening it", f"ttnn {TTNN}, one card and its driver", Session.there, "scripts/setup n150 installs TTNN; " + TOOLS),
     "open": ("opens the card, closes it and opens it again", f"a Wormhole of {GRID[0]} x {GRID[1]} cores with {BANKS} banks of memory", Session.opens, TOOLS),
     "bytes": ("tensors to the card and back", "the same bits", lambda s: s.ops("bytes"), TOOLS + "; " + SEND),
@@ -207,12 +213,12 @@ STEPS = {  # name: (what it does, what it should find, how, what to do when it f
 }
 
 
-def simulated_figures():
+def simulated_figures() -> dict[str, dict[str, Any]]:
     """{step: {what: figure}}"""
     return {step["step"]: step["found"] for step in json.loads(SIMULATED.read_text())["steps"]} if SIMULATED.exists() else {}
 
 
-def anonymous(value, names):
+def anonymous(value: Any, names: dict[str, str]) -> Any:
     """Without paths and without these names; what is no finite number becomes a text."""
     if isinstance(value, dict):
         return {key: anonymous(part, names) for key, part in value.items()}
@@ -227,7 +233,7 @@ def anonymous(value, names):
     return re.sub(r"(?<![\w.])~?(?:/[^\s/:'\"()\[\],]+)+(/|\b)", "PATH", value)
 
 
-def private_names(model):
+def private_names(model: str | None) -> dict[str, str]:
     """What a text of TTNN's may tell of the machine, and the word that stands for it."""
     names = {model: "MODEL"} if model else {}
     for host in socket.gethostname(), platform.node():
@@ -238,12 +244,12 @@ def private_names(model):
 class Report:
     """The file that is to be sent: whole after every step."""
 
-    def __init__(self, path, args):
+    def __init__(self, path: Path | None, args: argparse.Namespace) -> None:
         self.path, self.names = path, private_names(args.model)
         commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip() or None
-        self.content = {**FORMAT, "card": args.card, "versions": {"commit": commit, "python": platform.python_version()}, "steps": [], "stopped_at": None}
+        self.content: dict[str, Any] = {**FORMAT, "card": args.card, "versions": {"commit": commit, "python": platform.python_version()}, "steps": [], "stopped_at": None}
 
-    def add(self, step):
+    def add(self, step: dict[str, Any]) -> None:
         self.content["steps"].append(anonymous(step, self.names))
         if step["verdict"] == "different":
             self.content["stopped_at"] = step["step"]
@@ -253,7 +259,7 @@ class Report:
             os.replace(beside, self.path)
 
 
-def take(session, name, simulated):
+def take(session: Session, name: str, simulated: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Runs one step and tells of it; returns what the file keeps."""
     does, should, how, then = STEPS[name]
     judged = session.computes or name in ("there", "open")
@@ -267,7 +273,7 @@ def take(session, name, simulated):
         verdict, wrong = "skipped", str(reason)
     except Different as difference:
         verdict, wrong = "different", str(difference)
-    step = {"step": name, "verdict": verdict, "seconds": round(time.monotonic() - start, 1), "expected": {"is": should}, "found": session.seen}
+    step: dict[str, Any] = {"step": name, "verdict": verdict, "seconds": round(time.monotonic() - start, 1), "expected": {"is": should}, "found": session.seen}
     step["expected"] |= {key: value for key, value in (("at most", session.at_most), ("simulated", session.simulated)) if value}
     if wrong:
         step["wrong"] = wrong
@@ -279,7 +285,7 @@ def take(session, name, simulated):
     return step
 
 
-def parse(arguments):
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--card", choices=["silicon", "simulated", "mock"], default="silicon",
                         help="a real one; the one of docs/simulated_card.md; or TTNN's mock, which computes nothing: calls are taken or refused")
@@ -295,7 +301,7 @@ def parse(arguments):
     return args
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Returns 0, 1 where a step differs, 2 where the session cannot begin."""
     args = parse(arguments)
     os.environ.setdefault("TESSERA_BUILD", "build/n150")
