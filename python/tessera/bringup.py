@@ -48,7 +48,8 @@ class Bringup:
         loaded, config, generation_config = load(hf_model, device, precision, self._check, max_seq_len)
         for note in loaded.notes:
             warnings.warn(note, stacklevel=3)
-        return TesseraForCausalLM(loaded, device, config, generation_config, context(config, None) if max_seq_len is None else max_seq_len)
+        longest = loaded.model.spec.max_position_embeddings
+        return TesseraForCausalLM(loaded, device, config, generation_config, longest if max_seq_len is None else max_seq_len)
 
     def serves(self, model_type: str) -> bool:
         """Whether the C++ model of this bring-up is also that of a config.json's model_type."""
