@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "evaluate/measures.h"
+#include "generate/generation.h"
 #include "generate/random.h"
 
 namespace tessera {
@@ -24,7 +25,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using OrderedJson = nlohmann::ordered_json;
 
-// One row: `prompt` tokens read in one call, or `generated` tokens one by one, by `parallel` sequences of `depth` cached tokens each.
+// One row: `prompt` tokens read in one call, or `generated` tokens, greedy ones, by `parallel` sequences of `depth` cached tokens each.
 struct Test {
   int64_t prompt, generated, depth, parallel;
   int64_t tokens() const { return (prompt + generated) * parallel; }
@@ -69,7 +70,7 @@ class Bench {
     if (test.depth > 0) forward(sequences, test.depth);
     const auto start = Clock::now();
     if (test.prompt > 0) forward(sequences, test.prompt);
-    for (int64_t i = 0; i < test.generated; ++i) forward(sequences, 1);
+    if (test.generated > 0) generate(sequences, test.generated);
     return std::chrono::nanoseconds(Clock::now() - start).count();
   }
 
@@ -84,6 +85,16 @@ class Bench {
     session_.generator().forward(requests, [](size_t, int64_t, std::span<const float>) {});
     for (const Generator::Request& request : requests)
       if (request.error) std::rethrow_exception(request.error);
+  }
+
+  void generate(const std::vector<std::unique_ptr<Sequence>>& sequences, int64_t count) {
+    Sampler greedy({.temperature = 0}, {});
+    std::vector<Generation> generations;
+    for (const auto& sequence : sequences) {
+      tokens_.append(*sequence, 1);
+      generations.emplace_back(*sequence, greedy, GenerationOptions{.max_new_tokens = count});
+    }
+    tessera::generate(session_.generator(), generations, [](int64_t, int64_t) { SignalWatch::expect_none(); });
   }
 
   Session& session_;
