@@ -155,7 +155,7 @@ OrderedJson result_json(Session& session, const OrderedJson& about, const Test& 
 }
 
 OrderedJson about_json(Session& session, const std::string& model) {
-  const ModelDescription description = describe_model(Checkpoint::open(model));
+  const ModelDescription& description = session.description();
   return {{"build_commit", TESSERA_VERSION},
           {"cpu_info", cpu_info()},
           {"backends", session.device()->name()},
@@ -235,7 +235,7 @@ void add_bench(CLI::App& app, BenchOptions& options) {
   command.remove_option(command.get_option("--threads"));
   command.remove_option(command.get_option("--ctx-size"));
   list("-p,--n-prompt", options.prompts, "Tokens of a prompt read in one call; 0 for none", 0);
-  list("-n,--n-gen", options.generated, "Tokens generated one by one; 0 for none", 0);
+  list("-n,--n-gen", options.generated, "Tokens generated one by one, greedily; 0 for none", 0);
   list("-d,--n-depth", options.depths, "Tokens in the cache before the clock starts", 0);
   list("--parallel", options.parallel, "Sequences that run side by side; tokens/s are those of all", 1);
   list("-t,--threads", options.threads, "Threads; all processors if not given", 1);

@@ -27,8 +27,7 @@ int64_t bytes_a_token(const CacheSpec& spec, DataType dtype) {
 }
 
 // Otherwise the system would end the process in the middle of loading.
-void expect_weights_fit(const Checkpoint& checkpoint, const Precision& precision) {
-  const ModelDescription model = describe_model(checkpoint);
+void expect_weights_fit(const Checkpoint& checkpoint, const ModelDescription& model, const Precision& precision) {
   const ModelOptions options = resolve(precision, model.tensors);
   size_t needed = 0;
   for (ModelDescription::Weight weight : model.weights) {
@@ -46,9 +45,8 @@ OpenDevice& n150_opener() {
 }
 
 // The context that was asked for, or else the longest that the card holds. Throws ResourceError in plan's words.
-int64_t context_on_card(const Checkpoint& checkpoint, const ModelFlags& flags, int64_t sequences) {
+int64_t context_on_card(const ModelDescription& model, const ModelFlags& flags, int64_t sequences) {
   const auto card = machine(flags.device, 0);
-  const ModelDescription model = describe_model(checkpoint);
   const ModelOptions types = resolve(flags.precision, model.tensors);
   Load load{types.weights, types.activations, types.cache, flags.context, sequences, flags.trace == 1};
   if (load.context == 0) load.context = std::max(longest_context(*card, model, load), card->limits().page_tokens);
@@ -138,22 +136,27 @@ std::unique_ptr<Device> open_device(const ModelFlags& flags) {
 }
 
 Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device)
-    : checkpoint_(Checkpoint::open(flags.model)),
+    : Session(Checkpoint::open(flags.model), flags, sequences, std::move(device)) {}
+
+Session::Session(Checkpoint checkpoint, const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device)
+    : checkpoint_(std::move(checkpoint)),
       device_(device ? std::move(device) : open_device(flags)),
       threads_(flags.threads > 0 ? flags.threads : cpu::available_threads()) {
   const auto start = std::chrono::steady_clock::now();
+  description_ = describe_model(checkpoint_);
   const bool on_card = device_->name() == "n150";
   if (on_card)
-    context_ = context_on_card(checkpoint_, flags, sequences);
+    context_ = context_on_card(description_, flags, sequences);
   else
-    expect_weights_fit(checkpoint_, flags.precision);
+    expect_weights_fit(checkpoint_, description_, flags.precision);
   {
     ProgressBar bar("loading");
-    loaded_ = load_model(checkpoint_, *device_, flags.precision, [&](int64_t done, int64_t total) {
+    loaded_ = load_model(checkpoint_, description_, *device_, flags.precision, [&](int64_t done, int64_t total) {
       SignalWatch::expect_none();
       bar.show(done, total);
     });
   }
+  description_.source.reset();  // all is packed
   for (const std::string& note : loaded_.notes) tell("note: " + note);
   const int64_t longest = loaded_.model->spec().max_position_embeddings;
   check(flags.context <= longest, "-c ", flags.context, ": the model's context ends at ", longest, " tokens");

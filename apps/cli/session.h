@@ -7,6 +7,7 @@
 
 #include "cpu/cpu_device.h"
 #include "generate/generator.h"
+#include "models/description.h"
 #include "models/registry.h"
 #include "text/tokenizer.h"
 
@@ -42,8 +43,11 @@ class Session {
  public:
   // Loads with a progress bar; `sequences` may live at a time. Without a device, the flags name one.
   explicit Session(const ModelFlags& flags, int64_t sequences = 1, std::shared_ptr<Device> device = nullptr);
+  // The same of a checkpoint that is open already, whatever model the flags name.
+  Session(Checkpoint checkpoint, const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device);
 
   Checkpoint& checkpoint() { return checkpoint_; }
+  const ModelDescription& description() const { return description_; }  // its source is closed
   const std::shared_ptr<Device>& device() { return device_; }
   const Model& model() const { return *loaded_.model; }
   const ModelOptions& options() const { return loaded_.options; }
@@ -57,6 +61,7 @@ class Session {
 
  private:
   Checkpoint checkpoint_;
+  ModelDescription description_;
   std::shared_ptr<Device> device_;
   LoadedModel loaded_;
   std::unique_ptr<Cache> cache_;
