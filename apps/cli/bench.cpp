@@ -45,23 +45,9 @@ std::vector<Test> tests_of(const BenchOptions& options) {
   return tests;
 }
 
-// Drawn tokens: speed does not depend on what they say.
-class Tokens {
- public:
-  explicit Tokens(int64_t vocabulary) : vocabulary_(vocabulary) {}
-  void append(Sequence& sequence, int64_t count) {
-    for (int64_t i = 0; i < count; ++i)
-      sequence.tokens.push_back(static_cast<TokenId>(uniform(1, 0, drawn_++) * static_cast<double>(vocabulary_)));
-  }
-
- private:
-  int64_t vocabulary_;
-  uint64_t drawn_ = 0;
-};
-
 class Bench {
  public:
-  Bench(Session& session) : session_(session), tokens_(session.model().spec().vocab_size) {}
+  explicit Bench(Session& session) : session_(session) {}
 
   // Nanoseconds of the timed part.
   int64_t measure(const Test& test) {
@@ -75,11 +61,17 @@ class Bench {
   }
 
  private:
+  // Of drawn tokens: speed does not depend on what they say.
+  void append(Sequence& sequence, int64_t count) {
+    for (const auto vocabulary = static_cast<double>(session_.model().spec().vocab_size); count-- > 0;)
+      sequence.tokens.push_back(static_cast<TokenId>(uniform(1, 0, drawn_++) * vocabulary));
+  }
+
   void forward(const std::vector<std::unique_ptr<Sequence>>& sequences, int64_t count) {
     SignalWatch::expect_none();
     std::vector<Generator::Request> requests;
     for (const auto& sequence : sequences) {
-      tokens_.append(*sequence, count);
+      append(*sequence, count);
       requests.push_back({sequence.get(), 1});
     }
     session_.generator().forward(requests, [](size_t, int64_t, std::span<const float>) {});
@@ -91,14 +83,14 @@ class Bench {
     Sampler greedy({.temperature = 0}, {});
     std::vector<Generation> generations;
     for (const auto& sequence : sequences) {
-      tokens_.append(*sequence, 1);
-      generations.emplace_back(*sequence, greedy, GenerationOptions{.max_new_tokens = count});
+      append(*sequence, 1);
+      generations.push_back({.sequence = *sequence, .sampler = greedy, .max_new_tokens = count});
     }
     tessera::generate(session_.generator(), generations, [](int64_t, int64_t) { SignalWatch::expect_none(); });
   }
 
   Session& session_;
-  Tokens tokens_;
+  uint64_t drawn_ = 0;
 };
 
 std::string cpu_info() {

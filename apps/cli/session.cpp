@@ -151,10 +151,7 @@ Session::Session(Checkpoint checkpoint, const ModelFlags& flags, int64_t sequenc
     expect_weights_fit(checkpoint_, description_, flags.precision);
   {
     ProgressBar bar("loading");
-    loaded_ = load_model(checkpoint_, description_, *device_, flags.precision, [&](int64_t done, int64_t total) {
-      SignalWatch::expect_none();
-      bar.show(done, total);
-    });
+    loaded_ = load_model(checkpoint_, description_, *device_, flags.precision, bar.watched());
   }
   description_.source.reset();  // all is packed
   for (const std::string& note : loaded_.notes) tell("note: " + note);

@@ -71,9 +71,8 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
   Printer printer(session, options);
   const auto start = Clock::now();
   ProgressBar bar("prompt");
-  const auto progress = [&](int64_t done, int64_t total) {
-    SignalWatch::expect_none();
-    bar.show(done, total);
+  const auto progress = [&, watch = bar.watched()](int64_t done, int64_t total) {
+    watch(done, total);
     if (done == total && result.prefill_seconds == 0) result.prefill_seconds = seconds_since(start);
   };
   if (options.logits_file) write_logits(session, sequence, *options.logits_file, progress);
@@ -82,17 +81,21 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
     return printer.show(token);
   };
   const int64_t most = std::min(options.new_tokens.value_or(session.context()), session.context() - known);
-  Generation generation(sequence, sampler,
-                        {.max_new_tokens = most, .drafter = drafting.drafter.get(), .max_draft = drafting.most, .goes_on = show});
+  Generation generation{.sequence = sequence,
+                        .sampler = sampler,
+                        .max_new_tokens = most,
+                        .drafter = drafting.drafter.get(),
+                        .max_draft = drafting.most,
+                        .goes_on = show};
   try {
-    generate(session.generator(), generation, progress);
+    generate(session.generator(), std::span(&generation, 1), progress);
   } catch (const Interrupted&) {
     if (result.new_tokens == 0) throw;
     result.interrupted = true;
   }
   if (result.new_tokens == 0) result.first_token_seconds = result.prefill_seconds;
-  result.drafted = generation.drafted();
-  result.accepted = generation.accepted();
+  result.drafted = generation.drafted;
+  result.accepted = generation.accepted;
   result.decode_seconds = seconds_since(start) - result.first_token_seconds;
   if (most > 0) result.text = printer.finish();
   return result;

@@ -124,8 +124,9 @@ class TurnTakingGenerator {
       return false;
     };
     const auto known = static_cast<int64_t>(sequence.tokens.size());
-    Generation generation(sequence, sampler.sampler(), {.max_new_tokens = 1, .prompt = prompt, .sample = sample, .goes_on = take});
-    generate(generator_, generation);
+    Generation generation{
+        .sequence = sequence, .sampler = sampler.sampler(), .max_new_tokens = 1, .prompt = prompt, .sample = sample, .goes_on = take};
+    generate(generator_, std::span(&generation, 1));
     generator_.cache().truncate(sequence, known);
     return chosen;
   }

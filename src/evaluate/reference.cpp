@@ -175,8 +175,8 @@ Reference make_reference(Generator& generator, std::vector<TokenId> prompt, int6
     if (progress) progress(static_cast<int64_t>(reference.tokens.size()), count);
     return true;
   };
-  Generation generation(*sequence, greedy, {.max_new_tokens = count, .goes_on = append});
-  generate(generator, generation);
+  Generation generation{.sequence = *sequence, .sampler = greedy, .max_new_tokens = count, .goes_on = append};
+  generate(generator, std::span(&generation, 1));
   if (progress) progress(count, count);
   return reference;
 }

@@ -44,8 +44,8 @@ std::vector<TokenId> DraftModel::draft(std::span<const TokenId> tokens, size_t p
     if (known) draft.push_back(token.id);
     return known;
   };
-  Generation generation(*sequence_, sampler_, {.max_new_tokens = count, .prompt = prompt, .goes_on = take});
-  generate(generator_, generation);
+  Generation generation{.sequence = *sequence_, .sampler = sampler_, .max_new_tokens = count, .prompt = prompt, .goes_on = take};
+  generate(generator_, std::span(&generation, 1));
   return draft;
 }
 

@@ -74,18 +74,20 @@ struct Loaded {
                   const Ends& ends = {}) {
     const auto s = sequence(prompt);
     Sampler sampler(params, ends);
-    Generation generation(*s, sampler, {.max_new_tokens = count, .drafter = drafter, .max_draft = most});
     Run run;
-    for (int64_t before = 0; advance(generator, std::span(&generation, 1)); before = generation.new_tokens()) {
-      EXPECT_GT(generation.new_tokens(), before);
-      const auto size = static_cast<int64_t>(s->tokens.size());
-      const bool ended = generation.new_tokens() > size - static_cast<int64_t>(prompt.size());
-      EXPECT_EQ(s->length(), ended ? size : size - 1) << "all but the last token stay in the cache";
-      ++run.forwards;
-    }
+    size_t known = prompt.size();  // tokens chosen so far included
+    const auto goes_on = [&](const NewToken&) { return ++known > 0; };
+    Generation generation{
+        .sequence = *s, .sampler = sampler, .max_new_tokens = count, .drafter = drafter, .max_draft = most, .goes_on = goes_on};
+    generate(generator, std::span(&generation, 1), [&](int64_t, int64_t total) {
+      const bool anew = static_cast<int64_t>(known) == model->spec().recompute_after.value_or(-1) + 1;
+      if (run.forwards++ > 0 && !anew) {
+        EXPECT_EQ(total, s->tokens.size() - known + 1) << "all but the last token stay in the cache";
+      }
+    });
     run.tokens = s->tokens;
-    run.drafted = generation.drafted();
-    run.accepted = generation.accepted();
+    run.drafted = generation.drafted;
+    run.accepted = generation.accepted;
     return run;
   }
 
@@ -165,15 +167,14 @@ TEST_F(SpeculationTest, an_answer_ends_inside_a_draft_where_it_ends_without) {
         EXPECT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(), token.id);
         return is_end || token.id != last;
       };
-      Generation generation(*s, sampler, {.max_new_tokens = 60, .drafter = &oracle, .max_draft = kMost, .goes_on = goes_on});
-      generate(gemma.generator, generation);
+      Generation generation{
+          .sequence = *s, .sampler = sampler, .max_new_tokens = 60, .drafter = &oracle, .max_draft = kMost, .goes_on = goes_on};
+      generate(gemma.generator, std::span(&generation, 1));
       EXPECT_EQ(seen, std::vector(expected.begin() + 30, first + 1));
       EXPECT_EQ(s->tokens, std::vector(expected.begin(), first + !is_end));
-      EXPECT_EQ(generation.new_tokens(), static_cast<int64_t>(seen.size()));
-      EXPECT_FALSE(advance(gemma.generator, std::span(&generation, 1)));
       Sampler further(kGreedy, {});
-      Generation rest(*s, further, {.max_new_tokens = 5});
-      generate(gemma.generator, rest);
+      Generation rest{.sequence = *s, .sampler = further, .max_new_tokens = 5};
+      generate(gemma.generator, std::span(&rest, 1));
       EXPECT_TRUE(std::equal(s->tokens.end() - 5, s->tokens.end(), first + !is_end)) << "the cache is of these tokens";
     }
   }
@@ -183,8 +184,10 @@ TEST_F(SpeculationTest, a_limit_of_0_computes_the_tokens_and_chooses_none) {
   Loaded phi(tiny_phi3(false), device_);
   const auto s = phi.sequence(random_tokens(30, 1));
   Sampler sampler(kGreedy, {});
-  Generation generation(*s, sampler, {.goes_on = [](const NewToken&) -> bool { throw std::logic_error("a token was chosen"); }});
-  generate(phi.generator, generation);
+  Generation generation{.sequence = *s, .sampler = sampler, .max_new_tokens = 0, .goes_on = [](const NewToken&) -> bool {
+                          throw std::logic_error("a token was chosen");
+                        }};
+  generate(phi.generator, std::span(&generation, 1));
   EXPECT_EQ(s->length(), 30);
   EXPECT_EQ(s->tokens, random_tokens(30, 1));
 }
@@ -212,8 +215,11 @@ TEST_F(SpeculationTest, sequences_that_share_their_forwards_do_not_notice) {
     const int64_t count = 60 - 5 * i;
     One& one = all.emplace_back(One{gemma.plain(prompt, count, kGreedy), gemma.sequence(prompt), nullptr});
     one.oracle = std::make_unique<Oracle>(one.expected, [i](size_t position) { return uniform(i, 0, position) < 0.1 * i; });
-    generations.emplace_back(*one.sequence, sampler,
-                             GenerationOptions{.max_new_tokens = count, .drafter = i < 3 ? one.oracle.get() : nullptr, .max_draft = 8});
+    generations.push_back({.sequence = *one.sequence,
+                           .sampler = sampler,
+                           .max_new_tokens = count,
+                           .drafter = i < 3 ? one.oracle.get() : nullptr,
+                           .max_draft = 8});
   }
   generate(gemma.generator, generations);
   for (const One& one : all) EXPECT_EQ(one.sequence->tokens, one.expected);
@@ -226,8 +232,8 @@ TEST_F(SpeculationTest, sequences_without_drafts_are_chosen_for_from_their_own_r
     std::vector<std::unique_ptr<Sequence>> sequences;
     std::vector<Generation> generations;
     for (uint32_t i = 0; i < 3; ++i)
-      generations.emplace_back(*sequences.emplace_back(phi.sequence(random_tokens(9 + i, i))), sampler,
-                               GenerationOptions{.max_new_tokens = 20});
+      generations.push_back(
+          {.sequence = *sequences.emplace_back(phi.sequence(random_tokens(9 + i, i))), .sampler = sampler, .max_new_tokens = 20});
     generate(phi.generator, generations);
     for (uint32_t i = 0; i < 3; ++i) EXPECT_EQ(sequences[i]->tokens, phi.plain(random_tokens(9 + i, i), 20, params));
   }
@@ -286,8 +292,8 @@ TEST_F(SpeculationTest, an_error_leaves_the_sequence_with_right_tokens) {
   const auto s = phi.sequence(prompt);
   Sampler sampler(kGreedy, {});
   Oracle oracle(expected, never);
-  Generation generation(*s, sampler, {.max_new_tokens = 100, .drafter = &oracle, .max_draft = 40});
-  EXPECT_THROW(generate(phi.generator, generation), ResourceError);
+  Generation generation{.sequence = *s, .sampler = sampler, .max_new_tokens = 100, .drafter = &oracle, .max_draft = 40};
+  EXPECT_THROW(generate(phi.generator, std::span(&generation, 1)), ResourceError);
   EXPECT_TRUE(std::equal(s->tokens.begin(), s->tokens.end(), expected.begin()));
 }
 
@@ -333,8 +339,12 @@ TEST_F(SpeculationTest, sampled_tokens_are_distributed_as_the_model_says_whateve
       DraftModel draft(helper.generator, sampler, 300);
       Oracle fixed(guess, never);
       const auto s = target.cache.fork(*sequence);
-      Generation generation(*s, sampler, {.max_new_tokens = 2, .drafter = model ? static_cast<Drafter*>(&draft) : &fixed, .max_draft = 2});
-      generate(target.generator, generation);
+      Generation generation{.sequence = *s,
+                            .sampler = sampler,
+                            .max_new_tokens = 2,
+                            .drafter = model ? static_cast<Drafter*>(&draft) : &fixed,
+                            .max_draft = 2};
+      generate(target.generator, std::span(&generation, 1));
       ++seen[{s->tokens.end() - 2, s->tokens.end()}];
     }
     double chi_square = 0;
