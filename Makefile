@@ -86,9 +86,14 @@ bench:
 	cmake --build --preset release -j $(JOBS) --target tessera benches
 	.venv/bin/python scripts/bench_peers.py
 
+# mypy reads the _core.pyi of make build's package; a file of models/ at a time, since all are called model.
 lint:
 	scripts/setup check
 	git ls-files '*.cpp' '*.h' | xargs clang-format-19 --dry-run --Werror
+	cmake --preset release $(PYTHON_PACKAGE)
+	cmake --build --preset release -j $(JOBS) --target tessera_python
+	.venv/bin/python -m mypy python/tessera eval.py scripts/*.py
+	for file in models/*/*/*/functional/model.py; do .venv/bin/python -m mypy $$file || exit 1; done
 
 clean:
 	rm -rf build

@@ -6,12 +6,18 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tessera
+    from tessera.evaluation import Score
 
 SHORTEST_MAX_SEQ_LEN = 2048
 OF = ", of "  # between who made a reference and its text
 
 
-def parse(arguments):
+def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("model_path", help="a bring-up's model.py")
     parser.add_argument("--model", default="meta-llama/Llama-3.2-1B", help="a Hugging Face id, or a checkpoint's directory")
@@ -37,12 +43,12 @@ def parse(arguments):
     return parser.parse_args(arguments)
 
 
-def system_of(model_path):
+def system_of(model_path: str) -> str:
     folders = Path(model_path).absolute().parts
     return folders[-3] if folders[-2:] == ("functional", "model.py") and len(folders) > 3 else "cpu"
 
 
-def check_arguments(args):
+def check_arguments(args: argparse.Namespace) -> None:
     if args.max_seq_len < SHORTEST_MAX_SEQ_LEN:
         raise ValueError(f"--max_seq_len: {args.max_seq_len} is below {SHORTEST_MAX_SEQ_LEN}")
     if args.max_new_tokens < 0 or (args.min_new_tokens or 0) > args.max_new_tokens:
@@ -55,7 +61,7 @@ def check_arguments(args):
         raise ValueError("--save_reference: the reference is a saved one already; leave --reference out to make one")
 
 
-def prompt_ids(args, tokenizer):
+def prompt_ids(args: argparse.Namespace, tokenizer: Any) -> tuple[list[int], str]:
     """And where they came from."""
     if args.prompt_ids_file:
         ids = json.loads(Path(args.prompt_ids_file).read_text(encoding="utf-8"))
@@ -71,7 +77,7 @@ def prompt_ids(args, tokenizer):
     return ids, source
 
 
-def make_reference(args, directory):
+def make_reference(args: argparse.Namespace, directory: str) -> "tessera.Reference":
     """By Hugging Face's model, which is let go behind it."""
     from tessera import evaluation
     from transformers import AutoTokenizer
@@ -101,7 +107,7 @@ def make_reference(args, directory):
     return reference
 
 
-def open_device(args, module):
+def open_device(args: argparse.Namespace, module: ModuleType) -> "tessera.Device":
     from tessera import bringup
     if path := os.environ.get("TT_MESH_GRAPH_DESC_PATH"):
         print(f"Using TT_MESH_GRAPH_DESC_PATH={path}")
@@ -112,7 +118,7 @@ def open_device(args, module):
     return bringup.open_device(args.device, args.device_id, args.twin)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> "Score":
     """Prints what it does and finds, and gives the Score."""
     args.device = args.device or system_of(args.model_path)
     check_arguments(args)
@@ -144,7 +150,7 @@ def run(args):
     return score
 
 
-def save_run(args, directory, reference, model, score, memory):
+def save_run(args: argparse.Namespace, directory: str, reference: "tessera.Reference", model: Any, score: "Score", memory: int) -> None:
     from tessera import runs
     options = model.engine.loaded.options
     made_by, _, text = reference.made_by.partition(OF)
@@ -155,7 +161,7 @@ def save_run(args, directory, reference, model, score, memory):
         "memory_bytes": memory, "command": args.command})
 
 
-def main():
+def main() -> None:
     args = parse(sys.argv[1:])
     args.command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]).replace(str(Path.home()), "~")
     try:

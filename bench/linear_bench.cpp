@@ -1,17 +1,11 @@
-// How fast is a linear, beside what the machine can read from memory and multiply in the same minute?
-//
-//   linear_bench [THREADS [ROUNDS [OUTxIN ...]]]      for example: linear_bench 2 9 10240x2560 2048x640
-//
-// One row: bytes of packed weights a second, against plain reads of the same memory right before it. More rows: floating-point operations a
-// second, against a loop of vdpbf16ps (multiply-adds for float32 rows, and where there is no vdpbf16ps) right before it; from 32 rows on
-// also against oneDNN's matmul right after it, where that is installed. Weights smaller than 256 MB are repeated, so that none comes from a
-// cache. Every line has best and median, and the median of the rounds' ratios.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -21,6 +15,15 @@
 #include "probes.h"
 
 namespace {
+
+constexpr const char* kHelp =
+    "How fast is a linear, beside what the machine can read from memory and multiply in the same minute?\n\n"
+    "  linear_bench [THREADS [ROUNDS [OUTxIN ...]]]      for example: linear_bench 2 9 10240x2560 2048x640\n\n"
+    "If not given: 1 thread, 7 rounds, those two shapes. OUT is a multiple of 64.\n\n"
+    "One row: bytes of packed weights a second, against plain reads of the same memory right before it. More rows: floating-point\n"
+    "operations a second, against a loop of vdpbf16ps (multiply-adds for float32 rows, and where there is no vdpbf16ps) right before it;\n"
+    "from 32 rows on also against oneDNN's matmul right after it, where that is installed. Weights smaller than 256 MB are repeated, so\n"
+    "that none comes from a cache. Every line has best and median, and the median of the rounds' ratios.\n";
 
 using tessera::DataType;
 using tessera::seconds;
@@ -106,22 +109,49 @@ void bench(ThreadPool& pool, Isa isa, Shape shape, DataType format, DataType x_t
   }
 }
 
-}  // namespace
+// A whole number, at least 1.
+int count_of(const char* text) {
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  tessera::check(*end == 0 && value >= 1 && value <= 1'000'000, "'", text,
+                 "' is no number of threads or rounds; --help tells the arguments");
+  return static_cast<int>(value);
+}
 
-int main(int argc, char** argv) {
-  ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 1);
-  const int rounds = argc > 2 ? std::atoi(argv[2]) : 7;
+Shape shape_of(const char* text) {
+  Shape shape{};
+  int end = 0;
+  const bool read = std::sscanf(text, "%ldx%ld%n", &shape.out, &shape.in, &end) == 2 && text[end] == 0;
+  tessera::check(read && shape.out >= 64 && shape.out % 64 == 0 && shape.in >= 1, "'", text,
+                 "' is no shape OUTxIN; --help tells the arguments");
+  return shape;
+}
+
+void bench_all(std::span<char*> arguments) {
+  ThreadPool pool(arguments.empty() ? 1 : count_of(arguments[0]));
+  const int rounds = arguments.size() < 2 ? 7 : count_of(arguments[1]);
   const Isa isa = tessera::cpu::default_isa();
   std::vector<Shape> shapes;
-  for (int i = 3; i < argc; ++i) {
-    Shape shape{};
-    if (std::sscanf(argv[i], "%ldx%ld", &shape.out, &shape.in) == 2) shapes.push_back(shape);
-  }
+  for (size_t i = 2; i < arguments.size(); ++i) shapes.push_back(shape_of(arguments[i]));
   if (shapes.empty()) shapes = {{10240, 2560}, {2048, 640}};
   std::printf("%d threads, %d rounds\n", pool.size(), rounds);
   for (const Shape& shape : shapes) {
     for (DataType format : {DataType::bfloat8_b, DataType::bfloat16, DataType::bfloat4_b})
       bench(pool, isa, shape, format, DataType::bfloat16, rounds);
     for (DataType format : {DataType::float32, DataType::bfloat16}) bench(pool, isa, shape, format, DataType::float32, rounds);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::span arguments(argv + 1, static_cast<size_t>(argc - 1));
+  for (const std::string_view argument : arguments)
+    if (argument == "--help" || argument == "-h") return std::fputs(kHelp, stdout) < 0;
+  try {
+    bench_all(arguments);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "linear_bench: %s\n", error.what());
+    return 1;
   }
 }

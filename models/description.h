@@ -20,6 +20,7 @@ struct ModelDescription {
   std::string architecture;
   ModelSpec spec;
   std::vector<Weight> weights;
+  DataType stored;                    // the weights' type when none is asked for
   std::vector<StoredTensor> tensors;  // all of the checkpoint that have a name here
   GenerationConfig generation;
   std::vector<std::string> notes;
@@ -29,9 +30,10 @@ struct ModelDescription {
 // Throws what load_model throws for a bad checkpoint. Packs nothing.
 ModelDescription describe_model(const Checkpoint& checkpoint);
 
-// The same from config.json alone, with no tensors, no generation config and with the type that it says the weights are stored in: the
-// weights need not be there.
+// The same from config.json alone, with no tensors, no generation config and with the type that it says the weights are stored in;
+// `architecture` as make_model takes it.
+ModelDescription describe_config(const std::string& architecture, const ConfigReader& config);
+// describe_model, or describe_config where the weights are not there.
 ModelDescription describe_config(const Checkpoint& checkpoint);
-ModelDescription describe_config(const std::string& architecture, const ConfigReader& config);  // `architecture` as make_model takes it
 
 }  // namespace tessera

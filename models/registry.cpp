@@ -108,6 +108,7 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
   ModelDescription description = describe(config, architecture, weights, device);
   description.generation = checkpoint.generation_config(description.spec.tokens, description.spec.vocab_size);
   description.tensors = source->tensors();
+  description.stored = resolve({}, description.tensors).weights;
   description.notes = source->notes();
   description.notes.insert(description.notes.end(), weights.notes().begin(), weights.notes().end());
   description.source = std::move(source);
@@ -115,9 +116,13 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
 }
 
 ModelDescription describe_config(const Checkpoint& checkpoint) {
-  return describe_config(
-      checkpoint.architecture().empty() ? std::string(find("", checkpoint.model_type()).name) : checkpoint.architecture(),
-      checkpoint.config());
+  try {
+    return describe_model(checkpoint);
+  } catch (const FileError&) {  // the weights are not there, or not whole
+    const std::string name =
+        checkpoint.architecture().empty() ? std::string(find("", checkpoint.model_type()).name) : checkpoint.architecture();
+    return describe_config(name, checkpoint.config());
+  }
 }
 
 ModelDescription describe_config(const std::string& architecture, const ConfigReader& config) {
@@ -129,6 +134,7 @@ ModelDescription describe_config(const std::string& architecture, const ConfigRe
   for (const ConfigReader& part : {config, text})
     for (const char* field : {"torch_dtype", "dtype"}) exact |= part.is_set(field) && part.text(field) == "bfloat16";
   for (ModelDescription::Weight& weight : description.weights) weight.exact = exact;
+  description.stored = exact ? DataType::bfloat16 : DataType::float32;
   return description;
 }
 

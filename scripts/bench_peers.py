@@ -15,15 +15,16 @@ import json
 import re
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from peers import ROOT, engines, models, report
-from peers.rows import ROWS, Layout
+from peers.rows import ROWS, Layout, Row
 
 
-def measure(row, rounds, model):
+def measure(row: Row, rounds: int, model: models.Model) -> dict[str, list[dict[str, Any]]]:
     """The samples of every side, by turns in an order that changes from round to round."""
     sides = {side.name: engines.prepare(row, side, model) for side in [row.ours, *row.peers]}
-    samples = {name: [] for name in sides}
+    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for turn in range(rounds):
         before = engines.probe(row.threads)
         for name in list(sides)[turn % len(sides):] + list(sides)[:turn % len(sides)]:
@@ -34,12 +35,12 @@ def measure(row, rounds, model):
     return samples
 
 
-def versions():
+def versions() -> str:
     return (f"llama.cpp of llama-cpp-python {models.make_tokenizers.VERSION}, built for this machine; CTranslate2 {version('ctranslate2')}; "
             f"transformers {version('transformers')} with torch {version('torch')}; all with their default flags. Tokens/s:")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds a row (default 5)")
     parser.add_argument("--rows", default="", help="only rows whose name this regular expression finds")

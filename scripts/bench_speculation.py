@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "build/release/apps/cli/tessera"
@@ -20,19 +21,22 @@ PROMPTS = {"editing a letter": "edit_letter.txt", "editing a program": "edit_cod
            "going on with a story": "evaluation.txt"}
 
 
-def run(command):
+def run(command: list[Any]) -> tuple[list[str], float, int, int]:
     """The ids of an answer, and what the timing line says: tokens/s, tokens drafted, tokens of these that were right."""
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))} failed with {done.returncode}: {done.stderr[-2000:]}")
-    rate = float(re.search(r"decode \d+ tokens ([\d.]+) tokens/s", done.stderr).group(1))
+    rate = re.search(r"decode \d+ tokens ([\d.]+) tokens/s", done.stderr)
+    if rate is None:
+        sys.exit(f"no rate in: {done.stderr[-2000:]}")
     drafts = re.search(r"drafted (\d+) tokens, right (\d+)", done.stderr)
-    return done.stdout.split(), rate, *map(int, drafts.groups() if drafts else (0, 0))
+    drafted, right = map(int, drafts.groups() if drafts else (0, 0))
+    return done.stdout.split(), float(rate[1]), drafted, right
 
 
-def measure(name, plain_command, drafts, rounds):
+def measure(name: str, plain_command: list[Any], drafts: list[Any], rounds: int) -> dict[str, Any]:
     """One row: both ways `rounds` times, each first in every other round."""
-    rates = {"plain": [], "drafts": []}
+    rates: dict[str, list[float]] = {"plain": [], "drafts": []}
     for turn in range(rounds):
         answers = {}
         for side in ("plain", "drafts") if turn % 2 == 0 else ("drafts", "plain"):
@@ -46,7 +50,7 @@ def measure(name, plain_command, drafts, rounds):
     return {"row": name, "tokens": len(answers["plain"]), **counts, **rates, "ratios": ratios}
 
 
-def table(results):
+def table(results: list[dict[str, Any]]) -> str:
     lines = ["| text | tokens | drafted, right | plain best / median | with drafts best / median | median of ratios | least ratio |",
              "|---|---|---|---|---|---|---|"]
     for r in results:
@@ -56,7 +60,7 @@ def table(results):
     return "\n".join(lines)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a checkpoint's directory or id")
     parser.add_argument("--weights", help="the weights' type; as stored if not given")

@@ -20,7 +20,7 @@ import simulated_card  # noqa: E402
 from tessera.runs import about_checkpoint, write_run  # noqa: E402
 
 
-def parse():
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", required=True, help="a checkpoint's directory")
     parser.add_argument("--reference", required=True, help="a reference that eval.py --save_reference or tessera eval saved, .json")

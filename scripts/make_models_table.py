@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# Measured results
@@ -26,24 +27,25 @@ functional simulator of the chip ([docs/simulated_card.md](docs/simulated_card.m
 COLUMNS = ["checkpoint", "weights", "activations", "cache", "of", "prompt + new", "top-1", "top-5", "ties", "KL", "perplexity", "tokens/s", "memory", "date", "run"]
 
 
-def percent(hits, total):
+def percent(hits: int, total: int) -> str:
     return f"{100 * hits / total:.2f} %"
 
 
-def row(run):
+def row(run: dict[str, Any]) -> list[str]:
     types, total = run["precision"], run["total"]
     rate = f"{run['tokens_per_second']:.1f}" if run["tokens_per_second"] else "–"
-    return [run["checkpoint"]["name"], types["weights"], types["activations"], types["cache"], f"{'text' if run['forced'] else 'choices'}: {run['text']}",
+    text = run["text"] if len(run["text"]) <= 40 else run["text"][:39] + "…"
+    return [run["checkpoint"]["name"], types["weights"], types["activations"], types["cache"], f"{'text' if run['forced'] else 'choices'}: {text}",
             f"{run['prompt_tokens']} + {total}, {run['distinct']} distinct", percent(run["top1"], total), percent(run["top5"], total),
-            f"{run['ties']}, {run['ties_missed']} otherwise", f"{run['kl']:.6f}", f"{run['perplexity']:.4f}", rate, f"{run['memory_bytes'] / 2**20:.0f} MiB", run["date"],
+            f"{run['ties']}, {run['ties_missed']} otherwise", f"{run['kl']:.6f}", f"{run['perplexity']:.4f}", rate, f"{run['memory_bytes'] / 1e6:.0f} MB", run["date"],
             run["sha256"][:12]]
 
 
-def line(cells):
+def line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def section(folder, system, runs):
+def section(folder: Path, system: str, runs: list[dict[str, Any]]) -> str:
     """Of one bring-up on one system: its table, and what its rows come from."""
     org, name = folder.parts[-4:-2]
     lines = [f"## {org}/{name} on the {system}", "", line(COLUMNS), line(["---"] * len(COLUMNS)), *(line(row(run)) for run in runs), ""]
@@ -54,9 +56,9 @@ def section(folder, system, runs):
     return "\n".join([*lines, "", "```", *(f"{run['command']}  # {run['sha256'][:12]}" for run in runs), "```", ""])
 
 
-def page():
+def page() -> str:
     from tessera.runs import read_run
-    found = {}
+    found: dict[tuple[Path, str], list[dict[str, Any]]] = {}
     for path in sorted((ROOT / "models").glob("*/*/*/functional/runs/*.json")):
         run = read_run(path)
         if Path(shlex.split(run["command"])[-1]).name != path.name:
@@ -65,7 +67,7 @@ def page():
     return "\n".join([HEAD, *(section(folder, system, runs) for (folder, system), runs in found.items())])
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()

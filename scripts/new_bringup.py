@@ -4,17 +4,25 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tessera import _core
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 WEIGHTS = {"cpu": (None, "weights as stored"), "n150": ("bfloat8_b", "bfloat8_b weights")}
 
 MODEL = '''"""{title} on the {system}: {weights}, bfloat16 activations. The model itself is {source}."""
+from typing import Any
+
 from tessera.bringup import Bringup
+from tessera.hf import TesseraForCausalLM
 
 BRINGUP = Bringup(architecture="{architecture}", weights={dtype}, activations="bfloat16")
 
 
-def build_model(hf_model, tt_device, max_seq_len, *, weights=None, activations=None, cache=None):
+def build_model(hf_model: Any, tt_device: Any, max_seq_len: int, *, weights: str | None = None, activations: str | None = None,
+                cache: str | None = None) -> TesseraForCausalLM:
     return BRINGUP.build_model(hf_model, tt_device, max_seq_len, weights=weights, activations=activations, cache=cache)
 '''
 DOCUMENT = '''# {title} on the {system}
@@ -39,7 +47,7 @@ To be written: what of the architecture is refused, what was not tried.
 '''
 
 
-def parse(arguments):
+def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("name", metavar="ORG/NAME", help="the checkpoint's Hugging Face id")
     parser.add_argument("system", choices=sorted(WEIGHTS))
@@ -47,7 +55,7 @@ def parse(arguments):
     return parser.parse_args(arguments)
 
 
-def find_architecture(name, model_type):
+def find_architecture(name: str, model_type: str) -> "_core.Architecture":
     """By either, as config.json has them."""
     from tessera import _core
     known = _core.architectures()
@@ -58,7 +66,7 @@ def find_architecture(name, model_type):
                      "docs/add_a_model.md says how to add one")
 
 
-def source_of(architecture):
+def source_of(architecture: "_core.Architecture") -> str:
     """The model's file, whose first line names the Hugging Face file that it follows."""
     followed = f"modeling_{architecture.model_type.removesuffix('_text')}.py"
     for path in sorted(MODELS.glob("*.cpp")):
@@ -68,10 +76,10 @@ def source_of(architecture):
     raise ValueError(f"no file in {MODELS} says in its first line that it follows {followed}")
 
 
-def write(args):
+def write(args: argparse.Namespace) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.name) or ".." in args.name:
         raise ValueError(f"{args.name}: is no Hugging Face id, ORG/NAME")
-    folder = MODELS / args.name / args.system / "functional"
+    folder: Path = MODELS / args.name / args.system / "functional"
     if folder.exists():
         raise ValueError(f"{folder} is there already")
     from tessera.bringup import open_checkpoint
@@ -89,7 +97,7 @@ def write(args):
     return folder
 
 
-def main():
+def main() -> None:
     args = parse(sys.argv[1:])
     try:
         folder = write(args)

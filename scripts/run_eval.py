@@ -6,6 +6,11 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tessera
+    from tessera.evaluation import Score
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 SENTENCE = "The quick brown fox jumps over the lazy dog."
@@ -13,7 +18,7 @@ SHORTEST_MAX_SEQ_LEN = 2048
 LONGEST_PREFILL = 512  # of a prompt in one piece; a longer one goes in one token at a time
 
 
-def parse(arguments):
+def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--mode", choices=["hf", "tt"], required=True)
     parser.add_argument("--hf-model", required=True, help="a Hugging Face id, or a checkpoint's directory: the bring-up of its architecture")
@@ -32,7 +37,7 @@ def parse(arguments):
     return parser.parse_args(arguments)
 
 
-def check_arguments(args):
+def check_arguments(args: argparse.Namespace) -> None:
     for name, value in ("--prefill-len", args.prefill_len), ("--decode-len", args.decode_len), ("--batch", args.batch):
         if value < 1:
             raise ValueError(f"{name}: {value} is below 1")
@@ -44,7 +49,7 @@ def check_arguments(args):
         raise ValueError("--reference: stands in place of the Hugging Face model, which --save-reference and --mode hf need")
 
 
-def prompts(tokenizer, length, batch):
+def prompts(tokenizer: Any, length: int, batch: int) -> list[list[int]]:
     """Of `length` tokens: the sentence, special tokens included, over and over; other rows have its words in another order."""
     words = SENTENCE.split()
     texts = [SENTENCE] + [" ".join(random.Random(row).sample(words, len(words))) for row in range(1, batch)]
@@ -52,7 +57,7 @@ def prompts(tokenizer, length, batch):
     return [(ids * length)[:length] for ids in rows]
 
 
-def references(args, directory):
+def references(args: argparse.Namespace, directory: str) -> "tuple[list[tessera.Reference], Any]":
     """And the Hugging Face model that made them."""
     from tessera import evaluation
     from transformers import AutoTokenizer
@@ -64,7 +69,7 @@ def references(args, directory):
     return made, hf
 
 
-def judge_hf(args):
+def judge_hf(args: argparse.Namespace) -> "Score":
     from tessera import evaluation
     from huggingface_hub import snapshot_download
     directory = args.hf_model if Path(args.hf_model).is_dir() else snapshot_download(args.hf_model, cache_dir=args.cache_dir)
@@ -72,7 +77,7 @@ def judge_hf(args):
     return evaluation.judge(hf, made, args.prefill_decode)
 
 
-def judge_bringup(args):
+def judge_bringup(args: argparse.Namespace) -> "Score":
     from tessera import bringup, evaluation
     path = evaluation.find_bringup(MODELS, args.hf_model, args.system)
     print(f"Bring-up: {path.relative_to(MODELS.parent)}")
@@ -85,7 +90,7 @@ def judge_bringup(args):
     return evaluation.judge(model, made, args.prefill_decode)
 
 
-def metrics(args, score):
+def metrics(args: argparse.Namespace, score: "Score") -> dict[str, Any]:
     known = {"mode": args.mode, "trace": bool(args.trace), "top1": score.top1 / (score.total or 1), "top5": score.top5 / (score.total or 1), "prefill_len": args.prefill_len,
              "decode_len": args.decode_len, "batch": args.batch, "total": score.total}
     more = {"system": args.system if args.mode == "tt" else None, "twin": args.twin, "dtype": args.dtype, "prefill_decode": args.prefill_decode, "distinct": score.distinct,
@@ -93,7 +98,7 @@ def metrics(args, score):
     return known | more
 
 
-def main():
+def main() -> None:
     args = parse(sys.argv[1:])
     try:
         check_arguments(args)

@@ -200,10 +200,10 @@ class Printer {
     if (of("n_depth") > 0) test << " @ d" << row["n_depth"];
     if (of("n_parallel") > 1) test << " x " << row["n_parallel"];
     speed << std::fixed << std::setprecision(2) << of("avg_ts") << " ± " << of("stddev_ts");
-    line << "| " << std::left << std::setw(30) << row["model_type"].get<std::string>() << " | " << std::right << std::fixed
-         << std::setprecision(2) << std::setw(6) << of("model_size") / (1 << 20) << " MiB | " << std::setw(8) << of("model_n_params") / 1e6
-         << " M | " << std::left << std::setw(7) << row["backends"].get<std::string>() << " | " << std::right << std::setw(7)
-         << row["n_threads"].get<int>() << " | " << std::setw(16) << test.str() << " | " << std::setw(21) << speed.str()
+    line << "| " << std::left << std::setw(30) << row["model_type"].get<std::string>() << " | " << std::right << std::setw(10)
+         << size_text(row["model_size"].get<size_t>()) << " | " << std::fixed << std::setprecision(2) << std::setw(8)
+         << of("model_n_params") / 1e6 << " M | " << std::left << std::setw(7) << row["backends"].get<std::string>() << " | " << std::right
+         << std::setw(7) << row["n_threads"].get<int>() << " | " << std::setw(16) << test.str() << " | " << std::setw(21) << speed.str()
          << " |\n";  // "±" is two bytes and one column
     write_out(line.str());
   }
@@ -230,7 +230,7 @@ void add_bench(CLI::App& app, BenchOptions& options) {
   list("-n,--n-gen", options.generated, "Tokens generated one by one, greedily; 0 for none", 0);
   list("-d,--n-depth", options.depths, "Tokens in the cache before the clock starts", 0);
   list("--parallel", options.parallel, "Sequences that run side by side; tokens/s are those of all", 1);
-  list("-t,--threads", options.threads, "Threads; all processors if not given", 1);
+  list("-t,--threads", options.threads, "Threads; as many as the process may use if not given", 1);
   command.add_option("-r,--repetitions", options.repetitions, "How often each test is timed")
       ->check(CLI::Range(int64_t{1}, int64_t{10000}))
       ->capture_default_str();

@@ -17,19 +17,23 @@
 #include "cli/messages.h"
 #include "cli/perplexity.h"
 #include "cli/plan.h"
+#include "cli/report.h"
 #include "cli/run.h"
 #include "cli/session.h"
 #include "cli/signals.h"
 #include "core/error.h"
 #include "cpu/isa.h"
-#include "cpu/thread_pool.h"
 
 namespace tessera {
 namespace {
 
 void list_devices() {
-  write_out(message("cpu   ", cpu::available_threads(), " threads, ", cpu::name(cpu::default_isa()), " kernels\n",
-                    has_n150() ? "n150  through TTNN\n" : "n150  in the Python package's tessera command only\n"));
+  for (const DeviceKind& kind : device_kinds())
+    write_out(format("%-5s  ", kind.name.c_str()) +
+              (!kind.is_card ? message(available_threads(), available_threads() == 1 ? " thread, " : " threads, ",
+                                       cpu::name(cpu::default_isa()), " kernels\n")
+               : kind.open   ? "through TTNN\n"
+                             : "in the Python package's tessera command only\n"));
 }
 
 int fail_with(int code, std::string_view text) {

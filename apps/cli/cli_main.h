@@ -1,4 +1,5 @@
 #pragma once
+#include <string_view>
 
 namespace tessera {
 
@@ -8,5 +9,8 @@ constexpr int kDeviceLost = 5;
 // answer any more, 130 and 143 signals.
 // A reader that closes our output is no error. The Python package calls it too.
 int cli_main(int argc, char** argv);
+
+// "tessera: TEXT" on standard error, in one line.
+void tell(std::string_view text);
 
 }  // namespace tessera

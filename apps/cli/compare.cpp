@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <map>
 
-#include "cli/compare_page.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/signals.h"
 #include "core/error.h"
+#include "evaluate/comparison.h"
 
 namespace tessera {
 namespace {
@@ -46,6 +46,32 @@ ModelFlags other_flags(const CompareOptions& options, ModelFlags flags) {
   take(flags.precision.activations, options.other.activations);
   take(flags.precision.cache, options.other.cache);
   return flags;
+}
+
+// Seven digits, or how far it is from 1.
+std::string pcc_text(double pcc) { return pcc == 1 || 1 - pcc >= 1e-6 ? format("%.7f", pcc) : format("1 - %.0e", 1 - pcc); }
+
+// The op with the lowest PCC.
+const OpComparison& lowest(const Comparison& comparison) {
+  return *std::min_element(comparison.ops.begin(), comparison.ops.end(),
+                           [](const OpComparison& x, const OpComparison& y) { return x.difference.pcc() < y.difference.pcc(); });
+}
+
+// "First op below PCC 0.99: ...", or that there is none.
+std::string verdict(const Comparison& comparison, double threshold) {
+  const auto token_below = [&](const OpComparison& op) { return op.difference.first_row_below(threshold); };
+  if (const OpComparison* const op = first_below(comparison, threshold)) {
+    const auto token = token_below(*op);
+    return message("First op below PCC ", format("%.10g", threshold), ": ", op->name, ", PCC ", pcc_text(op->difference.pcc()),
+                   token ? message(", first at token ", *token) : "");
+  }
+  const OpComparison& low = lowest(comparison);
+  std::string text =
+      message("No op is below PCC ", format("%.10g", threshold), "; the lowest is ", low.name, ", PCC ", pcc_text(low.difference.pcc()));
+  const auto single = std::find_if(comparison.ops.begin(), comparison.ops.end(), token_below);
+  return single == comparison.ops.end()
+             ? text
+             : text + message("\nOf single tokens, the first below it is token ", *token_below(*single), " of ", single->name);
 }
 
 std::string row(const OpComparison& op) {
@@ -112,14 +138,26 @@ double default_threshold(const Comparison& comparison, bool same_weights) {
   return exact && same_weights ? kFloat32Threshold : kThreshold;
 }
 
+// Of the op to look at, what the page of --html plots token by token.
+nlohmann::ordered_json shown_json(const OpComparison& op) {
+  nlohmann::ordered_json below_one = nlohmann::ordered_json::array(), errors = below_one;
+  for (const auto& row : op.difference.rows()) {
+    below_one.push_back(row.below_one);
+    errors.push_back(row.relative_error);
+  }
+  return {{"name", op.name}, {"one_minus_pcc", std::move(below_one)}, {"relative_error", std::move(errors)}};
+}
+
 nlohmann::ordered_json comparison_json(const Comparison& comparison, double threshold) {
   nlohmann::ordered_json ops = nlohmann::ordered_json::array();
   for (const OpComparison& op : comparison.ops) ops.push_back(op_json(op, threshold));
   const OpComparison* const first = first_below(comparison, threshold);
   return {{"tokens", comparison.tokens},
           {"threshold", threshold},
+          {"verdict", verdict(comparison, threshold)},
           {"first_below", first ? nlohmann::ordered_json(first->name) : nlohmann::ordered_json(nullptr)},
           {"ops", std::move(ops)},
+          {"shown", shown_json(first ? *first : lowest(comparison))},
           {"only_a", comparison.only_a},
           {"only_b", comparison.only_b}};
 }
@@ -148,21 +186,16 @@ struct Result {
   Comparison comparison;
 };
 
-void publish(const CompareOptions& options, Report& report, std::optional<OutputFile>& page, const Side& a, const Result& result) {
+void publish(const CompareOptions& options, Report& report, const Side& a, const Result& result) {
   const Comparison& comparison = result.comparison;
   const double threshold = options.threshold.value_or(default_threshold(comparison, result.same_weights));
-  const ComparisonTitle title{a.title, result.b, threshold};
-  std::string text = message("a  ", title.a, "\nb  ", title.b, "\ncompared ", comparison.ops.size(), " ops of ", comparison.tokens,
+  std::string text = message("a  ", a.title, "\nb  ", result.b, "\ncompared ", comparison.ops.size(), " ops of ", comparison.tokens,
                              comparison.tokens == 1 ? " token\n" : " tokens\n");
   text += not_compared("a", comparison.only_a) + not_compared("b", comparison.only_b) + '\n' + table(comparison, options.all);
   if (!options.all) text += guilty_layer(comparison, threshold);
   report.print(text + '\n' + verdict(comparison, threshold) + '\n');
   report.set({{"command", "compare"}, {"a", a.json}, {"b", result.b_json}});
   report.set(comparison_json(comparison, threshold));
-  if (page) {
-    page->write(comparison_page(comparison, title));
-    page->finish();
-  }
   report.finish();
 }
 
@@ -195,13 +228,17 @@ void add_compare(CLI::App& app, CompareOptions& options) {
                   "An op with a PCC below this is named; if not given, 0.99, or 0.99999999 when both sides compute the same in float32")
       ->check(CLI::Range(-1.0, 1.0));
   command.add_flag("--all", options.all, "Print every op, not only the lowest of each layer");
-  command.add_option("--html", options.html, "Write a page with plots to this file; it loads nothing from elsewhere")->type_name("FILE");
+  command
+      .add_option("--html", options.html,
+                  "Write a page with plots to this file, which loads nothing from elsewhere; in the Python package's tessera command only")
+      ->type_name("FILE");
   add_json_flag(command, options.json);
 }
 
 int compare(const CompareOptions& options) {
   const SignalWatch watch;
   check(!options.hf, "compare: --hf runs Hugging Face's model in Python; use the tessera command of the Python package (pip install .)");
+  check(!options.html, "compare: --html is made in Python; use the tessera command of the Python package (pip install .), or --json FILE");
   const Precision& types = options.other;
   const bool other = options.other_model || options.other_device || types.weights || types.activations || types.cache;
   check(other != options.against.has_value(),
@@ -209,8 +246,6 @@ int compare(const CompareOptions& options) {
   check(options.text.given() != options.against.has_value(), "compare: ",
         options.against ? "--against has its own prompt; leave -p, -f and --ids-file out" : "give a prompt by -p, -f or --ids-file");
   Report report(options.json);
-  std::optional<OutputFile> page;
-  if (options.html) page.emplace(*options.html);
   ModelFlags flags = options.model;
   if (flags.batch == 0) flags.batch = kChunk;
   const std::shared_ptr<Device> device = open_device(flags);
@@ -222,7 +257,7 @@ int compare(const CompareOptions& options) {
     const RecordedRows recorded(*options.against);
     check_context(a.session, recorded.tokens().size());
     const bool rounded = weights == DataType::bfloat8_b || weights == DataType::bfloat4_b;
-    publish(options, report, page, a,
+    publish(options, report, a,
             {message("recorded in ", *options.against),
              {{"file", *options.against}},
              !rounded,
@@ -234,7 +269,7 @@ int compare(const CompareOptions& options) {
   const std::vector<TokenId> tokens = prompt_ids(options.text, a.session);
   check_context(a.session, tokens.size());
   check_context(b.session, tokens.size());
-  publish(options, report, page, a,
+  publish(options, report, a,
           {b.title, b.json, weights == b.session.options().weights,
            compare_forwards(a.session.generator(), b.session.generator(), tokens, progress)});
   return 0;

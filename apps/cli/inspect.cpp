@@ -9,13 +9,10 @@
 
 #include "cli/messages.h"
 #include "cli/report.h"
-#include "cli/session.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/packed_file.h"
-#include "cpu/cpu_device.h"
-#include "generate/cache.h"
-#include "models/description.h"
+#include "kinds/memory_plan.h"
 #include "text/tokenizer.h"
 
 namespace tessera {
@@ -85,18 +82,14 @@ OrderedJson weights_json(const ModelDescription& model) {
 
 // Of one sequence, when it has filled its context.
 OrderedJson cache_json(const ModelDescription& model) {
-  const Limits limits = cpu::CpuDevice({.threads = 1}).limits();
   const int64_t longest = std::min(model.spec.max_position_embeddings, kLongestContext);
   std::set<int64_t> contexts{longest};
   for (const int64_t context : {1 << 10, 1 << 12, 1 << 15}) contexts.insert(std::min<int64_t>(context, longest));
   OrderedJson all = OrderedJson::array();
   for (const int64_t context : contexts) {
-    OrderedJson json{{"context", context}};
-    for (const DataType type : kCacheTypes) {
-      const std::vector<int64_t> pages = page_counts(model.spec.cache, {.dtype = type, .max_tokens = context}, limits);
-      json[std::string(name(type))] = cpu::CpuDevice::cache_bytes(model.spec.cache, type, pages);
-    }
-    all.push_back(json);
+    OrderedJson& json = all.emplace_back(OrderedJson{{"context", context}});
+    for (const DataType type : kCacheTypes)
+      json[std::string(name(type))] = cache_bytes(device_kind("cpu"), model.spec.cache, type, context, 1);
   }
   return all;
 }
@@ -134,12 +127,6 @@ OrderedJson generation_json(const GenerationConfig& config, const TokenNames& na
           {"top_p", config.top_p},
           {"min_p", config.min_p},
           {"repetition_penalty", config.repetition_penalty}};
-}
-
-std::string megabytes(const OrderedJson& bytes) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << bytes.get<double>() / 1e6 << " MB";
-  return text.str();
 }
 
 std::string token_text(const OrderedJson& token) {
@@ -190,13 +177,13 @@ std::string memory_text(const OrderedJson& facts) {
   std::ostringstream text;
   text << "\nmemory of the weights\n";
   for (const auto& [type, bytes] : facts["weights_bytes"].items())
-    text << "  " << std::left << std::setw(12) << type << std::right << std::setw(12) << megabytes(bytes) << '\n';
+    text << "  " << std::left << std::setw(12) << type << std::right << std::setw(12) << size_text(bytes.get<size_t>()) << '\n';
   text << "\nmemory of one sequence's cache\n  context     ";
   for (const DataType type : kCacheTypes) text << std::setw(12) << name(type);
   text << '\n';
   for (const OrderedJson& row : facts["cache_bytes"]) {
     text << "  " << std::left << std::setw(12) << row["context"].dump() << std::right;
-    for (const DataType type : kCacheTypes) text << std::setw(12) << megabytes(row[std::string(name(type))]);
+    for (const DataType type : kCacheTypes) text << std::setw(12) << size_text(row[std::string(name(type))].get<size_t>());
     text << '\n';
   }
   return text.str();
@@ -218,7 +205,7 @@ std::string text_of(const OrderedJson& facts) {
   line("rope", ropes_text(facts["ropes"]));
   line("parameters", facts["parameters"].dump());
   for (const auto& [dtype, held] : tensors["dtypes"].items())
-    line("tensors", message(held["tensors"], " in ", dtype, ", ", megabytes(held["bytes"])));
+    line("tensors", message(held["tensors"], " in ", dtype, ", ", size_text(held["bytes"].get<size_t>())));
   line("chat template", facts["has_chat_template"].get<bool>() ? "there" : "none");
   line("end tokens", tokens_text(generation["eos"]));
   line("begin token", token_text(generation["bos"]));
@@ -251,15 +238,7 @@ int64_t parameters(const ModelDescription& model) {
   return count;
 }
 
-size_t packed_bytes(const ModelDescription& model, DataType weights) {
-  size_t bytes = 0;
-  for (const ModelDescription::Weight& weight : model.weights) {
-    WeightSpec spec = weight.spec;
-    spec.options.weights = weights;
-    bytes += cpu::CpuDevice::weight_bytes(spec, weight.exact);
-  }
-  return bytes;
-}
+size_t packed_bytes(const ModelDescription& model, DataType weights) { return weight_bytes(device_kind("cpu"), model, weights); }
 
 int inspect(const InspectOptions& options) {
   Report report(options.json);

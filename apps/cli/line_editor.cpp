@@ -13,34 +13,15 @@
 
 #include "cli/signals.h"
 #include "core/error.h"
+#include "text/utf8.h"
 
 namespace tessera {
 namespace {
 
 constexpr std::string_view kBracketsOn = "\033[?2004h", kBracketsOff = "\033[?2004l";  // the terminal then marks what is pasted
 constexpr std::string_view kPasteBegin = "\033[200~", kPasteEnd = "\033[201~";
-constexpr wchar_t kReturnSign = L'\u23CE', kBadCharacter = L'\uFFFD';
+constexpr wchar_t kReturnSign = L'\u23CE';
 constexpr int kHistoryLines = 1000;
-
-void append_utf8(std::string& text, wchar_t character) {
-  const auto code = static_cast<uint32_t>(character);
-  const auto tail = [&](int shift) { text += static_cast<char>(0x80 | (code >> shift & 0x3F)); };
-  if (code < 0x80) {
-    text += static_cast<char>(code);
-  } else if (code < 0x800) {
-    text += static_cast<char>(0xC0 | code >> 6);
-    tail(0);
-  } else if (code < 0x10000) {
-    text += static_cast<char>(0xE0 | code >> 12);
-    tail(6);
-    tail(0);
-  } else {
-    text += static_cast<char>(0xF0 | code >> 18);
-    tail(12);
-    tail(6);
-    tail(0);
-  }
-}
 
 }  // namespace
 
@@ -113,22 +94,15 @@ struct LineEditor::Terminal {
     character = static_cast<wchar_t>(byte);
     if (pasting && (byte == '\r' || byte == '\n')) character = kReturnSign;
     if (byte < 0x80) return 1;
-    const int length = byte >= 0xF0 && byte < 0xF5 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC2 ? 2 : 1;
-    uint32_t code = length == 1 || byte >= 0xF5 ? 0 : byte & (0xFFu >> (length + 1));
-    for (int i = 1; i < length && code != 0xFFFFFFFF; ++i) {
+    std::string bytes(1, static_cast<char>(byte));
+    text::Utf8Character c = text::first_character(bytes);
+    while (c.cut) {
       if (!read_byte(byte)) return 0;
-      if ((byte & 0xC0) == 0x80) {
-        code = code << 6 | (byte & 0x3Fu);
-      } else {
-        ahead.push_front(byte);
-        code = 0xFFFFFFFF;
-      }
+      bytes += static_cast<char>(byte);
+      c = text::first_character(bytes);
     }
-    const bool good = length > 1 && code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF) &&
-                      code >= (length == 2   ? 0x80u
-                               : length == 3 ? 0x800u
-                                             : 0x10000u);
-    character = good ? static_cast<wchar_t>(code) : kBadCharacter;
+    if (c.bytes < bytes.size()) ahead.push_front(byte);  // begins the next character
+    character = static_cast<wchar_t>(c.code_point);
     return 1;
   }
 
@@ -162,7 +136,7 @@ std::optional<std::string> LineEditor::read_line(const std::string& prompt) {
   if (!typed || count <= 0) return std::nullopt;
   HistEventW event;
   if (count > 1) history_w(terminal_->history, &event, H_ENTER, typed);
-  for (int i = 0; i < count; ++i) append_utf8(line, typed[i] == kReturnSign ? L'\n' : typed[i]);
+  for (int i = 0; i < count; ++i) text::append_utf8(line, static_cast<char32_t>(typed[i] == kReturnSign ? L'\n' : typed[i]));
   if (line.ends_with('\n')) line.pop_back();
   return line;
 }

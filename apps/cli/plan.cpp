@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
-#include "cli/memory_plan.h"
 #include "cli/report.h"
 #include "cli/session.h"
 #include "core/error.h"
@@ -16,26 +15,15 @@ constexpr int64_t kContext = 4096, kSequences[] = {1, 8, 32};
 constexpr DataType kCaches[] = {DataType::bfloat16, DataType::bfloat8_b};
 constexpr int kDoesNotFit = 4;  // the exit code of exhausted memory
 
-Load load_of(const PlanOptions& options, const ModelDescription& model) {
-  bool exact = true;
-  for (const ModelDescription::Weight& weight : model.weights) exact &= weight.exact;
-  const ModelOptions types = resolve(options.precision, exact || options.device == "n150" ? DataType::bfloat16 : DataType::float32);
-  const int64_t longest = model.spec.max_position_embeddings;
-  check(options.context <= longest, "-c ", options.context, ": the model's context ends at ", longest, " tokens");
-  const int64_t context = options.context > 0 ? options.context : std::min(kContext, longest);
-  check(options.trace == 0 || options.device == "n150", "--trace ", options.trace, ": only the n150 records and replays its decodes");
-  return {types.weights, types.activations, types.cache, context, options.sequences, options.trace == 1};
-}
-
 // The longest context for each number of sequences, beside the one that was asked for, and each type of cache.
-OrderedJson longest(const Machine& machine, const ModelDescription& model, Load load) {
+OrderedJson longest(const MemoryPlan& plan, Load load) {
   OrderedJson rows = OrderedJson::array();
   for (const int64_t sequences : kSequences) {
     OrderedJson& row = rows.emplace_back(OrderedJson{{"sequences", sequences}});
     load.sequences = sequences;
     for (const DataType cache : kCaches) {
       load.cache = cache;
-      row[std::string(name(cache))] = longest_context(machine, model, load);
+      row[std::string(name(cache))] = plan.longest_context(load);
     }
   }
   return rows;
@@ -56,11 +44,11 @@ std::string longest_text(const OrderedJson& rows) {
   return text;
 }
 
-std::string fit_text(const Machine& machine, const Need& need, const std::vector<std::string>& others) {
-  if (need.total() <= machine.memory())
-    return message("fits: ", gigabytes(machine.memory() - need.total()), " of ", gigabytes(machine.memory()), " are left\n");
-  std::string text = message("does not fit: ", gigabytes(need.total() - machine.memory()), " more than the ", gigabytes(machine.memory()),
-                             " of the ", machine.name(), '\n');
+std::string fit_text(const MemoryPlan& plan, const Need& need, const std::vector<std::string>& others) {
+  const size_t memory = plan.memory.bytes, total = need.total();
+  if (total <= memory) return message("fits: ", size_text(memory - total), " of ", size_text(plan.memory), " are left\n");
+  std::string text =
+      message("does not fit the ", plan.kind.name, ": ", size_text(total - memory), " more than ", size_text(plan.memory), '\n');
   if (others.empty()) return text + "no other type, shorter context or fewer sequences alone make it fit\n";
   for (const std::string& other : others) text += "it fits with " + other + '\n';
   return text;
@@ -71,8 +59,9 @@ std::string fit_text(const Machine& machine, const Need& need, const std::vector
 void add_plan(CLI::App& app, PlanOptions& options) {
   CLI::App& command = *app.add_subcommand("plan", "Tell whether a model fits a device's memory, and with which context");
   command.footer(
-      "Reads config.json alone; no card, no weights and no Python are needed. The n150's figures count TTNN's tiles and banks; they are "
-      "not measured on silicon. The cpu's memory is what this machine has available.\n"
+      "Reads config.json, and the headers of the weights where they are there; no card, no weights and no Python are needed. The n150's "
+      "figures count TTNN's tiles and banks; they are "
+      "not measured on silicon. The cpu's memory is nine tenths of what is free here, or in its cgroup.\n"
       "The exit code is 0 when it fits and 4 when it does not.");
   command.add_option("-m,--model", options.model, "A directory with a config.json, or a Hugging Face id that is in the local cache")
       ->required()
@@ -93,15 +82,17 @@ void add_plan(CLI::App& app, PlanOptions& options) {
 int plan(const PlanOptions& options) {
   Report report(options.json);
   const ModelDescription model = describe_config(Checkpoint::open(options.model));
-  const auto planned = machine(options.device, static_cast<size_t>(options.gigabytes * 1e9));
-  const Load load = load_of(options, model);
-  const Need need = planned->need(model, load);
-  const bool fits = need.total() <= planned->memory();
-  const std::vector<std::string> others = fits ? std::vector<std::string>() : changes(*planned, model, load);
-  const OrderedJson rows = longest(*planned, model, load);
-  std::string text = message(options.model, ", ", model.architecture, ", on ", planned->name(), "\n\n");
+  MemoryPlan plan{device_kind(options.device), model};
+  if (options.gigabytes > 0) plan.memory = {static_cast<size_t>(options.gigabytes * 1e9)};
+  const int64_t context = options.context > 0 ? options.context : std::min(kContext, model.spec.max_position_embeddings);
+  const Load load = plan.load(options.precision, context, options.sequences, options.trace == 1);
+  const Need need = plan.need(load);
+  const bool fits = plan.fits(load);
+  const std::vector<std::string> others = fits ? std::vector<std::string>() : plan.changes(load);
+  const OrderedJson rows = longest(plan, load);
+  std::string text = message(options.model, ", ", model.architecture, ", on ", plan.kind.name, "\n\n");
   const auto line = [&](const std::string& title, size_t bytes) {
-    text += format("%-46s %10s\n", title.c_str(), gigabytes(bytes).c_str());
+    text += format("%-46s %10s\n", title.c_str(), size_text(bytes).c_str());
   };
   line(message("weights, ", load.weights), need.weights);
   line(message("cache, ", load.cache, ", ", load.sequences, load.sequences == 1 ? " sequence of " : " sequences of ", load.context,
@@ -109,12 +100,13 @@ int plan(const PlanOptions& options) {
        need.cache);
   line(message(load.traced ? "a forward's own and recordings, " : "a forward's own, ", load.activations), need.working);
   line("all", need.total());
-  report.print(text + fit_text(*planned, need, others) + longest_text(rows));
+  report.print(text + fit_text(plan, need, others) + longest_text(rows));
   report.set({{"command", "plan"},
               {"model", options.model},
               {"architecture", model.architecture},
-              {"device", planned->name()},
-              {"memory_bytes", planned->memory()},
+              {"device", plan.kind.name},
+              {"memory_bytes", plan.memory.bytes},
+              {"memory_limit", plan.memory.limit},
               {"precision", {{"weights", name(load.weights)}, {"activations", name(load.activations)}, {"cache", name(load.cache)}}},
               {"context", load.context},
               {"sequences", load.sequences},

@@ -1,13 +1,10 @@
 #pragma once
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 
-#include "cpu/cpu_device.h"
 #include "generate/generator.h"
-#include "models/description.h"
+#include "kinds/memory_plan.h"
 #include "models/registry.h"
 #include "text/tokenizer.h"
 
@@ -17,10 +14,6 @@ class App;
 
 namespace tessera {
 
-constexpr int64_t kLongestContext = int64_t{1} << 30;  // that can be asked for, in tokens
-
-constexpr int kDeviceTimeout = 600;  // seconds that a call to a card may take; a program is compiled in some of them
-
 // The flags by which every command names a model, its precision and its place.
 struct ModelFlags {
   std::string model, device = "cpu";
@@ -28,7 +21,7 @@ struct ModelFlags {
   int device_timeout = kDeviceTimeout;
   int trace = 0;                    // 1: the card's decodes are recorded and replayed
   std::optional<std::string> twin;  // "card": the cpu computes as the card does
-  int threads = 0;                  // 0: all processors
+  int threads = 0;                  // 0: available_threads()
   Precision precision;
   int64_t context = 0;  // 0: the checkpoint's own, or what memory holds
   int64_t batch = 0;    // 0: what the device takes
@@ -43,8 +36,9 @@ class Session {
  public:
   // Loads with a progress bar; `sequences` may live at a time. Without a device, the flags name one.
   explicit Session(const ModelFlags& flags, int64_t sequences = 1, std::shared_ptr<Device> device = nullptr);
-  // The same of a checkpoint that is open already, whatever model the flags name.
-  Session(Checkpoint checkpoint, const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device);
+  // The same of a checkpoint that is open already, and perhaps described, whatever model the flags name.
+  Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
+          std::shared_ptr<Device> device);
 
   Checkpoint& checkpoint() { return checkpoint_; }
   const ModelDescription& description() const { return description_; }  // its source is closed
@@ -72,18 +66,6 @@ class Session {
   double load_seconds_ = 0;
 };
 
-// A field of a file under /proc that counts in kB ("MemAvailable:" of /proc/meminfo), in bytes; nullopt if it is not there.
-std::optional<int64_t> kernel_bytes(const char* path, std::string_view field);
-
-// Memory that may be taken without swapping, in bytes.
-int64_t available_memory();
-
-// The device that the flags name: the cpu, or what the program has offered.
 std::unique_ptr<Device> open_device(const ModelFlags& flags);
-
-// The n150 is reached through the vendor's Python module: the Python package offers it.
-using OpenDevice = std::function<std::unique_ptr<Device>(const ModelFlags& flags)>;
-void offer_n150(OpenDevice open);
-bool has_n150();
 
 }  // namespace tessera

@@ -1,12 +1,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <cstdlib>
-
 #include "bindings.h"
 #include "cli/cli_main.h"
-#include "cli/messages.h"
-#include "cli/session.h"
 
 namespace tessera::python {
 namespace {
@@ -17,14 +13,6 @@ int run_command(const std::vector<nb::bytes>& arguments) {
   std::vector<char*> argv;
   for (std::string& text : texts) argv.push_back(text.data());
   argv.push_back(nullptr);
-  offer_n150([](const ModelFlags& flags) -> std::unique_ptr<Device> {
-    const nb::gil_scoped_acquire gil;
-    const auto lost = [](const std::string& why) {
-      tell(why);
-      std::_Exit(kDeviceLost);
-    };
-    return open_n150(std::nullopt, flags.device_id, flags.trace == 1, flags.device_timeout, lost, tell);
-  });
   const nb::gil_scoped_release release;
   return cli_main(static_cast<int>(texts.size()), argv.data());
 }

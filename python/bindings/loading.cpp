@@ -1,6 +1,7 @@
 // Devices, checkpoints and models.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/unique_ptr.h>
@@ -15,12 +16,10 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/hub.h"
 #include "checkpoint/memory_source.h"
-#include "cli/memory_plan.h"
-#include "cli/messages.h"
-#include "cli/session.h"
+#include "cli/cli_main.h"
 #include "core/error.h"
 #include "cpu/cpu_device.h"
-#include "models/registry.h"
+#include "kinds/memory_plan.h"
 #include "ttnn/ttnn_device.h"
 
 namespace tessera::python {
@@ -37,16 +36,13 @@ ttnn::Traces::Tell told(const nb::object& notice) {
 
 std::unique_ptr<Device> open_device(const std::string& name, int threads, int device_id, const std::optional<std::string>& module,
                                     bool trace, int timeout, const nb::object& notice, const std::optional<std::string>& twin) {
-  check(threads >= 0, "threads: ", threads, " is negative; 0 takes all processors");
-  check(timeout >= 0, "timeout: ", timeout, " s is negative; 0 waits for ever");
-  check(!twin || name == "cpu", "twin: only the cpu computes as another device does");
-  if (name == "n150") return open_n150(module, device_id, trace, timeout, {}, told(notice));
-  check(!trace, "trace: only the n150 records and replays its decodes");
-  check(name == "cpu", "'", name, "' is not a device; choose cpu or n150");
-  cpu::CpuOptions options;
-  if (threads > 0) options.threads = threads;
-  options.twin = cpu::parse_twin(twin);
-  return std::make_unique<cpu::CpuDevice>(options);
+  return tessera::open_device(name, {.threads = threads,
+                                     .twin = twin,
+                                     .device_id = device_id,
+                                     .trace = trace,
+                                     .timeout = timeout,
+                                     .module = module,
+                                     .notice = told(notice)});
 }
 
 // `name`, or what TESSERA_TTNN_MODULE names, or "ttnn".
@@ -57,22 +53,34 @@ std::string ttnn_module(const std::optional<std::string>& name) {
 
 ttnn::Tracing tracing(bool trace) { return trace ? ttnn::Tracing::on : ttnn::Tracing::off; }
 
+// While it waits for the card, it says so on standard error: TTNN keeps the GIL, so that no warning of Python's could be given.
+std::unique_ptr<Device> open_n150(const OpenOptions& options) {
+  const nb::gil_scoped_acquire gil;
+  const auto waiting = [id = options.device_id] {
+    tell(message("waiting for card ", id, ": it is not open after 5 s; another process may have it"));
+  };
+  const ttnn::Patience patience{std::chrono::seconds(options.timeout), waiting, options.hung};
+  return std::make_unique<ttnn::TtnnDevice>(
+      std::make_unique<ttnn::Module>(ttnn_module(options.module), options.device_id, options.trace ? n150::kTraceBytes : 0, patience),
+      tracing(options.trace), options.notice);
+}
+
 std::unique_ptr<Device> use_card(nb::object card, const std::optional<std::string>& module, bool trace, const nb::object& notice) {
   return std::make_unique<ttnn::TtnnDevice>(std::make_unique<ttnn::Module>(ttnn_module(module), std::move(card)), tracing(trace),
                                             told(notice));
 }
 
-// Refuses a model that the n150 does not hold, in the words of `tessera plan`.
-void expect_n150_holds(const ModelDescription& model, const std::string& what, const Precision& asked, int64_t context) {
-  const auto exact = [](const ModelDescription::Weight& weight) { return weight.exact; };
-  const bool all_exact = std::all_of(model.weights.begin(), model.weights.end(), exact);
-  const ModelOptions types = resolve(asked, all_exact ? DataType::bfloat16 : DataType::float32);
-  expect_fits(*machine("n150", 0), model, {types.weights, types.activations, types.cache, context, 1}, what);
-}
-
 Precision precision(const std::optional<std::string>& weights, const std::optional<std::string>& activations,
                     const std::optional<std::string>& cache) {
   return {.weights = data_type(weights), .activations = data_type(activations), .cache = data_type(cache)};
+}
+
+// Throws ResourceError, in the words of `tessera plan`, when `device` does not hold the model with one context of so many tokens, or of as
+// many as the model takes.
+void expect_fits(const std::string& device, const ModelDescription& model, const std::string& what, int64_t context,
+                 const Precision& asked) {
+  const MemoryPlan plan{device_kind(device), model};
+  plan.expect_fits(plan.load(asked, std::clamp<int64_t>(context, 1, model.spec.max_position_embeddings), 1, false), what);
 }
 
 StoredType stored_type(const std::string& tensor, nb::dlpack::dtype type) {
@@ -136,6 +144,9 @@ void bind_devices(nb::module_& m) {
   nb::class_<Device>(m, "Device", "Where models run. One forward at a time: others wait.")
       .def_prop_ro("name", &Device::name)
       .def_prop_ro("limits", &Device::limits)
+      .def(
+          "free_memory", [](Device& self) { return self.free_memory().bytes; },
+          "Bytes that caches may take: what is free, less what a forward takes for itself.")
       .def("__repr__", [](const Device& self) { return "<tessera.Device " + self.name() + ">"; });
   nb::class_<cpu::CpuDevice, Device>(m, "CpuDevice", "The processor of this machine.")
       .def_prop_ro("threads", &cpu::CpuDevice::threads)
@@ -146,13 +157,13 @@ void bind_devices(nb::module_& m) {
           "twin",
           [](const cpu::CpuDevice& self) { return self.twin() == cpu::Twin::card ? std::optional<std::string>("card") : std::nullopt; },
           "\"card\": it rounds as the n150 does; or None.");
-  nb::class_<ttnn::TtnnDevice, Device>(m, "TtnnDevice", "A Tenstorrent n150.")
-      .def("free_memory", &ttnn::TtnnDevice::free_memory,
-           "Bytes of the card's memory that caches may take: what is free, less what a forward takes for itself.");
+  nb::class_<ttnn::TtnnDevice, Device>(m, "TtnnDevice", "A Tenstorrent n150.");
+  set_open("n150", open_n150);
   m.def(
       "open_device", open_device, "name"_a, nb::kw_only(), "threads"_a = 0, "device_id"_a = 0, "module"_a = nb::none(), "trace"_a = false,
       "timeout"_a = kDeviceTimeout, "notice"_a = nb::none(), "twin"_a = nb::none(),
-      "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all processors. module: "
+      "The device \"cpu\", or \"n150\", which needs the Python module `module` and a card. threads: 0 takes all that the process may use. "
+      "module: "
       "\"ttnn\", or what\n"
       "TESSERA_TTNN_MODULE names in its place. trace: decodes are recorded and replayed, for which the n150 keeps 128 MB. timeout: after "
       "so many\n"
@@ -210,17 +221,6 @@ void bind_models(nb::module_& m) {
 
 }  // namespace
 
-std::unique_ptr<Device> open_n150(const std::optional<std::string>& module, int device_id, bool trace, int timeout,
-                                  std::function<void(const std::string&)> hung, std::function<void(const std::string&)> notice) {
-  const auto waiting = [device_id] {
-    tell(message("waiting for card ", device_id, ": it is not open after 5 s; another process may have it"));
-  };
-  const ttnn::Patience patience{std::chrono::seconds(timeout), waiting, std::move(hung)};
-  return std::make_unique<ttnn::TtnnDevice>(
-      std::make_unique<ttnn::Module>(ttnn_module(module), device_id, trace ? n150::kTraceBytes : 0, patience), tracing(trace),
-      std::move(notice));
-}
-
 void bind_loading(nb::module_& m) {
   bind_devices(m);
   nb::class_<Checkpoint>(m, "Checkpoint", "A checkpoint's directory, as Hugging Face writes it.")
@@ -234,23 +234,35 @@ void bind_loading(nb::module_& m) {
       .def("chat_template", &Checkpoint::chat_template);
   bind_models(m);
   m.def(
-      "expect_n150_holds",
-      [](const Checkpoint& checkpoint, int64_t context, const std::optional<std::string>& weights,
+      "expect_fits",
+      [](const std::string& device, const Checkpoint& checkpoint, int64_t context, const std::optional<std::string>& weights,
          const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
-        expect_n150_holds(describe_config(checkpoint), checkpoint.directory().string(), precision(weights, activations, cache), context);
+        expect_fits(device, describe_config(checkpoint), checkpoint.directory().string(), context, precision(weights, activations, cache));
       },
-      "checkpoint"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(), "cache"_a = nb::none(),
-      "Raises ResourceError, in the words of `tessera plan`, when an n150 does not hold the model with one context of so many tokens.");
+      "device"_a, "checkpoint"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
+      "cache"_a = nb::none(),
+      "Raises ResourceError, in the words of `tessera plan`, when the kind of device does not hold the model with one context of so many\n"
+      "tokens, or of as many as the model takes.");
   m.def(
-      "expect_n150_holds",
-      [](const std::string& architecture, const std::string& config, int64_t context, const std::optional<std::string>& weights,
-         const std::optional<std::string>& activations, const std::optional<std::string>& cache) {
+      "expect_fits",
+      [](const std::string& device, const std::string& architecture, const std::string& config, int64_t context,
+         const std::optional<std::string>& weights, const std::optional<std::string>& activations,
+         const std::optional<std::string>& cache) {
         const JsonDocument document = parse_json(config, "config");
-        expect_n150_holds(describe_config(architecture, ConfigReader(document.root(), "config")), architecture,
-                          precision(weights, activations, cache), context);
+        expect_fits(device, describe_config(architecture, ConfigReader(document.root(), "config")), architecture, context,
+                    precision(weights, activations, cache));
       },
-      "architecture"_a, "config"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
+      "device"_a, "architecture"_a, "config"_a, "context"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
       "cache"_a = nb::none());
+  m.def(
+      "largest_cache",
+      [](Device& device, const CacheSpec& spec, const std::string& dtype, int64_t context) {
+        const CacheOptions made = largest_cache(device_kind(device.name()), device.free_memory(), spec, parse_data_type(dtype), context);
+        return std::pair(made.max_tokens, made.max_sequences);
+      },
+      "device"_a, "spec"_a, "dtype"_a, "context"_a,
+      "(max_tokens, max_sequences) of a Cache for as many tokens and sequences of up to `context` tokens as the device's memory holds. "
+      "Raises ResourceError.");
   m.def("load_model", load_model, "checkpoint"_a, "device"_a, nb::kw_only(), "weights"_a = nb::none(), "activations"_a = nb::none(),
         "cache"_a = nb::none(), "progress"_a = nb::none(), nb::keep_alive<0, 2>(),
         "A checkpoint's model with its weights packed on `device`. Data types are \"float32\", \"bfloat16\", \"bfloat8_b\" and, for "

@@ -1,19 +1,20 @@
-"""The `tessera` command of the package: the same C++ program, and what it does with Hugging Face's models."""
+"""The `tessera` command of the package: the same C++ program, and what of `compare` is Python's."""
 import os
 import sys
+from typing import NoReturn
 
 from tessera import _core
 
 
-def main():
+def main() -> NoReturn:
     arguments = sys.argv
-    if arguments[1:2] == ["compare"] and "--hf" in arguments:
+    if arguments[1:2] == ["compare"]:
         from tessera.compare import compare
         leave(compare(arguments[2:], run))
     leave(run(arguments[1:]))
 
 
-def leave(code):
+def leave(code: int) -> NoReturn:
     if code == _core.DEVICE_LOST:  # TTNN closes its cards at the interpreter's end, and would wait for this one
         sys.stdout.flush()
         sys.stderr.flush()
@@ -21,5 +22,5 @@ def leave(code):
     sys.exit(code)
 
 
-def run(arguments):
+def run(arguments: list[str]) -> int:
     return _core.cli_main([os.fsencode(argument) for argument in ["tessera", *arguments]])

@@ -1,25 +1,24 @@
-"""`tessera compare --hf`: records Hugging Face's forward, then has the C++ command compare with it."""
+"""What the package's `tessera compare` does beside the C++ command: --hf records Hugging Face's forward to compare with, --html makes the page."""
 import argparse
+import json
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 
 from tessera import _core
 
+Run = Callable[[list[str]], int]  # runs the C++ command: its exit code
 
-def compare(arguments, run):
-    """The exit code. `run` runs the C++ command with other arguments."""
-    flags, others = parser().parse_known_args(arguments)
-    if "-h" in others or "--help" in others:
-        return run(["compare", "--help"])
-    file, path = None, flags.hf_save
+
+def compare(arguments: list[str], run: Run) -> int:
+    """The exit code."""
+    if "-h" in arguments or "--help" in arguments:
+        return run(["compare", *arguments])
     try:
-        if path is None:
-            file, path = tempfile.mkstemp(prefix="tessera-", suffix=".safetensors")
-            os.close(file)
-        record(flags, path)
-        return run(["compare", "-m", flags.model, "--against", path, *others])
+        with tempfile.TemporaryDirectory(prefix="tessera-") as folder:
+            return with_page(with_recording(arguments, folder) if "--hf" in arguments else arguments, folder, run)
     except _core.FileError as error:
         return failed(3, error)
     except OSError as error:  # the disk is full, a file is not there
@@ -28,12 +27,34 @@ def compare(arguments, run):
         return failed(2, error)
     except KeyboardInterrupt:
         return 130
-    finally:
-        if file is not None:
-            os.unlink(path)
 
 
-def parser():
+def with_page(arguments: list[str], folder: str, run: Run) -> int:
+    parser = argparse.ArgumentParser(prog="tessera compare", add_help=False, allow_abbrev=False)
+    parser.add_argument("--html")
+    parser.add_argument("--json")
+    flags, others = parser.parse_known_args(arguments)
+    if flags.html is None:
+        return run(["compare", *arguments])
+    if flags.json == "-":
+        raise ValueError("compare: --html takes its numbers from a file; give --json FILE in place of -, or neither")
+    facts, part = flags.json or os.path.join(folder, "facts.json"), f"{flags.html}.part"
+    with open(part, "w", encoding="utf-8") as file:  # before the work: a place that cannot be written is found at once
+        try:
+            code = run(["compare", *others, "--json", facts])
+            if code == 0:
+                from tessera.comparison_page import page
+                with open(facts, encoding="utf-8") as found:
+                    file.write(page(json.load(found)))
+                file.close()
+                os.rename(part, flags.html)
+            return code
+        finally:
+            if os.path.exists(part):
+                os.unlink(part)
+
+
+def parser() -> argparse.ArgumentParser:
     """The flags that say what Hugging Face runs; all others are the C++ command's."""
     flags = argparse.ArgumentParser(prog="tessera compare", add_help=False, allow_abbrev=False)
     flags.add_argument("--hf", action="store_true")
@@ -48,7 +69,10 @@ def parser():
     return flags
 
 
-def record(flags, path):
+def with_recording(arguments: list[str], folder: str) -> list[str]:
+    """Records Hugging Face's forward; the arguments that compare with it."""
+    flags, others = parser().parse_known_args(arguments)
+    path = flags.hf_save or os.path.join(folder, "hf.safetensors")
     try:
         import torch
         from transformers.utils import logging
@@ -62,9 +86,10 @@ def record(flags, path):
     checkpoint = open_checkpoint(flags.model_b or flags.model)
     ids = prompt_ids(flags, checkpoint)
     recording.record(recording.load(checkpoint.directory, getattr(torch, flags.hf_type)), ids, path)
+    return ["-m", flags.model, "--against", path, *others]
 
 
-def prompt_ids(flags, checkpoint):
+def prompt_ids(flags: argparse.Namespace, checkpoint: _core.Checkpoint) -> list[int]:
     if flags.ids_file is not None:
         words = re.split(r"[\s,\[\]]+", read(flags.ids_file))
         return [int(word) for word in words if word]
@@ -72,11 +97,11 @@ def prompt_ids(flags, checkpoint):
     return _core.Tokenizer.load(checkpoint.tokenizer()).encode(text, add_special_tokens=True, parse_special=True)
 
 
-def read(path):
+def read(path: str) -> str:
     with open(path, encoding="utf-8", newline="") as file:
         return file.read()
 
 
-def failed(code, error):
+def failed(code: int, error: Exception) -> int:
     print(f"tessera: {error}", file=sys.stderr)
     return code

@@ -1,34 +1,37 @@
 """Padded batches of conversations over the C++ generator. NumPy only."""
-import os
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tessera import _core
 
-MOST_SEQUENCES = 4096
-BYTES_A_NUMBER = {"float32": 4, "bfloat16": 2, "bfloat8_b": 17 / 16}
+
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Logits = NDArray[np.float32]
 
 
 class Rows:
     """The conversations of a padded batch, one a row. A row is the sequence of its tokens, without the pads. Rows that are equal so far
     share one Sequence, which is forked when they part. `mask` [rows, slots] is true for a token and false for a pad."""
 
-    def __init__(self, engine):
+    def __init__(self, engine: "Engine") -> None:
         self.engine = engine
-        self.sequences = []
-        self.mask = np.zeros((0, 0), bool)
+        self.sequences: list[_core.Sequence] = []
+        self.mask: Mask = np.zeros((0, 0), bool)
 
     @property
-    def slots(self):
-        return self.mask.shape[1]
+    def slots(self) -> int:
+        return int(self.mask.shape[1])
 
-    def select(self, indices):
+    def select(self, indices: list[int]) -> None:
         self.sequences = [self.sequences[index] for index in indices]
         self.mask = self.mask[indices]
 
-    def crop(self, slots):
+    def crop(self, slots: int) -> None:
         """Forgets the slots from `slots` on."""
         cache = self.engine.cache
         with self.engine.lock:
@@ -41,7 +44,7 @@ class Rows:
             self.sequences = [cut[part] for part in zip(self.sequences, lengths)]
             self.mask = self.mask[:, :slots]
 
-    def fork(self):
+    def fork(self) -> "Rows":
         copy = Rows(self.engine)
         with self.engine.lock:
             forks = {sequence: self.engine.cache.fork(sequence) for sequence in dict.fromkeys(self.sequences)}
@@ -53,8 +56,8 @@ class Rows:
 @dataclass
 class Group:
     """Rows that have the same Sequence and get the same tokens: computed once."""
-    sequence: object
-    tokens: np.ndarray
+    sequence: _core.Sequence
+    tokens: Ids
     known: int  # tokens that the Sequence has before these
     wanted: int = 0  # logits of so many of its last tokens
     first: int = 0  # their first row among all logits
@@ -63,19 +66,19 @@ class Group:
 class Engine:
     """A loaded model, the pool of its cache's pages, and the lock under which its conversations are used."""
 
-    def __init__(self, loaded, device, max_seq_len):
+    def __init__(self, loaded: _core.LoadedModel, device: _core.Device, max_seq_len: int) -> None:
         if max_seq_len < 1:
             raise ValueError(f"max_seq_len: {max_seq_len} is below 1")
         model = loaded.model
         self.loaded, self.device = loaded, device
         self.max_seq_len = max_seq_len
         self.context = min(max_seq_len, model.spec.max_position_embeddings)
-        max_tokens, max_sequences = room(model.spec.cache, loaded.options.cache, device.limits, self.context, budget(device))
+        max_tokens, max_sequences = _core.largest_cache(device, model.spec.cache, loaded.options.cache, self.context)
         self.cache = _core.Cache(device, model.spec.cache, dtype=loaded.options.cache, max_tokens=max_tokens, max_sequences=max_sequences)
         self.generator = _core.Generator(model, device, self.cache)
         self.lock = threading.Lock()
 
-    def forward(self, rows, ids, mask, keep):
+    def forward(self, rows: Rows, ids: Ids, mask: Mask, keep: int) -> Logits:
         """Appends to `rows` the tokens `ids` [rows, slots] where `mask` is true, and gives the logits of the last `keep` slots: float32
         [rows, keep, vocab]. A pad before its row's first token has zeros; one behind its row's last token has that token's logits. When it
         raises, `rows` is as it was."""
@@ -88,8 +91,9 @@ class Engine:
             rows.mask = np.concatenate([rows.mask.reshape(len(ids), -1), mask], axis=1)
         return spread(logits, group_of_row, mask[:, mask.shape[1] - keep:])
 
-    def _group(self, sequences, ids, mask, keep):
-        groups, group_of_row = {}, []
+    def _group(self, sequences: list[_core.Sequence], ids: Ids, mask: Mask, keep: int) -> tuple[list[Group], list[Group]]:
+        groups: dict[tuple[_core.Sequence, bytes], Group] = {}
+        group_of_row = []
         for row, sequence in enumerate(sequences):
             tokens = ids[row, mask[row]]
             known = len(sequence)
@@ -98,20 +102,20 @@ class Engine:
             wanted = int(mask[row, mask.shape[1] - keep:].sum())
             group.wanted = max(group.wanted, wanted, int(keep > 0 and known + len(tokens) > 0))
             group_of_row.append(group)
-        taken = set()
+        taken: set[_core.Sequence] = set()
         for group in groups.values():  # before any Sequence grows
             if group.sequence in taken:
                 group.sequence = self.cache.fork(group.sequence)
             taken.add(group.sequence)
         return list(groups.values()), group_of_row
 
-    def _check_length(self, row, length):
+    def _check_length(self, row: int, length: int) -> None:
         if length > self.context:
             limit = f"max_seq_len is {self.max_seq_len}" if self.context == self.max_seq_len else f"the model's context ends at {self.context}"
             raise ValueError(f"row {row} would have {length} tokens; {limit}")
 
-    def _run(self, groups):
-        grown = []
+    def _run(self, groups: list[Group]) -> Logits:
+        grown: list[Group] = []
         try:
             requests = []
             first = 0
@@ -129,7 +133,7 @@ class Engine:
             raise
 
 
-def check_runs(rows, mask):
+def check_runs(rows: Rows, mask: Mask) -> None:
     """Refuses pads between tokens. Pads behind a row's tokens may be followed by tokens in a later call: a right-padded prompt goes on."""
     begins = (mask[:, 1:] & ~mask[:, :-1]).sum(axis=1) + mask[:, :1].sum(axis=1)
     for row in np.flatnonzero(begins > 1):
@@ -140,7 +144,7 @@ def check_runs(rows, mask):
             raise ValueError(f"attention_mask: row {row} has a hole, zeros between the tokens in its cache and the new ones")
 
 
-def spread(logits, group_of_row, window):
+def spread(logits: Logits, group_of_row: list[Group], window: Mask) -> Logits:
     """The logits of each slot of `window` [rows, keep], the mask of the last slots, from those that the groups gave."""
     tokens = window.sum(axis=1, keepdims=True)
     ends = np.array([[group.first + group.wanted] for group in group_of_row])
@@ -155,41 +159,3 @@ def spread(logits, group_of_row, window):
     out = np.zeros((*index.shape, logits.shape[1]), np.float32)
     out[computed] = logits[index[computed]]
     return out
-
-
-def available_memory():
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def budget(device):
-    """Bytes that a cache may take: of this machine's memory 80 %, of a card's what its forwards leave."""
-    return device.free_memory() if device.name == "n150" else available_memory() * 8 // 10
-
-
-def room(spec, dtype, limits, context, budget):
-    """How many tokens and sequences a cache is made for: as many as `budget` bytes hold. It takes address space at first, and on the cpu memory
-    as it fills. A sixteenth, or half where layers have windows, may go to what each sequence takes whatever its length: a page that it has
-    not filled, and its windows."""
-    a_token, a_sequence, once, share = 0, 0, 0, budget // 16
-    for layer in spec.layers:
-        size = int(2 * layer.num_kv_heads * layer.head_dim * BYTES_A_NUMBER[dtype])
-        once += 8 * size * limits.page_tokens  # what a card's page tables are rounded up to
-        if layer.window is None or layer.window >= context:
-            a_token += size
-            a_sequence += size * limits.page_tokens
-        else:
-            a_sequence += size * (min(context, layer.window + 64) + 3 * limits.page_tokens)
-            once += size * min(context, limits.max_rows)
-            share = budget // 2
-    needed = a_token * context + a_sequence + once
-    if needed > budget:
-        raise _core.ResourceError(f"max_seq_len: the cache of {context} tokens takes {needed >> 20} MiB and {budget >> 20} are free; "
-                                  "choose fewer, or cache=\"bfloat8_b\"")
-    left = min(share, budget - a_token * context - once)
-    sequences = max(1, min(MOST_SEQUENCES, left // a_sequence))
-    tokens = (budget - once - sequences * a_sequence) // a_token if a_token else context * sequences
-    return max(context, min(tokens, context * sequences)), sequences

@@ -3,8 +3,11 @@ import importlib.util
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 import transformers
@@ -19,17 +22,18 @@ ROWS = 64  # rows of logits held at a time: 64 x 262,144 floats are 67 MB
 ANY_VOCABULARY = 2**31 - 1  # a reference is read before the model is there; judging it looks at the ids again
 
 
-def bar(total, label):
+def bar(total: int, label: str) -> Any:
     """On standard error, where that is a terminal."""
     return tqdm(total=total, desc=label, unit="token", file=sys.stderr, disable=None, leave=False)
 
 
-def load_bringup(path):
+def load_bringup(path: str | Path) -> ModuleType:
     """The module of a bring-up's model.py; its folder's name is no module name."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a bring-up is models/<org>/<name>/<system>/functional/model.py")
     spec = importlib.util.spec_from_file_location("bringup", path)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "build_model"):
@@ -37,7 +41,7 @@ def load_bringup(path):
     return module
 
 
-def find_bringup(models, name, system):
+def find_bringup(models: Path, name: str, system: str) -> Path:
     """models/<id>/<system>/functional/model.py; for a directory, the first bring-up of its architecture on that system."""
     path = models / name / system / "functional/model.py"
     if path.is_file():
@@ -51,12 +55,12 @@ def find_bringup(models, name, system):
     raise FileNotFoundError(f"{name}: no bring-up of a {model_type} on {system} in {models}; docs/add_a_bringup.md says how to add one")
 
 
-def precision_of(dtype):
+def precision_of(dtype: str | None) -> dict[str, str]:
     """What build_model is told for --dtype."""
     return {} if dtype is None else {"weights": dtype, "activations": "float32" if dtype == "float32" else "bfloat16"}
 
 
-def load_reference_model(name, cache_dir=None):
+def load_reference_model(name: str, cache_dir: str | None = None) -> Any:
     """Hugging Face's model in float32 on the CPU, and nothing but greedy."""
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
@@ -65,29 +69,29 @@ def load_reference_model(name, cache_dir=None):
     return model
 
 
-def plain(config):
+def plain(config: GenerationConfig) -> GenerationConfig:
     """Without samplers and penalties: generate() takes from here what it is not told."""
     return GenerationConfig(bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id)
 
 
-def made_by(model):
+def made_by(model: Any) -> str:
     return f"transformers {transformers.__version__}, {type(model).__name__}, {str(model.dtype).removeprefix('torch.')}"
 
 
 class BarStreamer:
-    def __init__(self, shown):
+    def __init__(self, shown: Any) -> None:
         self.shown, self.prompt = shown, True
 
-    def put(self, ids):
+    def put(self, ids: torch.Tensor) -> None:
         self.shown.update(0 if self.prompt else len(ids))
         self.prompt = False
 
-    def end(self):
+    def end(self) -> None:
         pass
 
 
 @torch.no_grad()
-def generate_reference(model, prompt, max_new_tokens, min_new_tokens=None):
+def generate_reference(model: Any, prompt: list[int], max_new_tokens: int, min_new_tokens: int | None = None) -> tessera.Reference:
     """The greedy choices of a Hugging Face model behind `prompt`, to an end token at most. min_new_tokens: no end token before."""
     reference = tessera.Reference(prompt, made_by=made_by(model))
     if max_new_tokens:
@@ -101,7 +105,7 @@ def generate_reference(model, prompt, max_new_tokens, min_new_tokens=None):
 
 
 @torch.no_grad()
-def logits_of_text(model, ids):
+def logits_of_text(model: Any, ids: list[int]) -> Iterator[torch.Tensor]:
     """The logits behind every token, of one forward, in pieces of rows."""
     if getattr(model.config.get_text_config(), "final_logit_softcapping", None):
         raise ValueError("final_logit_softcapping: logits of a whole text with it are not supported")
@@ -110,7 +114,7 @@ def logits_of_text(model, ids):
         yield model.get_output_embeddings()(rows).float().contiguous()
 
 
-def reference_of_text(model, ids):
+def reference_of_text(model: Any, ids: list[int]) -> tessera.Reference:
     """A Hugging Face model's choice behind every token of a text."""
     if len(ids) < 2:
         raise ValueError(f"the text has {len(ids)} tokens; at least 2 are needed")
@@ -123,7 +127,7 @@ def reference_of_text(model, ids):
     return reference
 
 
-def save_reference(path, reference, model):
+def save_reference(path: str | Path, reference: tessera.Reference, model: Any) -> None:
     """As JSON, or as .refpt: a torch file of {"reference_tokens": [1, T], "top5_tokens": [T - 1, 5]}. `model` tells a .refpt's rows of the prompt."""
     if not str(path).endswith(".refpt"):
         return tessera.write_reference(str(path), reference)
@@ -132,7 +136,7 @@ def save_reference(path, reference, model):
                 "top5_tokens": torch.cat([*before, torch.tensor(reference.top5, dtype=torch.long).reshape(-1, 5)])}, path)
 
 
-def load_reference(path):
+def load_reference(path: str | Path) -> tessera.Reference:
     """JSON, or a .refpt, whose text is fed as it stands; where it does not say how long its prompt is, the first half is the prompt."""
     if not str(path).endswith(".refpt"):
         return tessera.read_reference(str(path), ANY_VOCABULARY)
@@ -153,13 +157,14 @@ def load_reference(path):
 class TeacherForcing(LogitsProcessor):
     """Inside generate(): judges each row's logits, and has the reference's token chosen."""
 
-    def __init__(self, references, shown):
+    def __init__(self, references: list[tessera.Reference], shown: Any) -> None:
         self.references, self.shown = references, shown
         self.fed = [reference.fed for reference in references]
-        self.judged = [[] for _ in references]
-        self.step, self.seconds, self.left = 0, 0.0, None
+        self.judged: list[list[tessera.JudgedRow]] = [[] for _ in references]
+        self.step, self.seconds = 0, 0.0
+        self.left: float | None = None
 
-    def __call__(self, input_ids, scores):
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if self.left is not None:
             self.seconds += time.perf_counter() - self.left
         chosen = torch.full_like(scores, -math.inf)
@@ -186,19 +191,22 @@ class Score:
     tokens_per_second: float | None  # of decoding, without judging
 
     @classmethod
-    def of(cls, references, scores, tokens_per_second=None):
+    def of(cls, references: list[tessera.Reference], scores: list[tessera.ReferenceScore], tokens_per_second: float | None = None) -> "Score":
         total = sum(score.total for score in scores)
         known = [score for score in scores if score.kl.count]
-        over = lambda name, part: sum(getattr(score, name).mean * score.total for score in part) / total  # noqa: E731
-        count = lambda name: sum(getattr(score, name) for score in known) if known else None  # noqa: E731
+
+        def over(means: list[tessera.Mean]) -> float:
+            return sum(mean.mean * mean.count for mean in means) / total
+
         return cls(total=total, top1=sum(score.top1 for score in scores), top5=sum(score.top5 for score in scores),
-                   distinct=len({token for reference in references for token in reference.tokens}), ties=count("ties"),
-                   ties_missed=count("ties_missed"), kl=over("kl", known) if known else None,
-                   perplexity=math.exp(over("loss", scores)) if total else math.nan, tokens_per_second=tokens_per_second)
+                   distinct=len({token for reference in references for token in reference.tokens}), ties=sum(score.ties for score in known) if known else None,
+                   ties_missed=sum(score.ties_missed for score in known) if known else None,
+                   kl=over([score.kl for score in known]) if known else None,
+                   perplexity=math.exp(over([score.loss for score in scores])) if total else math.nan, tokens_per_second=tokens_per_second)
 
 
 @torch.no_grad()
-def teacher_force(model, references, prefill_decode=False):
+def teacher_force(model: Any, references: list[tessera.Reference], prefill_decode: bool = False) -> Score:
     """Feeds prompts of one length, one a row, and the references' tokens behind them through the model's own generate(): the first choice
     is judged from the prompt's last row. prefill_decode: the prompt goes in one token at a time too."""
     steps = max(len(reference.tokens) for reference in references)
@@ -215,7 +223,7 @@ def teacher_force(model, references, prefill_decode=False):
     return Score.of(references, [tessera.sum_up(*pair) for pair in zip(references, forcing.judged)], rate)
 
 
-def score_text(model, reference):
+def score_text(model: Any, reference: tessera.Reference) -> Score:
     """The choices behind a given text, in one forward, whose logits are judged as they come."""
     engine = getattr(model, "engine", None)
     if engine is None:
@@ -224,23 +232,23 @@ def score_text(model, reference):
     if length > engine.context:
         raise ValueError(f"the text has {length + 1} tokens; max_seq_len or the model's context ends at {engine.context}")
     with bar(length, "teacher forcing") as shown, engine.lock:
-        progress = lambda done, total: shown.update(done - shown.n)  # noqa: E731
-        return Score.of([reference], [engine.generator.score_reference(reference, torch.get_num_threads(), progress)])
+        score = engine.generator.score_reference(reference, torch.get_num_threads(), lambda done, total: shown.update(done - shown.n))
+    return Score.of([reference], [score])
 
 
-def judge(model, references, prefill_decode=False):
+def judge(model: Any, references: list[tessera.Reference], prefill_decode: bool = False) -> Score:
     if references[0].forced:
         return score_text(model, references[0])
     return teacher_force(model, references, prefill_decode)
 
 
-def accuracy_lines(score):
+def accuracy_lines(score: Score) -> list[str]:
     if score.total == 0:
         return ["No tokens to evaluate."]
     return [f"Top-{k} accuracy: {100 * hits / score.total:.2f}% ({hits / score.total:.4f})" for k, hits in ((1, score.top1), (5, score.top5))]
 
 
-def further_lines(score):
+def further_lines(score: Score) -> list[str]:
     ties = "" if score.ties is None else f", {score.ties} ties, {score.ties_missed} of them chosen otherwise"
     divergence = "" if score.kl is None else f"KL(reference || model): {score.kl:.6f}; "
     return [f"Reference: {score.total} tokens, {score.distinct} distinct{ties}", f"{divergence}perplexity: {score.perplexity:.4f}"]

@@ -1,10 +1,13 @@
 """The face for transformers: a module whose generate() is GenerationMixin's own and whose forward is Tessera's."""
+from typing import Any
+
 import torch
-from transformers import GenerationMixin
+from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from tessera import _core
 from tessera.engine import Engine, Rows
 
 
@@ -14,51 +17,52 @@ class TesseraCache(Cache):
 
     is_compileable = False  # else generate() makes 4-D masks
     is_croppable = True
+    _is_user_defined = False  # generate() returns one that is
 
-    def __init__(self, engine):
+    def __init__(self, engine: Engine) -> None:
         super().__init__(layers=[])
         self.rows = Rows(engine)
 
-    def get_seq_length(self, layer_idx=0):
+    def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens and pads, as they stand in input_ids."""
         return self.rows.slots
 
-    def get_max_length(self, layer_idx=None):
+    def get_max_length(self, layer_idx: int | None = None) -> int:
         return self.rows.engine.context
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> int:
         return len(self.rows.sequences) or -1
 
-    def crop(self, tokens_to_remove):
+    def crop(self, tokens_to_remove: int) -> None:
         """As in transformers 5.23: 0 or minus the number of tokens to take off the end."""
         length = self.get_seq_length() + tokens_to_remove
         if tokens_to_remove > 0 or length < 0:
             raise ValueError(f"crop: {tokens_to_remove} is outside {-self.get_seq_length()}..0; it says how many tokens to remove, as a negative number")
         self.rows.crop(length)
 
-    def reorder_cache(self, beam_idx):
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         self.rows.select(beam_idx.tolist())
 
-    def batch_select_indices(self, indices):
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
         indices = indices.nonzero().flatten() if indices.dtype == torch.bool else indices
         self.rows.select(indices.tolist())
 
-    def batch_repeat_interleave(self, repeats):
+    def batch_repeat_interleave(self, repeats: int) -> None:
         self.rows.select([row for row in range(len(self.rows.sequences)) for _ in range(repeats)])
 
-    def reset(self):
+    def reset(self) -> None:
         self.rows = Rows(self.rows.engine)
 
-    def __copy__(self):
+    def __copy__(self) -> "TesseraCache":
         copy = TesseraCache(self.rows.engine)
         copy.rows = self.rows.fork()
         return copy
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TesseraCache":
         return self.__copy__()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"TesseraCache({len(self.rows.sequences)} rows, {self.get_seq_length()} tokens)"
 
 
@@ -73,47 +77,54 @@ class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
     input_modalities = ("text",)
     _is_stateful = False  # True forbids assisted decoding
 
-    def __init__(self, loaded, device, config, generation_config, max_seq_len):
+    def __init__(self, loaded: _core.LoadedModel, device: _core.Device, config: PreTrainedConfig, generation_config: GenerationConfig,
+                 max_seq_len: int) -> None:
         """`loaded` is what tessera.load_model or tessera.make_model gave on `device`; no row may get longer than max_seq_len tokens."""
         super().__init__()
         self.engine = Engine(loaded, device, max_seq_len)
         self.config, self.generation_config = config, generation_config
         self.eval()
 
-    device = property(lambda self: torch.device("cpu"))
-    dtype = property(lambda self: torch.float32)
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
 
     @classmethod
-    def can_generate(cls):
+    def can_generate(cls) -> bool:
         return True
 
     @classmethod
-    def is_remote_code(cls):
+    def is_remote_code(cls) -> bool:
         return False
 
-    def get_experts_implementation(self):
+    def get_experts_implementation(self) -> dict[str, str]:
         return {}
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         options = self.engine.loaded.options
         return (f"{self.config.model_type} on {self.engine.device.name}, weights {options.weights}, activations {options.activations}, "
                 f"cache {options.cache}, max_seq_len {self.engine.max_seq_len}")
 
-    def make_cache(self):
+    def make_cache(self) -> TesseraCache:
         """An empty cache, for past_key_values."""
         return TesseraCache(self.engine)
 
-    def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args, **kwargs):
+    def _prepare_cache_for_generation(self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         cache = model_kwargs.get("past_key_values")
         if cache is not None:
-            self._check_cache(cache)
-            cache._is_user_defined = True
+            self._own_cache(cache)._is_user_defined = True
         elif generation_config.use_cache is not False:
             model_kwargs["past_key_values"] = self.make_cache()
 
     # generate() reads the names of these parameters.
-    def forward(self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None, token_type_ids=None,
-                use_cache=None, logits_to_keep=0, return_dict=True, **kwargs):
+    def forward(self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, position_ids: torch.Tensor | None = None,
+                past_key_values: Cache | None = None, inputs_embeds: torch.Tensor | None = None, token_type_ids: torch.Tensor | None = None,
+                use_cache: bool | None = None, logits_to_keep: int | torch.Tensor = 0, return_dict: bool = True,
+                **kwargs: Any) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """input_ids [rows, new tokens]; attention_mask [rows, cached and new tokens], zeros only for padding on the left or right; logits_to_keep:
         how many of the last tokens' logits are wanted (0: all), or the indices of those tokens. -> CausalLMOutputWithPast, whose
         past_key_values continues the rows. A pad before its row's first token has logits of zeros; one behind its row's last token has that
@@ -121,13 +132,15 @@ class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
         refuse(kwargs, inputs_embeds, token_type_ids)
         if input_ids is None or input_ids.dim() != 2 or input_ids.numel() == 0 or input_ids.is_floating_point():
             raise ValueError(f"input_ids: {'missing' if input_ids is None else f'{input_ids.dtype} {list(input_ids.shape)}'}; token ids [rows, tokens] are needed")
-        cache = past_key_values if past_key_values is not None else self.make_cache()
-        self._check_cache(cache, len(input_ids))
+        cache = self._own_cache(past_key_values, len(input_ids)) if past_key_values is not None else self.make_cache()
         mask = new_mask(cache.rows, input_ids, attention_mask)
         check_positions(cache.rows, mask, position_ids)
         slots = input_ids.shape[1]
-        indices = logits_to_keep % slots if torch.is_tensor(logits_to_keep) else None
-        keep = slots - int(indices.min()) if indices is not None else min(logits_to_keep, slots) or slots
+        if isinstance(logits_to_keep, torch.Tensor):
+            indices = logits_to_keep % slots
+            keep = slots - int(indices.min())
+        else:
+            indices, keep = None, min(logits_to_keep, slots) or slots
         logits = torch.from_numpy(self.engine.forward(cache.rows, input_ids.cpu().numpy(), mask.numpy(), keep))
         if indices is not None:
             logits = logits[:, indices - (slots - keep)]
@@ -135,19 +148,22 @@ class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
         output = CausalLMOutputWithPast(logits=logits, past_key_values=cache if wants_cache else None)
         return output if return_dict else output.to_tuple()
 
-    def _check_cache(self, cache, rows=None):
+    def _own_cache(self, cache: Cache, rows: int | None = None) -> TesseraCache:
         if not isinstance(cache, TesseraCache) or cache.rows.engine is not self.engine:
             raise ValueError(f"past_key_values: a {type(cache).__name__} is not this model's; make_cache() gives one")
         if rows and cache.rows.sequences and len(cache.rows.sequences) != rows:
             raise ValueError(f"past_key_values: has {len(cache.rows.sequences)} rows; input_ids has {rows}")
+        return cache
 
 
-MODEL_FOR_CAUSAL_LM_MAPPING_NAMES["tessera"] = "TesseraForCausalLM"  # else pipeline("text-generation") complains, though it works
+# pipeline("text-generation") looks a class's name up here and nowhere else, what AutoModelForCausalLM.register adds included; where it is
+# not, it logs an error and works.
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES["tessera"] = "TesseraForCausalLM"
 
 IGNORED = {"tokenizer"}  # what generate() passes on though it is not the model's
 
 
-def refuse(others, inputs_embeds, token_type_ids):
+def refuse(others: dict[str, Any], inputs_embeds: torch.Tensor | None, token_type_ids: torch.Tensor | None) -> None:
     if inputs_embeds is not None:
         raise ValueError("inputs_embeds: not supported; pass input_ids")
     if token_type_ids is not None and token_type_ids.any():
@@ -157,7 +173,7 @@ def refuse(others, inputs_embeds, token_type_ids):
             raise ValueError(f"{name}: not supported")
 
 
-def new_mask(rows, input_ids, attention_mask):
+def new_mask(rows: Rows, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
     """The part of the mask that belongs to input_ids, as bool [rows, new tokens]."""
     if attention_mask is None:
         return torch.ones(input_ids.shape, dtype=torch.bool)
@@ -172,7 +188,7 @@ def new_mask(rows, input_ids, attention_mask):
     return mask[:, rows.slots:]
 
 
-def check_positions(rows, mask, position_ids):
+def check_positions(rows: Rows, mask: torch.Tensor, position_ids: torch.Tensor | None) -> None:
     """Positions count a row's tokens and leave pads out: nothing else can be asked for. (For right-padded rows, generate() counts on from
     the pads' position 0: those are not looked at.)"""
     if position_ids is None:

@@ -7,20 +7,22 @@ import mmap
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import tessera
 
 FORMAT = "tessera-run-1"
+Run = dict[str, Any]  # JSON
 
 
-def resident_bytes():
+def resident_bytes() -> int:
     """Of this process, now."""
     gc.collect()
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def about_checkpoint(name, directory):
+def about_checkpoint(name: str, directory: str | Path) -> Run:
     """Its name; what the script that made it says about it, if one did; and a hash over its weights' files."""
     manifest = Path(directory) / "tessera_manifest.json"
     digest = hashlib.sha256()
@@ -34,7 +36,7 @@ def about_checkpoint(name, directory):
     return {"name": Path(name).name if is_folder else name, "origin": origin, "sha256": digest.hexdigest()}
 
 
-def about_machine(device):
+def about_machine(device: tessera.Device) -> Run:
     if not isinstance(device, tessera.CpuDevice):
         return {"device": device.name}
     names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -42,19 +44,19 @@ def about_machine(device):
     return {"processor": processor, "threads": device.threads, "instruction_set": device.isa, **({"twin": device.twin} if device.twin else {})}
 
 
-def digest_of(run):
+def digest_of(run: Run) -> str:
     """Over everything but the digest itself."""
     content = json.dumps({key: value for key, value in run.items() if key != "sha256"}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def write_run(path, run):
+def write_run(path: str | Path, run: Run) -> None:
     run = {"format": FORMAT, "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"), **run}
     Path(path).write_text(json.dumps({**run, "sha256": digest_of(run)}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_run(path):
-    run = json.loads(Path(path).read_text(encoding="utf-8"))
+def read_run(path: str | Path) -> Run:
+    run: Run = json.loads(Path(path).read_text(encoding="utf-8"))
     if run.get("format") != FORMAT:
         raise ValueError(f"{path}: is not a saved run: its \"format\" is not \"{FORMAT}\"")
     if run.get("sha256") != digest_of(run):

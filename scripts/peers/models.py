@@ -52,7 +52,7 @@ class Model:
     """`folder` is ours; files for peers are made when they are first asked for. One that is used with `with` leaves nothing behind."""
     env = {}  # of our own program
 
-    def __init__(self, name, keep):
+    def __init__(self, name: str, keep: bool) -> None:
         self.name, self.keep = name, keep
         self.folder = self.make_folder()
 

@@ -46,7 +46,6 @@ class Weights {
   bool has(std::string_view name) const { return source_ && source_->find(name) != nullptr; }
   // Of two tensors that are there (WeightSource::equal).
   bool equal(std::string_view a, std::string_view b) const { return source_->equal(a, b); }
-  const ModelOptions& options() const { return options_; }
 
   // What is odd but harmless, such as tensors that hold NaN or infinity: for the user to see.
   const std::vector<std::string>& notes() const { return notes_; }

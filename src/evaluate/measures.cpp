@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "core/error.h"
+#include "ops/selection.h"
 
 namespace tessera {
 namespace {
@@ -13,17 +14,9 @@ namespace {
 // exp(-kFar) times a row of any length is far below the rounding of a double.
 constexpr double kFar = 50;
 
-// The largest logit, after a look at all of them.
-double largest_logit(std::span<const float> logits) {
-  float largest = -std::numeric_limits<float>::infinity();
-  bool bad = false;
-  for (const float logit : logits) {
-    bad |= !(logit <= std::numeric_limits<float>::max());
-    largest = std::max(largest, logit);
-  }
-  check<std::runtime_error>(!bad && std::isfinite(largest),
-                            "logits: a row holds NaN or infinity; the weights or the precision do not bear this text");
-  return largest;
+double largest_of(std::span<const float> logits) {
+  check_logits(logits);
+  return largest_logit(logits);
 }
 
 void check_row(std::span<const float> logits) { check(!logits.empty(), "logits: a row is empty"); }
@@ -32,7 +25,7 @@ void check_row(std::span<const float> logits) { check(!logits.empty(), "logits: 
 
 double log_sum_exp(std::span<const float> logits) {
   check_row(logits);
-  const double top = largest_logit(logits);
+  const double top = largest_of(logits);
   double sum = 0;
   for (const float logit : logits)
     if (const double below = logit - top; below > -kFar) sum += std::exp(below);
@@ -44,24 +37,10 @@ double negative_log_likelihood(std::span<const float> logits, TokenId target) {
   return log_sum_exp(logits) - logits[static_cast<size_t>(target)];
 }
 
-std::vector<TokenId> largest(std::span<const float> logits, size_t count) {
-  std::vector<TokenId> best;  // sorted
-  const auto before = [&](TokenId a, TokenId b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; };
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const auto id = static_cast<TokenId>(i);
-    if (best.size() == count) {
-      if (best.empty() || !before(id, best.back())) continue;
-      best.pop_back();
-    }
-    best.insert(std::upper_bound(best.begin(), best.end(), id, before), id);
-  }
-  return best;
-}
-
 RowComparison compare_rows(std::span<const float> p, std::span<const float> q) {
   check(p.size() == q.size(), "logits: rows of ", p.size(), " and ", q.size(), " do not compare");
   check_row(p);
-  const double p_top = largest_logit(p), q_top = largest_logit(q);
+  const double p_top = largest_of(p), q_top = largest_of(q);
   double p_sum = 0, q_sum = 0, apart = 0, difference_sum = 0, max_difference = 0;
   for (size_t i = 0; i < p.size(); ++i) {
     const double below_p = p[i] - p_top, below_q = q[i] - q_top;
@@ -74,7 +53,8 @@ RowComparison compare_rows(std::span<const float> p, std::span<const float> q) {
     p_sum += weight;
     apart += weight * (below_p - below_q);
   }
-  const std::vector<TokenId> p_best = largest(p, 1), q_best = largest(q, 5);
+  const auto width = static_cast<int64_t>(p.size());
+  const std::vector<TokenId> p_best = topk(p, width, 1).ids, q_best = topk(q, width, 5).ids;
   return {.p_log_sum = p_top + std::log(p_sum),
           .q_log_sum = q_top + std::log(q_sum),
           .kl = std::max(0.0, apart / p_sum - std::log(p_sum) + std::log(q_sum)),

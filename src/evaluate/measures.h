@@ -15,9 +15,6 @@ double log_sum_exp(std::span<const float> logits);
 // -log of the probability that softmax(logits) gives `target`, in nats. The target must be in the row.
 double negative_log_likelihood(std::span<const float> logits, TokenId target);
 
-// The ids of the `count` largest logits (all of a shorter row), the largest first, equal ones by id.
-std::vector<TokenId> largest(std::span<const float> logits, size_t count);
-
 // Two rows p and q of the same position, p the reference.
 struct RowComparison {
   double p_log_sum, q_log_sum;             // log_sum_exp of each

@@ -8,6 +8,7 @@
 #include "core/json.h"
 #include "evaluate/scoring.h"
 #include "generate/generation.h"
+#include "ops/selection.h"
 
 namespace tessera {
 namespace {
@@ -91,7 +92,7 @@ double kept_divergence(std::span<const TokenId> ids, std::span<const double> log
 void Reference::append(TokenId token, std::span<const float> logits, size_t top) {
   check(logits.size() >= 5, "reference: a vocabulary of ", logits.size(), " has no five best tokens");
   const double log_sum = log_sum_exp(logits);
-  const std::vector<TokenId> best = largest(logits, std::max<size_t>(top, 5));
+  const std::vector<TokenId> best = topk(logits, static_cast<int64_t>(logits.size()), static_cast<int64_t>(std::max<size_t>(top, 5))).ids;
   tokens.push_back(token);
   std::copy_n(best.begin(), 5, top5.emplace_back().begin());
   if (top == 0) return;
@@ -102,9 +103,9 @@ void Reference::append(TokenId token, std::span<const float> logits, size_t top)
 }
 
 JudgedRow judge_row(const Reference& reference, size_t i, std::span<const float> logits) {
-  const std::vector<TokenId> best = largest(logits, 5);
-  const TokenId target = reference.tokens[i];
   const double log_sum = log_sum_exp(logits);
+  const std::vector<TokenId> best = topk(logits, static_cast<int64_t>(logits.size()), 5).ids;
+  const TokenId target = reference.tokens[i];
   const auto& top5 = reference.top5[i];
   return {.loss = log_sum - logits[static_cast<size_t>(reference.fed()[i])],
           .kl = reference.top_ids.empty() ? 0 : kept_divergence(reference.top_ids[i], reference.top_log_probs[i], logits, log_sum),

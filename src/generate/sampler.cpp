@@ -18,18 +18,8 @@ void check_range(const char* field, double value, double low, double high) {
 
 // The indices of the k largest scores and of those equal to the k-th.
 std::vector<TokenProbability> largest(const std::vector<float>& scores, int64_t k) {
-  float bound = kNever;
-  if (k > 0 && k < static_cast<int64_t>(scores.size())) {
-    std::vector<float> heap(scores.begin(), scores.begin() + k);
-    std::make_heap(heap.begin(), heap.end(), std::greater<>());
-    for (size_t i = static_cast<size_t>(k); i < scores.size(); ++i)
-      if (scores[i] > heap.front()) {
-        std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-        heap.back() = scores[i];
-        std::push_heap(heap.begin(), heap.end(), std::greater<>());
-      }
-    bound = heap.front();
-  }
+  const auto width = static_cast<int64_t>(scores.size());
+  const float bound = k > 0 && k < width ? topk(scores, width, k).values.back() : kNever;
   std::vector<TokenProbability> found;
   for (size_t i = 0; i < scores.size(); ++i)
     if (scores[i] >= bound && scores[i] > kNever) found.push_back({static_cast<TokenId>(i), scores[i]});

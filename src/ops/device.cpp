@@ -16,6 +16,13 @@ std::string WeightSpec::label() const {
   return std::string(label);
 }
 
+int64_t alive_values(const WeightSpec& spec) {
+  const int64_t sums = spec.bias == Bias::none ? 0 : 2 * spec.shape[2];  // of float32, before biases are added
+  if (spec.role == Role::qkv) return 2 * spec.shape[3] + 2 * spec.shape[2] + sums;
+  if (spec.role == Role::gate_up) return 2 * spec.shape[3] + spec.shape[2] + spec.shape[2] / 2 + sums;
+  return 0;
+}
+
 Tensor Device::run(const Model& model, const Batch& batch) {
   check_batch(batch, limits());
   check_rope_lengths(batch, model.spec().recompute_after);

@@ -11,6 +11,7 @@
 
 #include "core/batch.h"
 #include "core/cache_spec.h"
+#include "core/machine.h"
 #include "core/stored_type.h"
 #include "core/tensor.h"
 #include "ops/observer.h"
@@ -57,6 +58,10 @@ struct WeightSpec {
   std::string label() const;
 };
 
+// Values of a token that are alive together while this weight is multiplied with: the stream and the norm of it, and the attention's or the
+// MLP's on their way.
+int64_t alive_values(const WeightSpec& spec);
+
 // A file that may change under its readers.
 class KeptFile {
  public:
@@ -93,6 +98,8 @@ class Device {
 
   virtual std::string name() const = 0;
   virtual Limits limits() const = 0;
+  // What caches may take: what is free, less what a forward of the models packed so far takes for itself.
+  virtual Memory free_memory() = 0;
 
   // Prepares the Step, calls model.forward or replays a recording of it, then commits the sequences' lengths. One at a time: others wait.
   // Nothing is committed when it throws. Refuses a Batch outside limits(), token ids outside [0, vocab), positions past the cached

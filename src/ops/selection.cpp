@@ -50,8 +50,8 @@ std::vector<TokenId> argmax(std::span<const float> logits, int64_t vocab) {
 }
 
 TopK topk(std::span<const float> logits, int64_t vocab, int64_t k) {
-  TopK found{.k = k};
-  const auto count = static_cast<size_t>(k);
+  TopK found{.k = std::min(k, vocab)};
+  const auto count = static_cast<size_t>(found.k);
   std::vector<TokenId> heap;  // the least of the k at the front
   for (; !logits.empty(); logits = logits.subspan(static_cast<size_t>(vocab))) {
     const auto comes_first = [&](TokenId a, TokenId b) {

@@ -25,7 +25,7 @@ void check_logits(std::span<const float> logits);
 float largest_logit(std::span<const float> logits);
 
 // Device's argmax and topk of rows in this machine's memory. Throws std::runtime_error for a logit that is NaN or +infinity, and for a
-// row that is -infinity throughout.
+// row that is -infinity throughout. topk gives the lowest ids of equal logits, in their order, and no more than a row has.
 std::vector<TokenId> argmax(std::span<const float> logits, int64_t vocab);
 TopK topk(std::span<const float> logits, int64_t vocab, int64_t k);
 

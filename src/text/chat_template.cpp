@@ -1,9 +1,11 @@
 #include "text/chat_template.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
 #include "core/error.h"
+#include "text/utf8.h"
 
 namespace tessera {
 namespace {
@@ -37,31 +39,16 @@ std::string default_system(std::string_view jinja) {
   return "";
 }
 
-// The number of bytes of the blank that begins at text[0], as Python's str.strip knows blanks; 0: no blank.
-size_t blank_at(std::string_view text) {
-  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  if ((byte(0) >= 0x09 && byte(0) <= 0x0D) || (byte(0) >= 0x1C && byte(0) <= 0x20)) return 1;
-  if (byte(0) == 0xC2 && (byte(1) == 0x85 || byte(1) == 0xA0)) return 2;
-  if (text.size() < 3) return 0;
-  const unsigned code = (byte(0) & 0x0Fu) << 12 | (byte(1) & 0x3Fu) << 6 | (byte(2) & 0x3Fu);
-  const bool blank = (byte(0) & 0xF0) == 0xE0 && (code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
-                                                  code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000);
-  return blank ? 3 : 0;
-}
-
-// As Jinja's trim filter.
-std::string trim(std::string_view text) {
-  while (const size_t bytes = text.empty() ? 0 : blank_at(text)) text.remove_prefix(bytes);
-  for (bool found = true; found;) {
-    found = false;
-    for (size_t bytes : {1u, 2u, 3u})
-      if (text.size() >= bytes && blank_at(text.substr(text.size() - bytes)) == bytes) {
-        text.remove_suffix(bytes);
-        found = true;
-        break;
-      }
+// As Jinja's trim filter, which is Python's str.strip.
+std::string trim(std::string_view content) {
+  size_t begin = content.size(), end = begin;
+  for (size_t at = 0; at < content.size();) {
+    const text::Utf8Character c = text::first_character(content.substr(at));
+    const bool blank = text::is_white_space(c.code_point) || (c.code_point >= 0x1C && c.code_point <= 0x1F);
+    if (!blank) begin = std::min(begin, at), end = at + c.bytes;
+    at += c.bytes;
   }
-  return std::string(text);
+  return std::string(content.substr(begin, end - begin));
 }
 
 }  // namespace

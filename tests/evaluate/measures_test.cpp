@@ -9,6 +9,8 @@
 #include <random>
 #include <stdexcept>
 
+#include "ops/selection.h"
+
 namespace tessera {
 namespace {
 
@@ -114,7 +116,7 @@ TEST(Measures, the_largest_are_those_of_a_stable_sort) {
                      [&](TokenId a, TokenId b) { return row[static_cast<size_t>(a)] > row[static_cast<size_t>(b)]; });
     for (const size_t count : {size_t{1}, size_t{5}, size_t{64}}) {
       const auto expected = std::vector(order.begin(), order.begin() + static_cast<int64_t>(std::min(count, width)));
-      EXPECT_EQ(largest(row, count), expected);
+      EXPECT_EQ(topk(row, static_cast<int64_t>(width), static_cast<int64_t>(count)).ids, expected);
     }
   }
 }

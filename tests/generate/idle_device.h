@@ -6,6 +6,7 @@ namespace tessera {
 // A device whose ops compute nothing: for tests of what stands around it.
 class IdleDevice : public Device {
  public:
+  Memory free_memory() override { return {}; }
   Tensor pack(std::span<const WeightPart>, const WeightSpec&) override { return {}; }
   void read(const Tensor&, std::span<float>) override {}
   std::vector<TokenId> argmax(const Tensor&) override { return {}; }

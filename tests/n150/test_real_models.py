@@ -84,7 +84,7 @@ def test_the_command_runs_on_the_card(core):
 
 def test_the_command_refuses_what_the_card_does_not_hold_in_plan_s_words():
     folder = str(folders() / "phi3-mini-without-longrope")
-    code = f"import tessera; c = tessera.Checkpoint.open({folder!r}); tessera._core.expect_n150_holds(c, 131072, weights='bfloat16')"
+    code = f"import tessera; c = tessera.Checkpoint.open({folder!r}); tessera._core.expect_fits('n150', c, 131072, weights='bfloat16')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / os.environ["TESSERA_BUILD"] / "python")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     last = done.stderr.strip().splitlines()[-1]

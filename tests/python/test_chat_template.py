@@ -20,7 +20,7 @@ CHATML_WITH_DEFAULT = """{% if messages[0].role != 'system' %}{{ '<|im_start|>sy
 CONVERSATIONS = [
     [("user", "Hello")],
     [("system", "Be brief."), ("user", "Why is the sky blue?")],
-    [("user", "  spaces before and after \n\n"), ("assistant", " An answer.\n"), ("user", "\n\nmore\u3000")],
+    [("user", "  spaces before and after \n\n"), ("assistant", " An answer.\n"), ("user", "\x1c\n\u2009more\u3000\x1f")],
     [("system", "Zwei\nZeilen  "), ("user", "é 你好 🙂"), ("assistant", "ok"), ("user", "x = 1\n\n\n    y = 2\t")],
     [("user", ""), ("assistant", ""), ("user", "?")],
 ]

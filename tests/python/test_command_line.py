@@ -45,7 +45,7 @@ CASES = {  # name -> (arguments, exit code, words)
     "no context": (["run", "-m", "TINY", "-p", "ab", "-c", "0"], 2, "--ctx-size"),
     "context beyond the model's": (["run", "-m", "TINY", "-p", "ab", "-c", "513"], 2, "-c 513: the model's context ends at 512"),
     "unknown type": (["run", "-m", "TINY", "-p", "ab", "--weights", "int4"], 2, "int4"),
-    "unknown device": (["run", "-m", "TINY", "-p", "ab", "--device", "gpu"], 2, "--device gpu: is not a device"),
+    "unknown device": (["run", "-m", "TINY", "-p", "ab", "--device", "gpu"], 2, "'gpu' is not a device; choose cpu or n150"),
     "unknown twin": (["run", "-m", "TINY", "-p", "ab", "--twin", "gpu"], 2, "twin: 'gpu' is not known; choose card"),
     "twin in float32": (["run", "-m", "TINY", "-p", "ab", "--twin", "card", "--weights", "bfloat16", "--activations", "float32"], 2,
                         "card mode does not take activations of float32; choose bfloat16"),

@@ -209,17 +209,31 @@ def test_precisions_are_compared_in_their_own_types(tessera, sound):
     assert {op["name"]: op for op in rounded["ops"]}["mul"]["max_ulps"] <= 1.5  # the factor and the product are rounded
 
 
+def package_command(*arguments, **environment):
+    """The package's `tessera compare`."""
+    return subprocess.run([sys.executable, "-m", "tessera", "compare", *arguments], capture_output=True, text=True, timeout=300, env={**os.environ, **environment})
+
+
 def test_one_command_runs_both_sides(sound, tmp_path):
     checkpoint, _, ids = sound["phi"]
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    command = [sys.executable, "-m", "tessera", "compare", "--hf", "-m", checkpoint, "--ids-file", ids, *FLOAT32]
-    done = subprocess.run([*command, "--json", tmp_path / "facts.json"], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "TMPDIR": str(temporary)})
+    done = package_command("--hf", "-m", checkpoint, "--ids-file", ids, *FLOAT32, "--html", tmp_path / "page.html", "--json", tmp_path / "facts.json",
+                           TMPDIR=str(temporary))
     assert done.returncode == 0, done.stderr
     assert "No op is below PCC 0.99999999" in done.stdout and done.stderr == ""
     assert_every_op_agrees(json.loads((tmp_path / "facts.json").read_text()))
-    assert list(temporary.iterdir()) == []
+    assert list(temporary.iterdir()) == [] and "No op is below" in (tmp_path / "page.html").read_text()
+
+
+def test_a_page_is_there_whole_or_not_at_all(sound, tmp_path):
+    checkpoint, hf, _ = sound["phi"]
+    for arguments, code, said in [(("--html", tmp_path / "no" / "such.html", "--against", hf), 3, "such.html"),
+                                  (("--html", tmp_path / "page.html", "--against", tmp_path / "none.safetensors"), 3, "none.safetensors"),
+                                  (("--html", tmp_path / "page.html", "--against", hf, "--json", "-"), 2, "--json FILE")]:
+        done = package_command("-m", checkpoint, *arguments)
+        assert done.returncode == code and said in done.stderr
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_what_hugging_face_cannot_run_is_one_line(sound, tmp_path, capsys):
@@ -247,7 +261,7 @@ def test_flags_are_checked(tessera, sound, tmp_path):
         (("--against", sound["phi"][1]), 2, "not the same model"),
         (("--against", hf, "-c", "50"), 2, "100 tokens"),
         (("--against", hf, "--threshold", "2"), 2, "--threshold"),
-        (("--against", hf, "--html", tmp_path / "no" / "such.html"), 3, "such.html"),
+        (("--against", hf, "--html", tmp_path / "page.html"), 2, "the Python package"),
     ]:
         assert said in tessera.run("compare", "-m", checkpoint, *arguments, expect=code).stderr
 
@@ -280,14 +294,16 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(tessera, sound, tmp_path_factory):
+def page(sound, tmp_path_factory):
     """A page of the window off by one, whose checkpoint has a name that HTML must not take for its own, and the same facts as JSON."""
     folder = tmp_path_factory.mktemp("page")
     faulty = folder / "a<b>&'\"<script>"
     shutil.copytree(sound["gemma"][0], faulty)
     FAULTS["the window one too large"][1](faulty)
     outputs = ("--html", folder / "page.html", "--json", folder / "facts.json")
-    tessera.run("compare", "-m", faulty, *FLOAT32, "--against", sound["gemma"][1], *outputs)
+    done = package_command("-m", faulty, *FLOAT32, "--against", sound["gemma"][1], *outputs)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [faulty.name, "facts.json", "page.html"]
     return folder / "page.html", json.loads((folder / "facts.json").read_text())
 
 

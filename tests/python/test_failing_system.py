@@ -226,7 +226,7 @@ def test_weights_beyond_the_memory_are_refused_before_they_are_loaded(start, bas
     folder = widened(bases["gemma"], tmp_path / "huge", {"vocab_size": vocabulary, "hidden_size": hidden}, {199: vocabulary, 72: hidden})
     child = end(start("run", "-m", folder, "-p", "ab", "-n", "1"))
     assert child.exit == 4, child.err
-    assert_clean_line(child, ["the weights need 2", "MB of memory are free", "--weights"])
+    assert_clean_line(child, ["bfloat16 weights and a bfloat16 cache of 1 x ", "do not fit the cpu: 2", "nothing makes it fit"])
     child = end(start("run", "-m", folder, "-p", "ab", "-n", "1", preexec_fn=limited(resource.RLIMIT_AS, 1 << 30)))
     assert child.exit == 4, child.err
     assert_clean_line(child, ["model.safetensors: no address space for its 2"])

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
 from tiny_checkpoints import MULTIMODAL, MULTIMODAL_LAYOUTS, TRAITS, make, make_multimodal  # noqa: E402
 
-from tessera.engine import room  # noqa: E402
 
 IDS = torch.tensor([[5, 17, 101, 42, 9, 77, 150, 3, 64, 120, 33, 8]])
 BRINGUPS = {"Gemma3ForCausalLM": GEMMA3, "Phi3ForCausalLM": PHI3}
@@ -184,21 +183,6 @@ def test_numbers_that_are_not_finite_are_warned_of(gemma3):
     hf.model.norm.weight.data[3] = float("nan")
     with pytest.warns(UserWarning, match='"model.norm.weight" holds values that are not finite'):
         build(GEMMA3, hf)
-
-
-def test_the_cache_takes_what_memory_holds():
-    layer = lambda window: types.SimpleNamespace(num_kv_heads=4, head_dim=256, window=window)  # noqa: E731
-    limits = types.SimpleNamespace(max_rows=512, page_tokens=32)
-    full, windowed = types.SimpleNamespace(layers=[layer(None)] * 5), types.SimpleNamespace(layers=[layer(1024)] * 29 + [layer(None)] * 5)
-    a_token = 5 * 4096
-    # 16,000 tokens: 256 of them for tables, 1,000 for spare pages, one a sequence.
-    assert room(full, "bfloat16", limits, 1000, a_token * 16_000) == (16_000 - 256 - 31 * 32, 31)
-    for memory in (4 << 30, 16 << 30, 256 << 30):
-        tokens, sequences = room(windowed, "bfloat16", limits, 131072, memory)
-        a_window = 29 * 4096 * (1024 + 64 + 96) + 32 * a_token
-        assert tokens >= 131072 and sequences >= 1 and tokens * a_token + sequences * a_window <= memory
-    with pytest.raises(tessera.ResourceError, match="the cache of 131072 tokens takes 2... MiB and 1024 are free"):
-        room(windowed, "bfloat16", limits, 131072, 1 << 30)
 
 
 def fill(model):

@@ -111,7 +111,7 @@ def test_recordings_take_the_room_of_their_commands_and_their_logits(tessera, fo
 def test_flags_and_files_are_checked(tessera, folders, tmp_path):
     for flags, said in [(("--weights", "float32"), "float32"), (("--activations", "float32"), "activations are bfloat16"),
                         (("--cache", "float32"), "float32"), (("--sequences", 33), "at most 32"), (("-c", 131073), "131072"),
-                        (("--device", "gpu"), "n150 or cpu"), (("--device", "cpu", "--trace", 1), "only the n150 records")]:
+                        (("--device", "gpu"), "cpu or n150"), (("--device", "cpu", "--trace", 1), "only the n150 records")]:
         assert said in tessera.run("plan", "-m", folders["phi"], *flags, expect=2).stderr
     assert "config.json" in tessera.run("plan", "-m", tmp_path, expect=3).stderr
     (tmp_path / "config.json").write_text(json.dumps({**PHI3_MINI, "num_key_value_heads": 7}))

@@ -143,6 +143,16 @@ size_t CpuDevice::cache_bytes(const CacheSpec& spec, DataType dtype, std::span<c
   return bytes;
 }
 
+size_t CpuDevice::working_bytes(DataType activations, int64_t widest, int64_t vocab) {
+  return static_cast<size_t>(kMaxRows * widest) * bytes(activations) + static_cast<size_t>(kMaxLogitRows * vocab) * 2 * sizeof(float);
+}
+
+Memory CpuDevice::free_memory() {
+  Memory memory = machine_memory();
+  memory.bytes -= std::min(memory.bytes, working_bytes(activations_, widest_, vocab_));
+  return memory;
+}
+
 Limits CpuDevice::limits() const {
   return {.page_tokens = kPageTokens,
           .chunk_alignment = 1,
@@ -214,6 +224,9 @@ Tensor CpuDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
 
 Tensor CpuDevice::make_weight(PackedWeight packed, const WeightSpec& spec) {
   const bool head = spec.role == Role::head || spec.role == Role::tied_embedding;
+  if (spec.options.activations == DataType::float32) activations_ = DataType::float32;
+  widest_ = std::max(widest_, alive_values(spec));
+  if (head) vocab_ = std::max(vocab_, spec.shape[2]);
   const DataType stored = packed.dtype();
   return Tensor(*this, spec.shape, stored,
                 std::make_shared<Weight>(std::move(packed), spec.options.activations,

@@ -37,12 +37,15 @@ class CpuDevice final : public Device {
   static size_t weight_bytes(const WeightSpec& spec, bool exact);
   // The memory of a cache whose pages are all written.
   static size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages);
+  // Of a forward: activations at the widest weight's (alive_values), and logits beside their copy that is read back.
+  static size_t working_bytes(DataType activations, int64_t widest, int64_t vocab);
 
   std::string name() const override { return "cpu"; }
   Isa isa() const { return isa_; }
   Twin twin() const { return twin_; }
   int threads() const { return pool_.size(); }
   Limits limits() const override;
+  Memory free_memory() override;
 
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
   std::string packed_layout() const override;
@@ -77,6 +80,8 @@ class CpuDevice final : public Device {
 
   Isa isa_, rows_isa_;  // the rows' ops are card mode's own
   Twin twin_;
+  DataType activations_ = DataType::bfloat16;
+  int64_t widest_ = 0, vocab_ = 0;  // of the models packed so far, as the activations are
   ThreadPool pool_;
   Attention attention_;
   const CpuStep* step_ = nullptr;  // while it runs

@@ -194,20 +194,4 @@ void convert(ThreadPool& pool, Isa isa, const ConstRows& x, const Rows& out) {
   });
 }
 
-Argmax argmax(ThreadPool& pool, Isa isa, std::span<const float> row) {
-  check(!row.empty(), "argmax: the row is empty");
-  const auto width = static_cast<int64_t>(row.size());
-  std::vector<PartialArgmax> parts(static_cast<size_t>((width + kPiece - 1) / kPiece));
-  for_parts(pool, 1, 1, width, [&](int64_t, int64_t, int64_t column, int64_t n) {
-    parts[static_cast<size_t>(column / kPiece)] = kernels(isa).argmax(row.data() + column, n);
-  });
-  size_t best = 0;
-  bool has_nan = false;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    has_nan |= parts[i].has_nan;
-    if (parts[i].value > parts[best].value) best = i;
-  }
-  return {static_cast<int64_t>(best) * kPiece + parts[best].index, has_nan};
-}
-
 }  // namespace tessera::cpu

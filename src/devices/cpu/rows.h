@@ -38,10 +38,4 @@ void select_rows(ThreadPool& pool, Isa isa, const ConstRows& x, std::span<const 
 // Between float32 and bfloat16, or a plain copy.
 void convert(ThreadPool& pool, Isa isa, const ConstRows& x, const Rows& out);
 
-struct Argmax {
-  int64_t index;  // the first of equal maxima
-  bool has_nan;   // some value is NaN: the index means nothing
-};
-Argmax argmax(ThreadPool& pool, Isa isa, std::span<const float> row);
-
 }  // namespace tessera::cpu

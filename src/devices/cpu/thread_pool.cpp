@@ -1,7 +1,5 @@
 #include "cpu/thread_pool.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <chrono>
 #include <system_error>
@@ -147,13 +145,6 @@ void ThreadPool::work(int worker) {
       state_.wait(state, std::memory_order_acquire);
     }
   }
-}
-
-int available_threads() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 }  // namespace tessera::cpu

@@ -53,7 +53,4 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-// The number of processors this process may run on.
-int available_threads();
-
 }  // namespace tessera::cpu

@@ -58,13 +58,6 @@ size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_
   return bytes;
 }
 
-int64_t alive_values(const WeightSpec& spec) {
-  const int64_t sums = spec.bias == Bias::none ? 0 : 2 * spec.shape[2];  // of float32, before biases are added
-  if (spec.role == Role::qkv) return 2 * spec.shape[3] + 2 * spec.shape[2] + sums;
-  if (spec.role == Role::gate_up) return 2 * spec.shape[3] + spec.shape[2] + spec.shape[2] / 2 + sums;
-  return 0;
-}
-
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab) {
   return tiles(DataType::bfloat16, rows, widest) + tiles(DataType::bfloat16, kTile, vocab) + in_rows(kTile, vocab) + kPrograms;
 }

@@ -34,10 +34,6 @@ size_t weight_bytes(const WeightSpec& spec);
 // Of bfloat16 or bfloat8_b.
 size_t cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages);
 
-// Values of a token that are alive together while this weight is multiplied with: the stream and the norm of it, and the attention's or the
-// MLP's on their way.
-int64_t alive_values(const WeightSpec& spec);
-
 // What is alive at the widest place of a forward of `rows` tokens, `widest` values of each, and one tile of logits, in tiles and in rows,
 // and the programs.
 size_t working_bytes(int64_t rows, int64_t widest, int64_t vocab);

@@ -55,7 +55,7 @@ void write_row(const float* values, int64_t width, std::span<std::byte> tiles) {
 }  // namespace
 
 TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing, Traces::Tell tell)
-    : ttnn_(std::move(ttnn)), pool_(cpu::available_threads()) {
+    : ttnn_(std::move(ttnn)), pool_(available_threads()) {
   dram_ = ttnn_->object("DRAM_MEMORY_CONFIG");
   tile_ = ttnn_->object("TILE_LAYOUT");
   row_major_ = ttnn_->object("ROW_MAJOR_LAYOUT");
@@ -89,12 +89,12 @@ nb::object TtnnDevice::attention_config(int64_t queries, int64_t keys) {
 
 Limits TtnnDevice::limits() const { return n150::limits(); }
 
-size_t TtnnDevice::free_memory() {
+Memory TtnnDevice::free_memory() {
   const nb::gil_scoped_acquire gil;
   const nb::object view = (*ttnn_)("get_memory_view", ttnn_->card(), ttnn_->object("BufferType.DRAM"));
   const size_t free = nb::cast<size_t>(view.attr("num_banks")) * nb::cast<size_t>(view.attr("total_bytes_free_per_bank"));
   const size_t needed = n150::working_bytes(limits().max_rows, widest_, vocab_) + (traces_ ? n150::recorded_logits_bytes(vocab_) : 0);
-  return free - std::min(free, needed);
+  return {free - std::min(free, needed)};
 }
 
 Tensor TtnnDevice::make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows, DataType dtype) {
@@ -211,7 +211,7 @@ int64_t TtnnDevice::Piece::bytes() const {
 
 Tensor TtnnDevice::make_weight(const WeightSpec& spec, std::span<const Piece> pieces,
                                const std::function<void(size_t, std::span<std::byte>)>& fill) {
-  widest_ = std::max(widest_, n150::alive_values(spec));
+  widest_ = std::max(widest_, alive_values(spec));
   if (spec.role == Role::head || spec.role == Role::tied_embedding) vocab_ = std::max(vocab_, spec.shape[2]);
   auto weight = std::make_shared<Weight>();
   for (size_t i = 0; i < pieces.size(); ++i) {

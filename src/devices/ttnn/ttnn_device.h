@@ -38,8 +38,7 @@ class TtnnDevice final : public Device {
 
   std::string name() const override { return "n150"; }
   Limits limits() const override;
-  // Bytes of the card's memory that caches may take: what is free, less what a forward of the models packed so far takes for itself.
-  size_t free_memory();
+  Memory free_memory() override;
 
   Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
   std::string packed_layout() const override;

@@ -291,27 +291,6 @@ TEST_P(EveryIsa, float32_rounds_to_bfloat16_as_the_scalar_function_does) {
   }
 }
 
-TEST_P(EveryIsa, argmax_gives_the_first_of_equal_maxima_and_reports_nans) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
-  for (size_t n : {1, 2, 15, 16, 17, 255, 16384, 16385, 50000}) {
-    std::vector<float> row = random_floats(n, 14);
-    for (float& v : row) v -= 10;
-    for (size_t place : {size_t{0}, n / 2, n - 1}) {
-      std::vector<float> other = row;
-      other[place] = 3.0f, other[n - 1] = 3.0f;
-      EXPECT_EQ(argmax(pool_, GetParam(), other).index, static_cast<int64_t>(place)) << n;
-      EXPECT_FALSE(argmax(pool_, GetParam(), other).has_nan);
-      other[place] = kInfinity;
-      EXPECT_EQ(argmax(pool_, GetParam(), other).index, static_cast<int64_t>(place)) << n;
-      other[place] = kNan;
-      EXPECT_TRUE(argmax(pool_, GetParam(), other).has_nan);
-    }
-    row.assign(n, -kInfinity);
-    EXPECT_EQ(argmax(pool_, GetParam(), row).index, 0);
-    EXPECT_FALSE(argmax(pool_, GetParam(), row).has_nan);
-  }
-}
-
 TEST_P(EveryIsa, select_rows_takes_the_rows_asked_for_and_converts_them) {
   Buffer x(DataType::bfloat16, 9, 1, 37), same(DataType::bfloat16, 3, 1, 37), wide(DataType::float32, 3, 1, 37);
   x.fill(15, 1.0f);

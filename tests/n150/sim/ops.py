@@ -2,7 +2,9 @@
 test_ops.py. `python ops.py GROUP` prints a line of JSON for each case: how far each is from float64, and from the other, as shares of the values' size.
 
 A case gets a lane (`Card` or `PlaceHolder`) and random numbers, and gives what the lane computed and what float64 does, as lists of arrays."""
+import importlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -29,9 +31,8 @@ class PlaceHolder:
 
 class Card:
     def __init__(self):
-        import ttnn
-
-        self.t, self.card = ttnn, ttnn.open_device(device_id=0)
+        self.t = importlib.import_module(os.environ.get("TESSERA_TTNN_MODULE", "ttnn"))
+        self.card = self.t.open_device(device_id=0)
 
     def put(self, values, dtype="bfloat16", layout="TILE_LAYOUT", memory="DRAM"):
         t, kind = self.t, {"int32": np.int32, "uint32": np.uint32}.get(dtype, np.float32)
@@ -78,6 +79,14 @@ def integers(lane, values):
 
 
 # What is exact: it moves values and computes nothing.
+
+
+def there_and_back(dtype):
+    def case(lane, random):
+        x = random.standard_normal((1, 2, 64, 96)).astype(np.float32)
+        return [lane.get(lane.put(x, dtype))], [numpy_ttnn.rounded(x, dtype)]
+
+    return case
 
 
 def embedding(vocab, hidden, rows):
@@ -389,6 +398,8 @@ def attention_of_a_decode(positions, heads, kv_heads, width, window, dtype="bflo
     return case
 
 
+BYTES = {f"{dtype}, there and back": there_and_back(dtype) for dtype in ("bfloat16", "float32", "bfloat8_b", "bfloat4_b")}
+
 MOVES = {
     "embedding of 64": embedding(200, 64, 32),
     "embedding of 128, a chunk": embedding(300, 128, 128),
@@ -495,7 +506,7 @@ WOLFPINE = {
     "rotary_embedding_hf": rotary(1, 32, 64, False),
     "rotary_embedding_llama": rotary(1, 32, 96, False),
 }
-GROUPS = {"moves": MOVES, "tiny": TINY, "full": FULL}  # on the simulated card
+GROUPS = {"bytes": BYTES, "moves": MOVES, "tiny": TINY, "full": FULL}  # on the simulated card
 
 
 def off(values, exact):

@@ -2,14 +2,11 @@
 import faults
 import numpy as np
 import pytest
+from bounds import off
 
 GEMMA3, PHI3 = "small-gemma3-window-16", "small-phi3-longrope-128"
 MODEL = {faults.ROWS: PHI3, "gate and up swapped": PHI3}
 PLACES = [pytest.param("ttnn", marks=pytest.mark.simulator), "numpy_ttnn"]
-
-
-def spread(values):
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +35,7 @@ def test_a_planted_fault_shows(steps, measured, where, fault):
         assert "dtype" in reason
         return
     assert reason is None
-    offs = {step: [spread(of[step] - exact[step]) / spread(exact[step]) for of in (sound, spoiled)] for step in exact.files}
+    offs = {step: [off(of[step], exact[step]) for of in (sound, spoiled)] for step in exact.files}
     step = max(offs, key=lambda step: offs[step][1] / offs[step][0])
     measured(f"{fault}, {where}: {step} off float32 by {offs[step][1]:.2%}, sound {offs[step][0]:.2%}")
     assert offs[step][1] > 2 * offs[step][0]

@@ -1,16 +1,12 @@
 """Two-layer models on the simulated card: every kind of Batch, as near to float32 as the cpu device in its card mode, traced and not."""
 import numpy as np
 import pytest
+from bounds import TWINS, off, spread
 
 pytestmark = pytest.mark.simulator
 
 GEMMA3, PHI3 = "small-gemma3-window-16", "small-phi3-longrope-128"
 PRECISIONS = [("bfloat8_b", "bfloat8_b"), ("bfloat16", "bfloat16")]
-TIMES = 1.5  # of the twin's distance from float32
-
-
-def spread(values):
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +39,10 @@ def test_is_as_near_to_float32_as_its_twin(steps, measured, name, weights, cache
     measured(f"{name}, {weights} weights, {cache} cache: {sum(line['seconds'] for line in lines):.0f} s; each step's distance from float32")
     ratios = {}
     for step, logits in exact.items():
-        offs = [spread(of[step] - logits) / spread(logits) for of in (card, twin, place)]
+        offs = [off(of[step], logits) for of in (card, twin, place)]
         ratios[step] = offs[0] / offs[1]
         measured(f"  {step:26} {len(logits):3} rows   card {offs[0]:7.3%}   twin {offs[1]:7.3%}   place-holder {offs[2]:7.3%}")
-    assert max(ratios.values()) <= TIMES, ratios
+    assert max(ratios.values()) <= TWINS, ratios
 
 
 @pytest.mark.parametrize("weights, cache", PRECISIONS)

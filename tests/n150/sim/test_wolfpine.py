@@ -1,9 +1,9 @@
 """TTNN's kernels on wolfpine, a second simulator, which anybody can install: what it computes right, beside float64."""
 import pytest
 import simulated_card
-from conftest import Child
+from bounds import bound
+from child import Child
 from ops import WOLFPINE
-from test_ops import bound
 
 pytestmark = pytest.mark.slow
 

@@ -17,18 +17,11 @@ struct TypedRowKernels {
   void (*silu_mul)(const T* gate, const T* up, int64_t n, T* y);
 };
 
-struct PartialArgmax {
-  float value;
-  int64_t index;  // the first of equal maxima; 0 if has_nan
-  bool has_nan;
-};
-
 struct RowKernels {
   TypedRowKernels<float> float32;
   TypedRowKernels<uint16_t> bfloat16;
   void (*to_bfloat16)(const float* x, int64_t n, uint16_t* y);
   void (*to_float32)(const uint16_t* x, int64_t n, float* y);
-  PartialArgmax (*argmax)(const float* x, int64_t n);  // n >= 1
 };
 
 extern const RowKernels kRowsPlain;

@@ -68,20 +68,11 @@ void widen(const uint16_t* x, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = get(x[i]);
 }
 
-PartialArgmax argmax(const float* x, int64_t n) {
-  PartialArgmax best{x[0], 0, false};
-  for (int64_t i = 0; i < n; ++i) {
-    if (std::isnan(x[i])) return {x[i], 0, true};
-    if (x[i] > best.value) best = {x[i], i, false};
-  }
-  return best;
-}
-
 template <class T>
 constexpr TypedRowKernels<T> kTyped{rms_norm<T>, rotary<T>, add<T>, mul<T>, softcap<T>, gelu_mul<T>, silu_mul<T>};
 
 }  // namespace
 
-constinit const RowKernels kRowsPlain{kTyped<float>, kTyped<uint16_t>, narrow, widen, argmax};
+constinit const RowKernels kRowsPlain{kTyped<float>, kTyped<uint16_t>, narrow, widen};
 
 }  // namespace tessera::cpu

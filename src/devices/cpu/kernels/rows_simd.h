@@ -68,39 +68,11 @@ void convert_row(const From* x, int64_t n, To* y) {
   for_lanes(n, [&](int64_t i, auto lanes) { store(y + i, load(x + i, lanes), lanes); });
 }
 
-PartialArgmax argmax_one_by_one(const float* x, int64_t n) {
-  PartialArgmax best{x[0], 0, false};
-  for (int64_t i = 0; i < n; ++i) {
-    if (x[i] != x[i]) return {x[i], 0, true};
-    if (x[i] > best.value) best = {x[i], i, false};
-  }
-  return best;
-}
-
-// The maximum first, then the first value that equals it. The last group overlaps the one before, which changes neither.
-PartialArgmax argmax_row(const float* x, int64_t n) {
-  if (n < kLanes) return argmax_one_by_one(x, n);
-  const int64_t last = n - kLanes;
-  Vec best = load(x, AllLanes{}), suspect = set(0);
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const Vec v = load(x + (i < last ? i : last), AllLanes{});
-    suspect = add(suspect, sub(v, v));  // becomes NaN by a NaN or an infinity
-    best = max(best, v);
-  }
-  if (any_nan(suspect)) return argmax_one_by_one(x, n);
-  const float top = max_of(best);
-  for (int64_t i = 0;; i += kLanes) {
-    const int64_t group = i < last ? i : last;
-    if (const uint32_t equal = equal_lanes(load(x + group, AllLanes{}), set(top))) return {top, group + __builtin_ctz(equal), false};
-  }
-}
-
 template <class T>
 constexpr TypedRowKernels<T> kTypedRows{rms_norm_row<T>, rotary_row<T>,   add_rows<T>,    mul_row<T>,
                                         softcap_row<T>,  gelu_mul_row<T>, silu_mul_row<T>};
 
-constexpr RowKernels kRowTable{kTypedRows<float>, kTypedRows<uint16_t>, convert_row<float, uint16_t>, convert_row<uint16_t, float>,
-                               argmax_row};
+constexpr RowKernels kRowTable{kTypedRows<float>, kTypedRows<uint16_t>, convert_row<float, uint16_t>, convert_row<uint16_t, float>};
 
 }  // namespace
 }  // namespace tessera::cpu

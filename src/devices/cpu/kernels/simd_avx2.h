@@ -33,9 +33,6 @@ inline Vec scale_by_power(Vec x, Vec n) {
 }
 // a < b ? x : y, lane by lane.
 inline Vec select_less(Vec a, Vec b, Vec x, Vec y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
-inline bool any_nan(Vec a) { return _mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)) != 0; }
-// Bit i: lane i of a equals that of b.
-inline uint32_t equal_lanes(Vec a, Vec b) { return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ))); }
 
 // A load of the first n lanes leaves the others 0 and touches nothing behind them.
 inline Vec load(const float* p, AllLanes) { return _mm256_loadu_ps(p); }

@@ -28,9 +28,7 @@ inline Vec abs(Vec a) { return _mm512_abs_ps(a); }
 inline Vec scale_by_power(Vec x, Vec n) { return _mm512_scalef_ps(x, n); }
 // a < b ? x : y, lane by lane.
 inline Vec select_less(Vec a, Vec b, Vec x, Vec y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
-inline bool any_nan(Vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) != 0; }
 // Bit i: lane i of a equals that of b.
-inline uint32_t equal_lanes(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 
 // A load of the first n lanes leaves the others 0 and touches nothing behind them.
 inline Vec load(const float* p, AllLanes) { return _mm512_loadu_ps(p); }

@@ -377,7 +377,7 @@ SFPU_INLINE Expression assigned(Expression old, Expression in) {
     d = old;
   }
   const bool computed = in.kind == Expression::product || in.kind == Expression::product_sum;
-  if (computed && in.level != depth) in.kind = Expression::in_register;  // it was made in other lanes
+  if (computed && in.level != depth) in.kind = Expression::in_register;  // its factors need not live so long
   if (in.kind == Expression::product && in.fixed_f) {
     asm volatile("sfp_mad %4,%1,L_%2,%3,L_%0,0" : "+f"(d.r) : "i"(in.fixed_f), "f"(in.g), "i"(kZero), "i"(SFPMUL), "r"(lane_flags));
   } else if (in.kind == Expression::product) {

@@ -1,8 +1,12 @@
 """Gemma 3 4B IT on the cpu: weights as stored, bfloat16 activations. The model itself is models/gemma3.cpp."""
+from typing import Any
+
 from tessera.bringup import Bringup
+from tessera.hf import TesseraForCausalLM
 
 BRINGUP = Bringup(architecture="Gemma3ForConditionalGeneration", weights=None, activations="bfloat16")
 
 
-def build_model(hf_model, tt_device, max_seq_len, *, weights=None, activations=None, cache=None):
+def build_model(hf_model: Any, tt_device: Any, max_seq_len: int, *, weights: str | None = None, activations: str | None = None,
+                cache: str | None = None) -> TesseraForCausalLM:
     return BRINGUP.build_model(hf_model, tt_device, max_seq_len, weights=weights, activations=activations, cache=cache)

@@ -1,0 +1,126 @@
+#include "kinds/memory_plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kMostSequences = 4096;  // of a cache that is made for as many as there is room for
+
+// The largest number in [1, most] for which `fits` holds, if it holds for all below it; 0: for none.
+template <class Fits>
+int64_t largest(int64_t most, const Fits& fits) {
+  int64_t low = 0, high = most + 1;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
+}  // namespace
+
+size_t weight_bytes(const DeviceKind& kind, const ModelDescription& model, DataType weights) {
+  size_t bytes = 0;
+  for (const ModelDescription::Weight& weight : model.weights) {
+    WeightSpec spec = weight.spec;
+    spec.options.weights = weights;
+    bytes += kind.weight_bytes(spec, weight.exact);
+  }
+  return bytes;
+}
+
+size_t cache_bytes(const DeviceKind& kind, const CacheSpec& spec, DataType dtype, int64_t context, int64_t sequences) {
+  return kind.cache_bytes(spec, dtype, page_counts(spec, cache_options(dtype, context, sequences, kind.limits), kind.limits));
+}
+
+Load MemoryPlan::load(const Precision& precision, int64_t context, int64_t sequences, bool traced) const {
+  const ModelOptions types = resolve(precision, model.stored);
+  const int64_t longest = model.spec.max_position_embeddings;
+  check(context <= longest, "-c ", context, ": the model's context ends at ", longest, " tokens");
+  Load load{types.weights, types.activations, types.cache, context, sequences, traced};
+  if (context == 0) load.context = std::max<int64_t>(longest_context(load), 1);
+  return load;
+}
+
+Need MemoryPlan::need(const Load& load) const {
+  kind.check_load(load);
+  int64_t widest = 0;
+  for (const ModelDescription::Weight& weight : model.weights) widest = std::max(widest, alive_values(weight.spec));
+  return {.weights = weight_bytes(kind, model, load.weights),
+          .cache = cache_bytes(kind, model.spec.cache, load.cache, load.context, load.sequences),
+          .working = kind.working_bytes(load, widest, model.spec.vocab_size)};
+}
+
+int64_t MemoryPlan::longest_context(Load load) const {
+  const int64_t page = kind.limits.page_tokens, most = std::min(model.spec.max_position_embeddings, kLongestContext);
+  const auto context = [&](int64_t count) { return std::min(count * page, most); };
+  return context(largest((most + page - 1) / page, [&](int64_t count) {
+    load.context = context(count);
+    return fits(load);
+  }));
+}
+
+int64_t MemoryPlan::most_sequences(Load load) const {
+  return largest(load.sequences, [&](int64_t count) {
+    load.sequences = count;
+    return fits(load);
+  });
+}
+
+std::vector<std::string> MemoryPlan::changes(const Load& load) const {
+  std::vector<std::string> all;
+  const auto types = [&](DataType weights, DataType cache, const char* flags) {
+    Load other = load;
+    other.weights = weights;
+    other.cache = cache;
+    const bool helps = (weights != load.weights || cache != load.cache) && fits(other);
+    if (helps) all.push_back(flags);
+    return helps;
+  };
+  constexpr DataType kBlocks = DataType::bfloat8_b;
+  const DataType weights = load.weights == DataType::bfloat4_b ? load.weights : kBlocks;
+  const bool cache_alone = types(load.weights, kBlocks, "--cache bfloat8_b"),
+             weights_alone = types(weights, load.cache, "--weights bfloat8_b");
+  if (!cache_alone && !weights_alone && weights != load.weights && load.cache != kBlocks)
+    types(weights, kBlocks, "--weights bfloat8_b --cache bfloat8_b");
+  if (const int64_t context = longest_context(load); context > 0) all.push_back(message("-c ", context));
+  if (const int64_t sequences = most_sequences(load); sequences > 0) all.push_back(message("--sequences ", sequences));
+  return all;
+}
+
+void MemoryPlan::expect_fits(const Load& load, const std::string& what) const {
+  const size_t total = need(load).total();
+  if (total <= memory.bytes) return;
+  std::string others;
+  for (const std::string& change : changes(load)) others += (others.empty() ? "" : ", or ") + change;
+  fail<ResourceError>(what, ": ", load.weights, " weights and a ", load.cache, " cache of ", load.sequences, " x ", load.context,
+                      " tokens do not fit the ", kind.name, ": ", size_text(total), " of ", size_text(memory), "; ",
+                      others.empty() ? "nothing makes it fit" : "in tessera plan's flags it fits with " + others);
+}
+
+CacheOptions largest_cache(const DeviceKind& kind, const Memory& memory, const CacheSpec& spec, DataType dtype, int64_t context) {
+  const auto bytes = [&](int64_t tokens, int64_t sequences) {
+    return kind.cache_bytes(spec, dtype,
+                            page_counts(spec, {.dtype = dtype, .max_tokens = tokens, .max_sequences = sequences}, kind.limits));
+  };
+  const size_t one = bytes(context, 1);
+  check<ResourceError>(one <= memory.bytes, "a ", dtype, " cache of ", context, " tokens does not fit the ", kind.name, ": ",
+                       size_text(one), " of ", size_text(memory), "; choose fewer tokens",
+                       dtype == DataType::bfloat8_b ? "" : " or a cache of bfloat8_b");
+  int64_t window = 0;  // the longest of those shorter than the context
+  for (const CacheLayer& layer : spec.layers)
+    if (layer.window.value_or(context) < context) window = std::max(window, *layer.window);
+  const size_t share = std::min(memory.bytes, one + memory.bytes / (window > 0 ? 2 : 16));
+  CacheOptions options{.dtype = dtype};
+  options.max_sequences = largest(kMostSequences, [&](int64_t count) { return bytes(context + (count - 1) * window, count) <= share; });
+  const int64_t numbered = (std::numeric_limits<int32_t>::max() - options.max_sequences) * kind.limits.page_tokens;
+  options.max_tokens = largest(std::min(context * options.max_sequences, numbered),
+                               [&](int64_t tokens) { return bytes(tokens, options.max_sequences) <= memory.bytes; });
+  return options;
+}
+
+}  // namespace tessera
