@@ -1,4 +1,5 @@
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@ struct ModelDescription {
   std::vector<StoredTensor> tensors;  // all of the checkpoint that have a name here
   GenerationConfig generation;
   std::vector<std::string> notes;
+  std::shared_ptr<WeightSource> source = nullptr;  // of describe_model: open, for load_model
 };
 
 // Throws what load_model throws for a bad checkpoint. Packs nothing.

@@ -4,7 +4,6 @@
 #include <array>
 
 #include "checkpoint/packed_weights.h"
-#include "core/digest.h"
 #include "core/error.h"
 #include "models/description.h"
 #include "models/dry_run.h"
@@ -54,9 +53,8 @@ std::optional<PackedWeights> kept_weights(const Checkpoint& checkpoint, const We
   for (const StoredTensor& tensor : source.tensors()) bytes += tensor.bytes;
   const std::optional<std::filesystem::path> folder = packed_folder();
   if (!folder || bytes < kLeastKeptBytes) return std::nullopt;
-  const std::string place = std::filesystem::absolute(checkpoint.directory()).string();
-  return PackedWeights(*folder / (digest(message(place, '\n', device.packed_layout(), '\n', weights)) + ".weights"), source, device,
-                       weights);
+  return PackedWeights(packed_path(*folder, checkpoint.directory(), message('\n', device.packed_layout(), '\n', weights), ".weights"),
+                       source, device, weights);
 }
 
 // All but what other files than config.json hold.
@@ -103,7 +101,7 @@ std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigR
 ModelDescription describe_model(const Checkpoint& checkpoint) {
   const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
   const ConfigReader config = checkpoint.config();
-  const std::unique_ptr<WeightSource> source = checkpoint.weights();
+  std::shared_ptr<WeightSource> source = checkpoint.weights();
   HeadersOnly headers(*source);
   DryDevice device;
   Weights weights(headers, device, {});
@@ -113,6 +111,7 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
   description.stored = resolve({}, description.tensors).weights;
   description.notes = source->notes();
   description.notes.insert(description.notes.end(), weights.notes().begin(), weights.notes().end());
+  description.source = std::move(source);
   return description;
 }
 
@@ -140,16 +139,17 @@ ModelDescription describe_config(const std::string& architecture, const ConfigRe
 }
 
 LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Precision& precision, const Weights::Progress& progress) {
-  const Architecture& architecture = find(checkpoint.architecture(), checkpoint.model_type());
-  const ConfigReader config = checkpoint.config();
-  const std::unique_ptr<WeightSource> source = checkpoint.weights();
-  LoadedModel loaded;
-  loaded.options = resolve(precision, source->tensors());
-  std::optional<PackedWeights> kept = kept_weights(checkpoint, *source, device, loaded.options.weights);
-  Weights weights(*source, device, loaded.options, progress, kept ? &*kept : nullptr);
-  loaded.model = architecture.make(config, weights);
-  loaded.generation = checkpoint.generation_config(loaded.model->spec().tokens, loaded.model->spec().vocab_size);
-  loaded.notes = source->notes();
+  return load_model(checkpoint, describe_model(checkpoint), device, precision, progress);
+}
+
+LoadedModel load_model(const Checkpoint& checkpoint, const ModelDescription& description, Device& device, const Precision& precision,
+                       const Weights::Progress& progress) {
+  WeightSource& source = *description.source;
+  LoadedModel loaded{.model = nullptr, .options = resolve(precision, source.tensors()), .generation = description.generation};
+  std::optional<PackedWeights> kept = kept_weights(checkpoint, source, device, loaded.options.weights);
+  Weights weights(source, device, loaded.options, progress, kept ? &*kept : nullptr);
+  loaded.model = make_model(description.architecture, checkpoint.config(), weights);
+  loaded.notes = source.notes();
   const std::vector<std::string> notes = kept ? kept->finish(weights.notes()) : weights.notes();
   loaded.notes.insert(loaded.notes.end(), notes.begin(), notes.end());
   return loaded;

@@ -17,6 +17,8 @@ struct Precision {
   std::optional<DataType> weights, activations, cache;
 };
 
+struct ModelDescription;
+
 struct LoadedModel {
   std::unique_ptr<Model> model;
   ModelOptions options;
@@ -28,6 +30,9 @@ struct LoadedModel {
 // here, listing those that are, and for a config and weights that do not fit each other; ResourceError when memory is short;
 // std::invalid_argument for types that do not go together.
 LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Precision& precision, const Weights::Progress& progress = {});
+// The same of what describe_model gave of this checkpoint: no file is opened again.
+LoadedModel load_model(const Checkpoint& checkpoint, const ModelDescription& description, Device& device, const Precision& precision,
+                       const Weights::Progress& progress = {});
 
 // The same from weights that lie elsewhere; `architecture` as in config.json's architectures ("Phi3ForCausalLM").
 std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights);

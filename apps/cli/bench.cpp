@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "evaluate/measures.h"
+#include "generate/generation.h"
 #include "generate/random.h"
 
 namespace tessera {
@@ -24,7 +25,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using OrderedJson = nlohmann::ordered_json;
 
-// One row: `prompt` tokens read in one call, or `generated` tokens one by one, by `parallel` sequences of `depth` cached tokens each.
+// One row: `prompt` tokens read in one call, or `generated` tokens, greedy ones, by `parallel` sequences of `depth` cached tokens each.
 struct Test {
   int64_t prompt, generated, depth, parallel;
   int64_t tokens() const { return (prompt + generated) * parallel; }
@@ -44,23 +45,9 @@ std::vector<Test> tests_of(const BenchOptions& options) {
   return tests;
 }
 
-// Drawn tokens: speed does not depend on what they say.
-class Tokens {
- public:
-  explicit Tokens(int64_t vocabulary) : vocabulary_(vocabulary) {}
-  void append(Sequence& sequence, int64_t count) {
-    for (int64_t i = 0; i < count; ++i)
-      sequence.tokens.push_back(static_cast<TokenId>(uniform(1, 0, drawn_++) * static_cast<double>(vocabulary_)));
-  }
-
- private:
-  int64_t vocabulary_;
-  uint64_t drawn_ = 0;
-};
-
 class Bench {
  public:
-  Bench(Session& session) : session_(session), tokens_(session.model().spec().vocab_size) {}
+  explicit Bench(Session& session) : session_(session) {}
 
   // Nanoseconds of the timed part.
   int64_t measure(const Test& test) {
@@ -69,16 +56,22 @@ class Bench {
     if (test.depth > 0) forward(sequences, test.depth);
     const auto start = Clock::now();
     if (test.prompt > 0) forward(sequences, test.prompt);
-    for (int64_t i = 0; i < test.generated; ++i) forward(sequences, 1);
+    if (test.generated > 0) generate(sequences, test.generated);
     return std::chrono::nanoseconds(Clock::now() - start).count();
   }
 
  private:
+  // Of drawn tokens: speed does not depend on what they say.
+  void append(Sequence& sequence, int64_t count) {
+    for (const auto vocabulary = static_cast<double>(session_.model().spec().vocab_size); count-- > 0;)
+      sequence.tokens.push_back(static_cast<TokenId>(uniform(1, 0, drawn_++) * vocabulary));
+  }
+
   void forward(const std::vector<std::unique_ptr<Sequence>>& sequences, int64_t count) {
     SignalWatch::expect_none();
     std::vector<Generator::Request> requests;
     for (const auto& sequence : sequences) {
-      tokens_.append(*sequence, count);
+      append(*sequence, count);
       requests.push_back({sequence.get(), 1});
     }
     session_.generator().forward(requests, [](size_t, int64_t, std::span<const float>) {});
@@ -86,8 +79,18 @@ class Bench {
       if (request.error) std::rethrow_exception(request.error);
   }
 
+  void generate(const std::vector<std::unique_ptr<Sequence>>& sequences, int64_t count) {
+    Sampler greedy({.temperature = 0}, {});
+    std::vector<Generation> generations;
+    for (const auto& sequence : sequences) {
+      append(*sequence, 1);
+      generations.push_back({.sequence = *sequence, .sampler = greedy, .max_new_tokens = count});
+    }
+    tessera::generate(session_.generator(), generations, [](int64_t, int64_t) { SignalWatch::expect_none(); });
+  }
+
   Session& session_;
-  Tokens tokens_;
+  uint64_t drawn_ = 0;
 };
 
 std::string cpu_info() {
@@ -144,7 +147,7 @@ OrderedJson result_json(Session& session, const OrderedJson& about, const Test& 
 }
 
 OrderedJson about_json(Session& session, const std::string& model) {
-  const ModelDescription description = describe_model(Checkpoint::open(model));
+  const ModelDescription& description = session.description();
   return {{"build_commit", TESSERA_VERSION},
           {"cpu_info", cpu_info()},
           {"backends", session.device()->name()},
@@ -224,7 +227,7 @@ void add_bench(CLI::App& app, BenchOptions& options) {
   command.remove_option(command.get_option("--threads"));
   command.remove_option(command.get_option("--ctx-size"));
   list("-p,--n-prompt", options.prompts, "Tokens of a prompt read in one call; 0 for none", 0);
-  list("-n,--n-gen", options.generated, "Tokens generated one by one; 0 for none", 0);
+  list("-n,--n-gen", options.generated, "Tokens generated one by one, greedily; 0 for none", 0);
   list("-d,--n-depth", options.depths, "Tokens in the cache before the clock starts", 0);
   list("--parallel", options.parallel, "Sequences that run side by side; tokens/s are those of all", 1);
   list("-t,--threads", options.threads, "Threads; as many as the process may use if not given", 1);

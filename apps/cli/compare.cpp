@@ -251,10 +251,7 @@ int compare(const CompareOptions& options) {
   const std::shared_ptr<Device> device = open_device(flags);
   Side a(flags, device);
   ProgressBar bar("comparing");
-  const auto progress = [&](int64_t done, int64_t total) {
-    SignalWatch::expect_none();
-    bar.show(done, total);
-  };
+  const auto progress = bar.watched();
   const DataType weights = a.session.options().weights;
   if (options.against) {
     const RecordedRows recorded(*options.against);

@@ -13,13 +13,6 @@
 namespace tessera {
 namespace {
 
-Generator::Progress watched(ProgressBar& bar) {
-  return [&bar](int64_t done, int64_t total) {
-    SignalWatch::expect_none();
-    bar.show(done, total);
-  };
-}
-
 void check_context(const Session& session, size_t prompt, int64_t more) {
   check(static_cast<int64_t>(prompt) + more <= session.context(), "the prompt has ", prompt, " tokens and ", more,
         " follow it; the context ends at ", session.context());
@@ -33,7 +26,7 @@ int save_reference(const EvalOptions& options) {
   check_context(session, prompt.size(), options.new_tokens);
   ProgressBar bar("reference");
   Reference reference = make_reference(session.generator(), std::move(prompt), options.new_tokens, session.generation().tokens.eos,
-                                       static_cast<size_t>(options.top), watched(bar));
+                                       static_cast<size_t>(options.top), bar.watched());
   const ModelOptions& types = session.options();
   reference.made_by = message("tessera " TESSERA_VERSION ", ", options.model.model, ", weights ", types.weights, ", activations ",
                               types.activations, ", cache ", types.cache);
@@ -62,7 +55,7 @@ int against_reference(const EvalOptions& options) {
   ReferenceScore score;
   {
     ProgressBar bar("teacher forcing");
-    score = score_reference(session.generator(), reference, session.threads(), watched(bar));
+    score = score_reference(session.generator(), reference, session.threads(), bar.watched());
   }
   report.set({{"command", "eval"},
               {"model", options.model.model},
@@ -133,7 +126,7 @@ int side_by_side(const EvalOptions& options) {
   Totals totals;
   {
     ProgressBar bar("comparing");
-    for (const ComparedToken& token : compare_tokens(against.generator(), session.generator(), text, session.threads(), watched(bar)))
+    for (const ComparedToken& token : compare_tokens(against.generator(), session.generator(), text, session.threads(), bar.watched()))
       totals.add(token);
   }
   const int64_t scored = totals.kl.count();

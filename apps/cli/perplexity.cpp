@@ -46,11 +46,7 @@ int perplexity(const PerplexityOptions& options) {
   Mean losses;
   {
     ProgressBar bar("scoring");
-    for (const double loss : token_losses(session.generator(), text, session.threads(), [&](int64_t done, int64_t total) {
-           SignalWatch::expect_none();
-           bar.show(done, total);
-         }))
-      losses.add(loss);
+    for (const double loss : token_losses(session.generator(), text, session.threads(), bar.watched())) losses.add(loss);
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Perplexity result = perplexity(losses);

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "cli/signals.h"
+
 namespace tessera {
 
 ProgressBar::ProgressBar(std::string label) : label_(std::move(label)), terminal_(::isatty(STDERR_FILENO)) {}
@@ -29,6 +31,13 @@ void ProgressBar::show(int64_t done, int64_t total) {
   std::fprintf(stderr, "\r%s [%.*s%*s] %3d%%", label_.c_str(), filled, "##############################", static_cast<int>(kWidth) - filled,
                "", static_cast<int>(done * 100 / total));
   std::fflush(stderr);
+}
+
+std::function<void(int64_t, int64_t)> ProgressBar::watched() {
+  return [this](int64_t done, int64_t total) {
+    SignalWatch::expect_none();
+    show(done, total);
+  };
 }
 
 }  // namespace tessera

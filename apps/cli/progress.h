@@ -1,6 +1,7 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace tessera {
@@ -13,6 +14,8 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
   void show(int64_t done, int64_t total);
+  // For what takes long: shows, and throws Interrupted when a signal was noted.
+  std::function<void(int64_t done, int64_t total)> watched();
 
  private:
   void clear();

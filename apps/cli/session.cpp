@@ -80,24 +80,26 @@ std::unique_ptr<Device> open_device(const ModelFlags& flags) {
 }
 
 Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device)
-    : checkpoint_(Checkpoint::open(flags.model)),
+    : Session(Checkpoint::open(flags.model), std::nullopt, flags, sequences, std::move(device)) {}
+
+Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
+                 std::shared_ptr<Device> device)
+    : checkpoint_(std::move(checkpoint)),
       device_(device ? std::move(device) : open_device(flags)),
       threads_(flags.threads > 0 ? flags.threads : available_threads()) {
   const auto start = std::chrono::steady_clock::now();
-  const ModelDescription model = describe_model(checkpoint_);
-  const MemoryPlan plan{device_kind(device_->name()), model};
+  description_ = description ? std::move(*description) : describe_model(checkpoint_);
+  const MemoryPlan plan{device_kind(device_->name()), description_};
   const Load load = plan.load(flags.precision, flags.context, sequences, flags.trace == 1);
   plan.expect_fits(load, flags.model);
   context_ = load.context;
   {
     ProgressBar bar("loading");
-    loaded_ = load_model(checkpoint_, *device_, flags.precision, [&](int64_t done, int64_t total) {
-      SignalWatch::expect_none();
-      bar.show(done, total);
-    });
+    loaded_ = load_model(checkpoint_, description_, *device_, flags.precision, bar.watched());
   }
+  description_.source.reset();  // all is packed
   for (const std::string& note : loaded_.notes) tell("note: " + note);
-  const int64_t longest = model.spec.max_position_embeddings;
+  const int64_t longest = description_.spec.max_position_embeddings;
   if (context_ < longest && flags.context == 0)
     tell(message("note: the model's context is ", longest, " tokens; memory is for ", context_));
   cache_ = std::make_unique<Cache>(*device_, loaded_.model->spec().cache,

@@ -36,8 +36,12 @@ class Session {
  public:
   // Loads with a progress bar; `sequences` may live at a time. Without a device, the flags name one.
   explicit Session(const ModelFlags& flags, int64_t sequences = 1, std::shared_ptr<Device> device = nullptr);
+  // The same of a checkpoint that is open already, and perhaps described, whatever model the flags name.
+  Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
+          std::shared_ptr<Device> device);
 
   Checkpoint& checkpoint() { return checkpoint_; }
+  const ModelDescription& description() const { return description_; }  // its source is closed
   const std::shared_ptr<Device>& device() { return device_; }
   const Model& model() const { return *loaded_.model; }
   const ModelOptions& options() const { return loaded_.options; }
@@ -51,6 +55,7 @@ class Session {
 
  private:
   Checkpoint checkpoint_;
+  ModelDescription description_;
   std::shared_ptr<Device> device_;
   LoadedModel loaded_;
   std::unique_ptr<Cache> cache_;

@@ -45,10 +45,12 @@ Drafting open_drafting(const SpeculationFlags& flags, const ModelFlags& model, S
   ModelFlags draft = model;
   draft.model = *flags.draft;
   draft.precision = flags.draft_precision;
-  const Checkpoint checkpoint = Checkpoint::open(draft.model);
+  Checkpoint checkpoint = Checkpoint::open(draft.model);
   expect_same_tokens(Tokenizer::load(checkpoint.tokenizer().string()), draft.model, session.tokenizer(), model.model);
-  draft.context = std::min(session.context(), describe_config(checkpoint).spec.max_position_embeddings);
-  Drafting made{.session = std::make_unique<Session>(draft, 1, session.device()), .most = flags.draft_max};
+  ModelDescription description = describe_model(checkpoint);
+  draft.context = std::min(session.context(), description.spec.max_position_embeddings);
+  Drafting made{.session = std::make_unique<Session>(std::move(checkpoint), std::move(description), draft, 1, session.device()),
+                .most = flags.draft_max};
   made.drafter = std::make_unique<DraftModel>(made.session->generator(), sampler, session.model().spec().vocab_size);
   return made;
 }

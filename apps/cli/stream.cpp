@@ -8,6 +8,7 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "core/error.h"
+#include "generate/generation.h"
 
 namespace tessera {
 namespace {
@@ -16,26 +17,14 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Computes the prompt; gives the logits of its last token, and writes those of all its rows when asked for.
-std::vector<float> prefill(Session& session, Sequence& sequence, const StreamOptions& options) {
-  ProgressBar bar("prompt");
-  const auto progress = [&](int64_t done, int64_t total) {
-    SignalWatch::expect_none();
-    bar.show(done, total);
-  };
-  if (!options.logits_file) return session.generator().forward(sequence, progress);
-  const auto rows = static_cast<int64_t>(sequence.tokens.size());
-  NpyWriter file(*options.logits_file, rows, session.model().spec().vocab_size);
-  std::vector<float> last;
-  Generator::Request request{&sequence, rows};
-  const auto keep = [&](size_t, int64_t, std::span<const float> logits) {
-    file.write_row(logits);
-    last.assign(logits.begin(), logits.end());
-  };
-  session.generator().forward(std::span(&request, 1), keep, progress);
+// Writes the logits of all rows of the prompt.
+void write_logits(Session& session, Sequence& sequence, const std::string& path, const Generator::Progress& progress) {
+  Generator::Request request{&sequence, static_cast<int64_t>(sequence.tokens.size())};
+  NpyWriter file(path, request.logit_rows, session.model().spec().vocab_size);
+  session.generator().forward(
+      std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) { file.write_row(logits); }, progress);
   if (request.error) std::rethrow_exception(request.error);
   file.finish();
-  return last;
 }
 
 // Shows generated tokens as they come: text, or ids.
@@ -46,12 +35,12 @@ class Printer {
     if (text_wanted && options.new_tokens != 0) detokenizer_.emplace(session.tokenizer(), DecodeOptions{.skip_special = true});
   }
 
-  // false: that was the last, an end token or the one that completes a stop string.
-  bool show(TokenId token, bool end) {
-    if (print_ids_) write_out(message(first_ ? "" : " ", token));
+  // false: that was the last, the one that completes a stop string.
+  bool show(const NewToken& token) {
+    if (print_ids_) write_out(message(first_ ? "" : " ", token.id));
     first_ = false;
-    if (detokenizer_ && !end) show_text(stops_.push(detokenizer_->push(token)));
-    return !end && !stops_.found();
+    if (detokenizer_ && !token.end) show_text(stops_.push(detokenizer_->push(token.id)));
+    return !stops_.found();
   }
 
   std::string finish() {
@@ -78,38 +67,35 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
   const auto known = static_cast<int64_t>(sequence.tokens.size());
   check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(),
         ". Shorten it or raise -c");
-  const std::vector<TokenId>& ends = session.generation().tokens.eos;
-  const int64_t most = std::min(options.new_tokens.value_or(session.context()), session.context() - known);
-  Printer printer(session, options);
   StreamResult result{.prompt_tokens = static_cast<size_t>(known - sequence.length())};
+  Printer printer(session, options);
   const auto start = Clock::now();
-  const std::vector<float> logits = prefill(session, sequence, options);
-  result.prefill_seconds = seconds_since(start);
-  Speculation speculation(sequence, sampler, static_cast<size_t>(known), drafting.drafter.get(), drafting.most);
-  const auto show = [&](size_t from) {  // false: the answer ends among these tokens, and the sequence with it
-    for (size_t i = from; i < sequence.tokens.size(); ++i) {
-      const TokenId token = sequence.tokens[i];
-      const bool end = !sampler.params().ignore_eos && std::find(ends.begin(), ends.end(), token) != ends.end();
-      ++result.new_tokens;
-      if (printer.show(token, end)) continue;
-      session.cache().truncate(sequence, static_cast<int64_t>(i) + !end);
-      return false;
-    }
-    return true;
+  ProgressBar bar("prompt");
+  const auto progress = [&, watch = bar.watched()](int64_t done, int64_t total) {
+    watch(done, total);
+    if (done == total && result.prefill_seconds == 0) result.prefill_seconds = seconds_since(start);
   };
+  if (options.logits_file) write_logits(session, sequence, *options.logits_file, progress);
+  const auto show = [&](const NewToken& token) {
+    if (result.new_tokens++ == 0) result.first_token_seconds = seconds_since(start);
+    return printer.show(token);
+  };
+  const int64_t most = std::min(options.new_tokens.value_or(session.context()), session.context() - known);
+  Generation generation{.sequence = sequence,
+                        .sampler = sampler,
+                        .max_new_tokens = most,
+                        .drafter = drafting.drafter.get(),
+                        .max_draft = drafting.most,
+                        .goes_on = show};
   try {
-    if (most > 0) sequence.tokens.push_back(sampler.sample(logits, sequence.tokens, sequence.tokens.size()));
-    result.first_token_seconds = seconds_since(start);
-    for (auto from = static_cast<size_t>(known); show(from) && result.new_tokens < most;) {
-      SignalWatch::expect_none();
-      from = sequence.tokens.size();
-      speculation.advance(session.generator(), most - result.new_tokens);
-    }
+    generate(session.generator(), std::span(&generation, 1), progress);
   } catch (const Interrupted&) {
+    if (result.new_tokens == 0) throw;
     result.interrupted = true;
   }
-  result.drafted = speculation.drafted();
-  result.accepted = speculation.accepted();
+  if (result.new_tokens == 0) result.first_token_seconds = result.prefill_seconds;
+  result.drafted = generation.drafted;
+  result.accepted = generation.accepted;
   result.decode_seconds = seconds_since(start) - result.first_token_seconds;
   if (most > 0) result.text = printer.finish();
   return result;

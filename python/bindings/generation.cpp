@@ -15,8 +15,7 @@
 #include "bindings.h"
 #include "core/error.h"
 #include "evaluation.h"
-#include "generate/generator.h"
-#include "generate/sampler.h"
+#include "generate/generation.h"
 #include "token_ids.h"
 
 namespace tessera::python {
@@ -119,7 +118,17 @@ class TurnTakingGenerator {
     check(!sequence.tokens.empty(), "sample: the sequence has no tokens");
     const nb::gil_scoped_release release;
     const std::lock_guard turn(mutex_);
-    return generator_.sample(sequence, sampler.sampler(), prompt, sample);
+    TokenId chosen = 0;
+    const auto take = [&](const NewToken& token) {
+      chosen = token.id;
+      return false;
+    };
+    const auto known = static_cast<int64_t>(sequence.tokens.size());
+    Generation generation{
+        .sequence = sequence, .sampler = sampler.sampler(), .max_new_tokens = 1, .prompt = prompt, .sample = sample, .goes_on = take};
+    generate(generator_, std::span(&generation, 1));
+    generator_.cache().truncate(sequence, known);
+    return chosen;
   }
 
   int64_t chunk() const { return generator_.chunk(); }

@@ -40,6 +40,8 @@ bool WeightSource::equal(std::string_view a, std::string_view b) {
   constexpr int64_t kPiece = int64_t{4} << 20;  // values that are read, then dropped
   const StoredTensor *const left = find(a), *const right = find(b);
   if (!left || !right || left->shape != right->shape || !left->type || !right->type) return false;
+  const std::pair names{std::string(a), std::string(b)};
+  if (const auto compared = compared_.find(names); compared != compared_.end()) return compared->second;
   const std::span<const std::byte> x = lend(a), y = lend(b);
   const int64_t x_bytes = bytes_of(*left->type), y_bytes = bytes_of(*right->type), count = static_cast<int64_t>(x.size()) / x_bytes;
   const bool same = x.data() == y.data() && left->type == right->type;
@@ -52,7 +54,7 @@ bool WeightSource::equal(std::string_view a, std::string_view b) {
   }
   release(a);
   release(b);
-  return equal;
+  return compared_[names] = equal;
 }
 
 std::optional<std::string> canonical_name(std::string_view stored) {

@@ -3,10 +3,12 @@
 // bytes one at a time and takes them back once they are packed.
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/stored_type.h"
@@ -40,7 +42,8 @@ class WeightSource {
   // was opened: nothing made of it may be used then.
   virtual void release(std::string_view name) = 0;
 
-  // Whether two tensors of float values are one, or have one shape and equal values, whatever their types. NaN equals nothing.
+  // Whether two tensors of float values are one, or have one shape and equal values, whatever their types. NaN equals nothing. They are
+  // read once.
   virtual bool equal(std::string_view a, std::string_view b);
 
   // Changes with the tensors and their bytes, as far as that can be told without reading them; empty: it cannot.
@@ -52,6 +55,9 @@ class WeightSource {
  protected:
   std::vector<StoredTensor> tensors_;
   std::vector<std::string> notes_;
+
+ private:
+  std::map<std::pair<std::string, std::string>, bool> compared_;
 };
 
 // The name that models know a stored tensor by; nullopt for one that is never loaded (a rotary embedding's buffer).

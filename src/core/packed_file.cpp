@@ -59,6 +59,13 @@ std::optional<fs::path> packed_folder() {
   return std::nullopt;
 }
 
+fs::path packed_path(const fs::path& folder, const fs::path& source, std::string_view purpose, std::string_view extension) {
+  std::error_code error;
+  fs::path place = fs::canonical(source, error);
+  if (error) place = fs::absolute(source);
+  return folder / (digest(place.string() + std::string(purpose)) + std::string(extension));
+}
+
 PackedFileWriter::PackedFileWriter(const fs::path& path, std::string identity, uint64_t bytes)
     : file_(prepared(path).string()), identity_(std::move(identity)) {
   struct statvfs disk{};

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "evaluate/scoring.h"
+#include "generate/generation.h"
 #include "ops/selection.h"
 
 namespace tessera {
@@ -165,17 +166,18 @@ Reference make_reference(Generator& generator, std::vector<TokenId> prompt, int6
                          const Generator::Progress& progress) {
   check(!prompt.empty(), "reference: the prompt is empty");
   Reference reference;
+  if (progress) progress(0, count);
   const std::unique_ptr<Sequence> sequence = generator.cache().create();
   sequence->tokens = prompt;
   reference.prompt = std::move(prompt);
-  for (int64_t i = 0; i < count; ++i) {
-    if (progress) progress(i, count);
-    const std::vector<float> logits = generator.forward(*sequence);
-    const TokenId best = topk(logits, static_cast<int64_t>(logits.size()), 1).ids.front();
-    reference.append(best, logits, top);
-    if (std::find(ends.begin(), ends.end(), best) != ends.end()) break;
-    sequence->tokens.push_back(best);
-  }
+  Sampler greedy({.temperature = 0}, {ends.begin(), ends.end()});
+  const auto append = [&](const NewToken& token) {
+    reference.append(token.id, token.row, top);
+    if (progress) progress(static_cast<int64_t>(reference.tokens.size()), count);
+    return true;
+  };
+  Generation generation{.sequence = *sequence, .sampler = greedy, .max_new_tokens = count, .goes_on = append};
+  generate(generator, std::span(&generation, 1));
   if (progress) progress(count, count);
   return reference;
 }

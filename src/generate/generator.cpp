@@ -80,31 +80,29 @@ void Generator::begin(std::span<Request> requests) {
   for (Request& request : requests) prepare(request);
 }
 
-// One Batch and its logits, if any are wanted; nullopt when nothing is left to do.
-std::optional<Tensor> Generator::run(std::span<Request> requests) {
-  if (!compose(requests)) return std::nullopt;
-  const Batch batch{tokens_, slices_};
-  Tensor logits = device_.run(model_, batch);
+// One Batch; false when nothing is left to do.
+bool Generator::run(std::span<Request> requests) {
+  made_ = Tensor();
+  read_ = false;
+  best_.clear();
+  largest_ = TopK();
+  if (!compose(requests)) return false;
+  made_ = device_.run(model_, Batch{tokens_, slices_});
   for (const Batch::Slice& slice : slices_) cache_.drop_passed(*slice.sequence);
-  return !logits || logits.shape()[2] == 0 ? Tensor() : logits;
+  return true;
 }
 
-std::span<const float> Generator::read(const Tensor& logits) {
-  logits_.resize(static_cast<size_t>(volume(logits.shape())));
-  device_.read(logits, logits_);
-  return logits_;
+void Generator::give_rows(const RowSink& sink) {
+  size_t row = 0;
+  for (size_t s = 0; s < slices_.size(); ++s)
+    for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i)
+      sink(slice_requests_[s], slices_[s].position + i, Row(*this, row++));
+  made_ = Tensor();  // the next Batch may take its memory
 }
 
 bool Generator::step(std::span<Request> requests, const RowSink& sink) {
-  const std::optional<Tensor> logits = run(requests);
-  if (!logits) return false;
-  if (!*logits) return true;
-  const auto vocab = static_cast<size_t>(model_.spec().vocab_size);
-  const std::span<const float> rows = read(*logits);
-  size_t row = 0;
-  for (size_t s = 0; s < slices_.size(); ++s)
-    for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i, ++row)
-      sink(slice_requests_[s], slices_[s].position + i, rows.subspan(row * vocab, vocab));
+  if (!run(requests)) return false;
+  give_rows(sink);
   return true;
 }
 
@@ -112,32 +110,42 @@ void Generator::forward(std::span<Request> requests, const RowSink& sink, const 
   begin(requests);
   int64_t done = 0, total = 0;
   for (const Request& request : requests) total += known(*request.sequence) - request.sequence->length();
-  while (step(requests, sink)) {
+  while (run(requests)) {
     done += static_cast<int64_t>(tokens_.size());
     if (progress) progress(done, total);
+    give_rows(sink);
   }
 }
 
-std::vector<float> Generator::forward(Sequence& sequence, const Progress& progress) {
-  std::vector<float> last;
-  Request request{&sequence, 1};
-  forward(
-      std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) { last.assign(logits.begin(), logits.end()); }, progress);
-  if (request.error) std::rethrow_exception(request.error);
-  return last;
+int64_t Generator::room_behind(size_t known) const {
+  const auto tokens = static_cast<int64_t>(known);
+  int64_t end = std::min(model_.spec().max_position_embeddings, cache_.options().max_tokens);
+  if (const auto boundary = model_.spec().recompute_after; boundary && tokens <= *boundary) end = std::min(end, *boundary);
+  return end - tokens;
 }
 
-TokenId Generator::sample(Sequence& sequence, Sampler& sampler, size_t prompt, uint64_t sample) {
-  Request request{&sequence, 1};
-  begin(std::span(&request, 1));
-  Tensor logits;
-  while (const std::optional<Tensor> made = run(std::span(&request, 1))) logits = *made;
-  if (request.error) std::rethrow_exception(request.error);
-  const int64_t enough = sampler.enough(sequence.tokens.size() - prompt);
-  if (enough == 1) return device_.argmax(logits).front();
-  if (enough > 1 && enough <= model_.spec().vocab_size)
-    if (const auto token = sampler.sample(device_.topk(logits, enough), sequence.tokens.size(), sample)) return *token;
-  return sampler.sample(read(logits), sequence.tokens, prompt, sample);
+Generator::Row::operator std::span<const float>() const {
+  std::vector<float>& logits = generator_.logits_;
+  if (!generator_.read_) {
+    logits.resize(static_cast<size_t>(volume(generator_.made_.shape())));
+    generator_.device_.read(generator_.made_, logits);
+    generator_.read_ = true;
+  }
+  const auto width = static_cast<size_t>(vocab());
+  return std::span(logits).subspan(index_ * width, width);
+}
+
+TokenId Generator::Row::argmax() const {
+  std::vector<TokenId>& best = generator_.best_;
+  if (best.empty()) best = generator_.device_.argmax(generator_.made_);
+  return best[index_];
+}
+
+TopK Generator::Row::topk(int64_t k) const {
+  TopK& all = generator_.largest_;
+  if (all.k < k) all = generator_.device_.topk(generator_.made_, k);
+  const auto count = static_cast<size_t>(all.k), first = index_ * count;
+  return {.k = all.k, .ids = {&all.ids[first], &all.ids[first] + count}, .values = {&all.values[first], &all.values[first] + count}};
 }
 
 }  // namespace tessera

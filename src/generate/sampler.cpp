@@ -53,13 +53,15 @@ void check_sampling(const SamplingParams& params, int64_t vocab_size) {
 void Sampler::penalize(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
   scores_.assign(logits.begin(), logits.end());
   check_logits(logits);
+  const auto known = [&](TokenId token) { return token >= 0 && static_cast<size_t>(token) < scores_.size(); };
   const auto score = [&](TokenId token) -> float& { return scores_[static_cast<size_t>(token)]; };
-  for (const auto& [token, bias] : params_.logit_bias) score(token) += static_cast<float>(bias);
+  for (const auto& [token, bias] : params_.logit_bias)
+    if (known(token)) score(token) += static_cast<float>(bias);
   if (params_.repetition_penalty != 1.0 || params_.presence_penalty != 0.0 || params_.frequency_penalty != 0.0) {
     std::unordered_map<TokenId, int64_t> seen;  // times in the output
     for (size_t i = 0; i < tokens.size(); ++i) seen[tokens[i]] += i >= prompt;
     for (const auto& [token, times] : seen) {
-      if (token < 0 || static_cast<size_t>(token) >= scores_.size()) continue;
+      if (!known(token)) continue;
       float& s = score(token);
       const auto penalty = static_cast<float>(params_.repetition_penalty);
       if (penalty != 1.0f) s = s < 0 ? s * penalty : s / penalty;
@@ -67,7 +69,12 @@ void Sampler::penalize(std::span<const float> logits, std::span<const TokenId> t
     }
   }
   if (bars_ends(tokens.size() - prompt))
-    for (TokenId token : end_tokens_) score(token) = kNever;
+    for (TokenId token : end_tokens_)
+      if (known(token)) score(token) = kNever;
+}
+
+bool Sampler::ends(TokenId token) const {
+  return !params_.ignore_eos && std::find(end_tokens_.begin(), end_tokens_.end(), token) != end_tokens_.end();
 }
 
 std::vector<TokenProbability> Sampler::candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {

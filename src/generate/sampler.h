@@ -39,7 +39,11 @@ class Sampler {
  public:
   Sampler(const SamplingParams& params, std::vector<TokenId> end_tokens) : params_(params), end_tokens_(std::move(end_tokens)) {}
 
-  // The token after `tokens`, of which the first `prompt` are the prompt's. The draw depends on (seed, sample, tokens.size()) alone.
+  // Whether this token ends a text.
+  bool ends(TokenId token) const;
+
+  // The token after `tokens`, of which the first `prompt` are the prompt's. The draw depends on (seed, sample, tokens.size()) alone. Biases
+  // and end tokens that have no logit do not count.
   // Throws std::runtime_error when a logit is NaN or +infinity, or all are -infinity.
   TokenId sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample = 0);
 

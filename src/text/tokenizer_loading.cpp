@@ -83,7 +83,7 @@ Tokenizer Tokenizer::load(const std::string& path, const std::optional<std::file
   const std::string json = read_file(path, kLargestFile);
   if (!folder || json.size() < kLeastKeptBytes) return parse(json, path);
   const std::string identity = std::string(kKeptVersion) + digest(json);
-  const std::string kept = *folder / (digest(std::filesystem::absolute(path).string()) + ".tokenizer");
+  const std::string kept = packed_path(*folder, path, "", ".tokenizer");
   std::unique_ptr<const Parts> parts;
   succeeds([&] { parts = Parts::restore(kept, identity); });
   if (parts) return Tokenizer(std::move(parts));

@@ -11,6 +11,7 @@
 #include "core/json.h"
 #include "cpu/cpu_device.h"
 #include "evaluate/observations.h"
+#include "last_logits.h"
 #include "tiny_models.h"
 
 namespace tessera {
@@ -108,7 +109,8 @@ TEST(Comparison, watching_changes_no_bit_and_two_equal_sides_do_not_differ) {
   Cache cache(device, model->spec().cache, {.dtype = DataType::float32, .max_tokens = 256, .max_sequences = 1});
   const auto sequence = cache.create();
   sequence->tokens = tokens;
-  const std::vector<float> expected = Generator(*model, device, cache).forward(*sequence);
+  Generator generator(*model, device, cache);
+  const std::vector<float> expected = last_logits(generator, *sequence);
 
   Loaded a(tiny_gemma3()), b(tiny_gemma3());
   const std::vector<float> logits = rows_of(a, tokens)["lm_head"];

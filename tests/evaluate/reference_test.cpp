@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "cpu/cpu_device.h"
+#include "last_logits.h"
 #include "tiny_models.h"
 
 namespace tessera {
@@ -55,7 +56,7 @@ TEST_F(ReferenceTest, holds_the_greedy_choices_and_their_log_probabilities) {
   const auto sequence = side.cache.create();
   sequence->tokens = random_tokens(12, 1);
   for (size_t i = 0; i < 20; ++i) {
-    const std::vector<float> row = side.generator.forward(*sequence);
+    const std::vector<float> row = last_logits(side.generator, *sequence);
     const auto best = std::max_element(row.begin(), row.end());
     EXPECT_EQ(reference.tokens[i], best - row.begin());
     EXPECT_EQ(reference.top5[i][0], reference.tokens[i]);
@@ -193,7 +194,7 @@ TEST_F(ReferenceTest, the_divergence_takes_the_tokens_that_were_not_kept_as_one)
   const auto row_of = [&](Side& side) {
     const auto sequence = side.cache.create();
     sequence->tokens = reference.prompt;
-    return softmax(side.generator.forward(*sequence));
+    return softmax(last_logits(side.generator, *sequence));
   };
   const auto p = row_of(whole), q = row_of(blocks);
   long double kl = 0, p_rest = 0, q_rest = 0, full = 0;

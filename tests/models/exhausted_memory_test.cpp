@@ -8,6 +8,7 @@
 #include "cpu/cpu_device.h"
 #include "generate/generator.h"
 #include "generate/sampler.h"
+#include "last_logits.h"
 #include "tiny_models.h"
 
 namespace tessera {
@@ -33,7 +34,7 @@ bool fails_at(size_t n, const std::function<void()>& action) {
 std::vector<TokenId> continued(Generator& generator, Cache& cache, Sequence& sequence, int count) {
   Sampler sampler({.temperature = 0.7, .top_k = 20, .repetition_penalty = 1.1, .seed = 5}, {1});
   for (int i = 0; i < count; ++i) {
-    sequence.tokens.push_back(sampler.sample(generator.forward(sequence), sequence.tokens, 20));
+    sequence.tokens.push_back(sampler.sample(last_logits(generator, sequence), sequence.tokens, 20));
     const auto other = cache.fork(sequence);
     cache.truncate(*other, 10);
   }

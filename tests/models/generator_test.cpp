@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "cpu/cpu_device.h"
+#include "last_logits.h"
 #include "tiny_models.h"
 
 namespace tessera {
@@ -36,7 +37,7 @@ TEST_F(GeneratorTest, gives_the_logits_of_every_wanted_row_in_order) {
   ASSERT_EQ(positions.size(), 200u);
   for (size_t i = 0; i < positions.size(); ++i) EXPECT_EQ(positions[i], static_cast<int64_t>(100 + i));
   cache_.truncate(*s, 251);
-  EXPECT_EQ(generator_.forward(*s), rows[150]);  // already cached: its last row is computed again
+  EXPECT_EQ(last_logits(generator_, *s), rows[150]);  // already cached: its last row is computed again
 }
 
 TEST_F(GeneratorTest, a_full_cache_is_the_error_of_that_sequence_alone) {
@@ -49,25 +50,25 @@ TEST_F(GeneratorTest, a_full_cache_is_the_error_of_that_sequence_alone) {
   EXPECT_EQ(requests[2].error, nullptr);
   ASSERT_NE(requests[1].error, nullptr);
   EXPECT_THROW(std::rethrow_exception(requests[1].error), ResourceError);
-  EXPECT_THROW(generator_.forward(*b), ResourceError);
+  EXPECT_THROW(last_logits(generator_, *b), ResourceError);
 }
 
 TEST_F(GeneratorTest, refuses_tokens_outside_the_vocabulary_and_leaves_the_sequence_as_it_was) {
   const auto s = sequence(random_tokens(10, 1));
-  generator_.forward(*s);
+  last_logits(generator_, *s);
   s->tokens.push_back(300);
-  EXPECT_THROW(generator_.forward(*s), std::invalid_argument);
+  EXPECT_THROW(last_logits(generator_, *s), std::invalid_argument);
   s->tokens.back() = -1;
-  EXPECT_THROW(generator_.forward(*s), std::invalid_argument);
+  EXPECT_THROW(last_logits(generator_, *s), std::invalid_argument);
   EXPECT_EQ(s->length(), 10);
   s->tokens.back() = 299;
-  EXPECT_NO_THROW(generator_.forward(*s));
+  EXPECT_NO_THROW(last_logits(generator_, *s));
 }
 
 TEST_F(GeneratorTest, refuses_what_the_context_does_not_hold_naming_both_numbers) {
   const auto s = sequence(std::vector<TokenId>(5000, 1));
   try {
-    generator_.forward(*s);
+    last_logits(generator_, *s);
     FAIL();
   } catch (const std::invalid_argument& error) {
     EXPECT_NE(std::string(error.what()).find("5000 tokens"), std::string::npos);
@@ -78,14 +79,14 @@ TEST_F(GeneratorTest, refuses_what_the_context_does_not_hold_naming_both_numbers
 TEST_F(GeneratorTest, an_exception_in_the_progress_keeps_what_was_committed) {
   Generator chunked(*model_, device_, cache_, 32);
   const auto s = sequence(random_tokens(100, 1));
-  EXPECT_THROW(chunked.forward(*s,
-                               [](int64_t done, int64_t) {
-                                 if (done >= 64) throw std::runtime_error("stop");
-                               }),
+  EXPECT_THROW(last_logits(chunked, *s,
+                           [](int64_t done, int64_t) {
+                             if (done >= 64) throw std::runtime_error("stop");
+                           }),
                std::runtime_error);
   EXPECT_EQ(s->length(), 64);
   const auto whole = sequence(s->tokens);
-  EXPECT_EQ(chunked.forward(*s), generator_.forward(*whole));
+  EXPECT_EQ(last_logits(chunked, *s), last_logits(generator_, *whole));
 }
 
 }  // namespace

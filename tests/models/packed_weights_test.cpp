@@ -12,6 +12,7 @@
 #include "core/json.h"
 #include "cpu/cpu_device.h"
 #include "generate/generator.h"
+#include "last_logits.h"
 #include "tiny_models.h"
 
 namespace tessera {
@@ -67,7 +68,7 @@ class PackedWeightsTest : public testing::Test {
     Generator generator(*model, device, cache);
     const auto sequence = cache.create();
     sequence->tokens = random_tokens(70, 1);
-    loaded.logits = generator.forward(*sequence);
+    loaded.logits = last_logits(generator, *sequence);
     return loaded;
   }
 

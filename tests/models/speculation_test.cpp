@@ -1,4 +1,4 @@
-// Speculation against the plain loop, one token a forward: the same tokens, whatever the drafts.
+// The token loop against a plain one, one token a forward from all logits: the same tokens, whatever the drafts.
 #include "generate/speculation.h"
 
 #include <gtest/gtest.h>
@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "cpu/cpu_device.h"
 #include "generate/random.h"
+#include "last_logits.h"
 #include "thinned.h"
 #include "tiny_models.h"
 
@@ -35,6 +36,8 @@ class Oracle final : public Drafter {
   std::function<bool(size_t)> wrong_;
 };
 
+using Ends = std::vector<TokenId>;
+
 bool never(size_t) { return false; }
 bool always(size_t) { return true; }
 bool sometimes(size_t i) { return uniform(5, 0, i) < 0.15; }
@@ -52,10 +55,14 @@ struct Loaded {
   }
 
   // Prompt and output of the loop that everyone would write.
-  std::vector<TokenId> plain(const std::vector<TokenId>& prompt, int64_t count, const SamplingParams& params) {
+  std::vector<TokenId> plain(const std::vector<TokenId>& prompt, int64_t count, const SamplingParams& params, const Ends& ends = {}) {
     const auto s = sequence(prompt);
-    Sampler sampler(params, {7, 8});
-    while (count-- > 0) s->tokens.push_back(sampler.sample(generator.forward(*s), s->tokens, prompt.size()));
+    Sampler sampler(params, ends);
+    while (count-- > 0) {
+      const TokenId token = sampler.sample(last_logits(generator, *s), s->tokens, prompt.size());
+      if (!params.ignore_eos && std::find(ends.begin(), ends.end(), token) != ends.end()) break;
+      s->tokens.push_back(token);
+    }
     return s->tokens;
   }
 
@@ -63,23 +70,24 @@ struct Loaded {
     std::vector<TokenId> tokens;
     int64_t forwards = 0, drafted, accepted;
   };
-  Run speculative(const std::vector<TokenId>& prompt, int64_t count, const SamplingParams& params, Drafter* drafter, int64_t most = kMost) {
+  Run speculative(const std::vector<TokenId>& prompt, int64_t count, const SamplingParams& params, Drafter* drafter, int64_t most = kMost,
+                  const Ends& ends = {}) {
     const auto s = sequence(prompt);
-    Sampler sampler(params, {7, 8});
-    Speculation speculation(*s, sampler, prompt.size(), drafter, most);
+    Sampler sampler(params, ends);
     Run run;
-    const int64_t end = static_cast<int64_t>(prompt.size()) + count;
-    while (static_cast<int64_t>(s->tokens.size()) < end) {
-      const auto before = static_cast<int64_t>(s->tokens.size());
-      const auto got = static_cast<int64_t>(speculation.advance(generator, end - before).size());
-      EXPECT_GE(got, 1);
-      EXPECT_EQ(static_cast<int64_t>(s->tokens.size()), before + got);
-      EXPECT_EQ(s->length(), before + got - 1) << "all but the last token stay in the cache";
-      ++run.forwards;
-    }
+    size_t known = prompt.size();  // tokens chosen so far included
+    const auto goes_on = [&](const NewToken&) { return ++known > 0; };
+    Generation generation{
+        .sequence = *s, .sampler = sampler, .max_new_tokens = count, .drafter = drafter, .max_draft = most, .goes_on = goes_on};
+    generate(generator, std::span(&generation, 1), [&](int64_t, int64_t total) {
+      const bool anew = static_cast<int64_t>(known) == model->spec().recompute_after.value_or(-1) + 1;
+      if (run.forwards++ > 0 && !anew) {
+        EXPECT_EQ(total, s->tokens.size() - known + 1) << "all but the last token stay in the cache";
+      }
+    });
     run.tokens = s->tokens;
-    run.drafted = speculation.drafted();
-    run.accepted = speculation.accepted();
+    run.drafted = generation.drafted;
+    run.accepted = generation.accepted;
     return run;
   }
 
@@ -92,13 +100,14 @@ const SamplingParams kGreedy{.temperature = 0};
 
 class SpeculationTest : public testing::Test {
  protected:
-  void expect_same_tokens(Loaded& loaded, size_t prompt_tokens, int64_t count, const SamplingParams& params) {
-    const std::vector<TokenId> prompt = random_tokens(prompt_tokens, 1), expected = loaded.plain(prompt, count, params);
+  void expect_same_tokens(Loaded& loaded, size_t prompt_tokens, int64_t count, const SamplingParams& params, const Ends& ends = {}) {
+    const std::vector<TokenId> prompt = random_tokens(prompt_tokens, 1), expected = loaded.plain(prompt, count, params, ends);
     PromptLookup lookup;
     Oracle right(expected, never), wrong(expected, always), mixed(expected, sometimes);
     for (Drafter* drafter : std::initializer_list<Drafter*>{nullptr, &lookup, &right, &wrong, &mixed})
-      EXPECT_EQ(loaded.speculative(prompt, count, params, drafter).tokens, expected);
-    EXPECT_LT(loaded.speculative(prompt, count, params, &mixed).forwards, count);
+      EXPECT_EQ(loaded.speculative(prompt, count, params, drafter, kMost, ends).tokens, expected);
+    EXPECT_LT(loaded.speculative(prompt, count, params, &mixed, kMost, ends).forwards,
+              static_cast<int64_t>(expected.size() - prompt_tokens));
   }
 
   cpu::CpuDevice device_{{.threads = 2}};
@@ -135,7 +144,52 @@ TEST_F(SpeculationTest, penalties_biases_and_end_tokens_count_as_in_the_plain_lo
       {.temperature = 0, .repetition_penalty = 0.8, .logit_bias = {{7, 30.0}}, .min_new_tokens = 20},
       {.temperature = 0, .logit_bias = {{8, 30.0}}, .ignore_eos = true},
   };
-  for (const SamplingParams& params : all) expect_same_tokens(phi, 20, 40, params);
+  for (const SamplingParams& params : all) expect_same_tokens(phi, 20, 40, params, {7, 8});
+  EXPECT_EQ(phi.plain(random_tokens(20, 1), 40, all[2], {7, 8}).size(), 40u) << "an end token comes as soon as it may";
+  EXPECT_EQ(phi.plain(random_tokens(20, 1), 40, all[3], {7, 8}).size(), 60u);
+}
+
+TEST_F(SpeculationTest, an_answer_ends_inside_a_draft_where_it_ends_without) {
+  Loaded gemma(tiny_gemma3(4), device_);
+  const std::vector<TokenId> prompt = random_tokens(30, 1), expected = gemma.plain(prompt, 60, kGreedy);
+  for (const size_t place : {30, 31, 33, 40, 57}) {
+    const TokenId last = expected[place];
+    const auto first = std::find(expected.begin() + 30, expected.end(), last);
+    for (const bool is_end : {false, true}) {  // an end token, which is not kept, or the last one that is wanted
+      const auto s = gemma.sequence(prompt);
+      Oracle oracle(expected, never);
+      Sampler sampler(kGreedy, is_end ? Ends{last} : Ends{});
+      std::vector<TokenId> seen;
+      const auto goes_on = [&](const NewToken& token) {
+        seen.push_back(token.id);
+        EXPECT_EQ(token.end, is_end && token.id == last);
+        const std::span<const float> logits = token.row;
+        EXPECT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(), token.id);
+        return is_end || token.id != last;
+      };
+      Generation generation{
+          .sequence = *s, .sampler = sampler, .max_new_tokens = 60, .drafter = &oracle, .max_draft = kMost, .goes_on = goes_on};
+      generate(gemma.generator, std::span(&generation, 1));
+      EXPECT_EQ(seen, std::vector(expected.begin() + 30, first + 1));
+      EXPECT_EQ(s->tokens, std::vector(expected.begin(), first + !is_end));
+      Sampler further(kGreedy, {});
+      Generation rest{.sequence = *s, .sampler = further, .max_new_tokens = 5};
+      generate(gemma.generator, std::span(&rest, 1));
+      EXPECT_TRUE(std::equal(s->tokens.end() - 5, s->tokens.end(), first + !is_end)) << "the cache is of these tokens";
+    }
+  }
+}
+
+TEST_F(SpeculationTest, a_limit_of_0_computes_the_tokens_and_chooses_none) {
+  Loaded phi(tiny_phi3(false), device_);
+  const auto s = phi.sequence(random_tokens(30, 1));
+  Sampler sampler(kGreedy, {});
+  Generation generation{.sequence = *s, .sampler = sampler, .max_new_tokens = 0, .goes_on = [](const NewToken&) -> bool {
+                          throw std::logic_error("a token was chosen");
+                        }};
+  generate(phi.generator, std::span(&generation, 1));
+  EXPECT_EQ(s->length(), 30);
+  EXPECT_EQ(s->tokens, random_tokens(30, 1));
 }
 
 TEST_F(SpeculationTest, sampled_tokens_are_those_of_the_plain_loop_with_the_same_seed) {
@@ -152,29 +206,37 @@ TEST_F(SpeculationTest, sequences_that_share_their_forwards_do_not_notice) {
     std::vector<TokenId> expected;
     std::unique_ptr<Sequence> sequence;
     std::unique_ptr<Oracle> oracle;
-    std::unique_ptr<Speculation> speculation;
   };
   Sampler sampler(kGreedy, {});
   std::vector<One> all;
+  std::vector<Generation> generations;
   for (uint32_t i = 0; i < 4; ++i) {
     const std::vector<TokenId> prompt = random_tokens(5 + 20 * i, i);
-    One& one = all.emplace_back(One{gemma.plain(prompt, 60, kGreedy), gemma.sequence(prompt), nullptr, nullptr});
+    const int64_t count = 60 - 5 * i;
+    One& one = all.emplace_back(One{gemma.plain(prompt, count, kGreedy), gemma.sequence(prompt), nullptr});
     one.oracle = std::make_unique<Oracle>(one.expected, [i](size_t position) { return uniform(i, 0, position) < 0.1 * i; });
-    one.speculation = std::make_unique<Speculation>(*one.sequence, sampler, prompt.size(), one.oracle.get(), 8);
+    generations.push_back({.sequence = *one.sequence,
+                           .sampler = sampler,
+                           .max_new_tokens = count,
+                           .drafter = i < 3 ? one.oracle.get() : nullptr,
+                           .max_draft = 8});
   }
-  for (bool more = true; more;) {
-    more = false;
-    std::vector<Generator::Request> requests;
-    std::vector<Speculation*> of;
-    for (const One& one : all)
-      if (const auto room = static_cast<int64_t>(one.expected.size() - one.sequence->tokens.size()); room > 0) {
-        requests.push_back(one.speculation->propose(gemma.generator, room));
-        of.push_back(one.speculation.get());
-      }
-    gemma.generator.forward(requests, [&](size_t i, int64_t, std::span<const float> logits) { of[i]->verify(logits); });
-    for (Speculation* speculation : of) more = !speculation->settle(gemma.cache).empty();
-  }
+  generate(gemma.generator, generations);
   for (const One& one : all) EXPECT_EQ(one.sequence->tokens, one.expected);
+}
+
+TEST_F(SpeculationTest, sequences_without_drafts_are_chosen_for_from_their_own_rows) {
+  Loaded phi(tiny_phi3(false), device_);
+  for (const SamplingParams& params : {kGreedy, SamplingParams{.temperature = 1.3, .top_k = 5, .seed = 2}}) {
+    Sampler sampler(params, {});
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    std::vector<Generation> generations;
+    for (uint32_t i = 0; i < 3; ++i)
+      generations.push_back(
+          {.sequence = *sequences.emplace_back(phi.sequence(random_tokens(9 + i, i))), .sampler = sampler, .max_new_tokens = 20});
+    generate(phi.generator, generations);
+    for (uint32_t i = 0; i < 3; ++i) EXPECT_EQ(sequences[i]->tokens, phi.plain(random_tokens(9 + i, i), 20, params));
+  }
 }
 
 TEST_F(SpeculationTest, a_draft_model_helps_as_far_as_it_agrees) {
@@ -182,7 +244,7 @@ TEST_F(SpeculationTest, a_draft_model_helps_as_far_as_it_agrees) {
   for (const SamplingParams& params : {kGreedy, SamplingParams{.temperature = 1.0, .top_p = 0.95, .repetition_penalty = 1.1, .seed = 3}}) {
     const std::vector<TokenId> prompt = random_tokens(30, 2), expected = target.plain(prompt, 80, params);
     const auto run = [&](Loaded& helper) {
-      DraftModel drafter(helper.generator, Sampler(params, {7, 8}), 300);
+      DraftModel drafter(helper.generator, Sampler(params, {}), 300);
       return target.speculative(prompt, 80, params, &drafter, 8);
     };
     const Loaded::Run twin = run(same), stranger = run(other), crossing = run(rope);
@@ -226,12 +288,12 @@ TEST_F(SpeculationTest, an_error_leaves_the_sequence_with_right_tokens) {
   Loaded phi(tiny_phi3(false), device_, {.max_tokens = 64, .max_sequences = 2});
   const std::vector<TokenId> prompt = random_tokens(30, 1), expected = phi.plain(prompt, 60, kGreedy);
   const auto neighbour = phi.sequence(random_tokens(60, 2));
-  phi.generator.forward(*neighbour);  // two of the four pages
+  last_logits(phi.generator, *neighbour);  // two of the four pages
   const auto s = phi.sequence(prompt);
   Sampler sampler(kGreedy, {});
   Oracle oracle(expected, never);
-  Speculation speculation(*s, sampler, prompt.size(), &oracle, 40);
-  EXPECT_THROW(for (;;) speculation.advance(phi.generator, 100), ResourceError);
+  Generation generation{.sequence = *s, .sampler = sampler, .max_new_tokens = 100, .drafter = &oracle, .max_draft = 40};
+  EXPECT_THROW(generate(phi.generator, std::span(&generation, 1)), ResourceError);
   EXPECT_TRUE(std::equal(s->tokens.begin(), s->tokens.end(), expected.begin()));
 }
 
@@ -256,9 +318,11 @@ TEST_F(SpeculationTest, sampled_tokens_are_distributed_as_the_model_says_whateve
   std::map<std::vector<TokenId>, double> exact;
   const auto sequence = target.sequence(prompt);
   Sampler exact_sampler(params, {});
-  for (const TokenProbability& first : exact_sampler.candidates(target.generator.forward(*sequence), sequence->tokens, prompt.size())) {
+  for (const TokenProbability& first :
+       exact_sampler.candidates(last_logits(target.generator, *sequence), sequence->tokens, prompt.size())) {
     sequence->tokens.push_back(first.token);
-    for (const TokenProbability& second : exact_sampler.candidates(target.generator.forward(*sequence), sequence->tokens, prompt.size()))
+    for (const TokenProbability& second :
+         exact_sampler.candidates(last_logits(target.generator, *sequence), sequence->tokens, prompt.size()))
       exact[{first.token, second.token}] = first.probability * second.probability;
     target.cache.truncate(*sequence, static_cast<int64_t>(prompt.size()));
   }
@@ -275,9 +339,12 @@ TEST_F(SpeculationTest, sampled_tokens_are_distributed_as_the_model_says_whateve
       DraftModel draft(helper.generator, sampler, 300);
       Oracle fixed(guess, never);
       const auto s = target.cache.fork(*sequence);
-      Speculation speculation(*s, sampler, prompt.size(), model ? static_cast<Drafter*>(&draft) : &fixed, 2);
-      for (size_t end = prompt.size() + 2; s->tokens.size() < end;)
-        speculation.advance(target.generator, static_cast<int64_t>(end - s->tokens.size()));
+      Generation generation{.sequence = *s,
+                            .sampler = sampler,
+                            .max_new_tokens = 2,
+                            .drafter = model ? static_cast<Drafter*>(&draft) : &fixed,
+                            .max_draft = 2};
+      generate(target.generator, std::span(&generation, 1));
       ++seen[{s->tokens.end() - 2, s->tokens.end()}];
     }
     double chi_square = 0;
