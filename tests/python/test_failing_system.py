@@ -138,6 +138,7 @@ def test_a_second_signal_leaves_at_once_and_tells_nothing_of_a_card(start, endle
     child = start("run", "-m", endless, "-p", "ab", "--ignore-eos", "--print-ids", "--temp", "0")
     child.stdout.read(40)
     child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)  # every thread of it: both signals find it asleep
     child.send_signal(signal.SIGINT)
     child.send_signal(signal.SIGTERM)
     child.send_signal(signal.SIGCONT)
