@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/neighbouring_pairs.h"
 #include "cpu/card_attention.h"
 #include "cpu/cpu_step.h"
 #include "cpu/kv_cache.h"
@@ -69,13 +70,6 @@ void check_twin(Twin twin, const ModelOptions& types) {
         "; choose bfloat16, bfloat8_b or bfloat4_b");
 }
 
-// A card rotates heads of 32 or a multiple of 64 values as they are. It keeps the others' pairs as neighbours, and its blocks share
-// exponents in that order.
-bool has_neighbouring_pairs(int64_t head_dim) { return head_dim != 32 && head_dim % 64 != 0; }
-
-// Where number i of a head is then.
-int64_t among_pairs(int64_t i, int64_t head_dim) { return i % (head_dim / 2) * 2 + i / (head_dim / 2); }
-
 void as_pairs(const ConstRows& from, const Rows& to) {
   for (int64_t token = 0; token < from.tokens; ++token)
     for (int64_t head = 0; head < from.heads; ++head)
@@ -101,12 +95,7 @@ std::vector<WeightPart> with_neighbouring_pairs(std::span<const WeightPart> part
       if (one.bias.data) one.bias.data += row * bytes_of(one.bias.type);
       rows.push_back(one);
     }
-  std::vector<WeightPart> paired = rows;
-  for (int64_t row = 0; row < (spec.num_heads + spec.num_kv_heads) * spec.head_dim; ++row) {
-    const int64_t i = row % spec.head_dim;
-    paired[static_cast<size_t>(row - i + among_pairs(i, spec.head_dim))] = rows[static_cast<size_t>(row)];
-  }
-  return paired;
+  return tessera::with_neighbouring_pairs(rows, spec.num_heads + spec.num_kv_heads, spec.head_dim);
 }
 
 const Weight& weight_of(const Tensor& x) { return static_cast<const Weight&>(x.storage()); }

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/neighbouring_pairs.h"
 #include "ttnn/ttnn_device.h"
 #include "ttnn/ttnn_storage.h"
 

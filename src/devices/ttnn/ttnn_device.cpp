@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/neighbouring_pairs.h"
 #include "ops/model.h"
 #include "ttnn/n150_memory.h"
 #include "ttnn/ttnn_storage.h"
@@ -20,14 +21,7 @@ template <class Of>
 std::vector<Of> permuted(const std::vector<Of>& rows, const WeightSpec& spec) {
   check(static_cast<int64_t>(rows.size()) == spec.shape[2], "pack: the parts have ", rows.size(), " outputs; the shape is ", spec.shape);
   if (spec.role != Role::qkv || !has_neighbouring_pairs(spec.head_dim)) return rows;
-  std::vector<Of> permuted = rows;
-  const int64_t half = spec.head_dim / 2;
-  for (int64_t head = 0; head < spec.num_heads + spec.num_kv_heads; ++head)
-    for (int64_t i = 0; i < half; ++i)
-      for (int64_t side = 0; side < 2; ++side)
-        permuted[static_cast<size_t>(head * spec.head_dim + 2 * i + side)] =
-            rows[static_cast<size_t>(head * spec.head_dim + i + side * half)];
-  return permuted;
+  return with_neighbouring_pairs(rows, spec.num_heads + spec.num_kv_heads, spec.head_dim);
 }
 
 std::vector<StoredRow> stored_rows(std::span<const WeightPart> parts, const WeightSpec& spec) {

@@ -37,8 +37,4 @@ inline bool is_empty(const Tensor& x) { return x.shape()[2] == 0; }
 inline PagedCache& cache_of(const Step& step) { return static_cast<PagedCache&>(step.batch().slices.front().sequence->cache()); }
 inline nb::tuple sizes(const Shape& shape) { return nb::make_tuple(shape[0], shape[1], shape[2], shape[3]); }
 
-// TTNN's rotary_embedding_hf takes heads of 32 or a multiple of 64 values. Others, as Phi-3's 96, go through rotary_embedding_llama, whose
-// pairs are neighbours: the rows of q and k are permuted for it when they are packed, which no score depends on.
-inline bool has_neighbouring_pairs(int64_t head_dim) { return head_dim != kTile && head_dim % 64 != 0; }
-
 }  // namespace tessera::ttnn
