@@ -146,7 +146,8 @@ class Session:
         return self.known[model, where, how]
 
     def conversation(self, model: Model) -> None:
-        from bounds import TWINS, off
+        from bounds import TWINS
+        from distance import off
 
         card = self.logits(model, self.module, "plain" if self.computes else "short")
         if not self.computes:

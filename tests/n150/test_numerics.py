@@ -5,15 +5,12 @@ import numpy as np
 import pytest
 from block_float_model import MAGNITUDE_BITS
 from conversations import Talk, whole_conversation
+from distance import off, spread
 from tiny_models import model, rounded_as_on_the_card
 
 GEMMA3, PHI3 = "small-gemma3-window-16", "small-phi3"
 MODELS = [GEMMA3, "small-gemma3-softcap", "small-gemma3-head-dim-32", PHI3, "small-phi3-longrope-128", "small-phi3-tied", "small-llama",
           "small-llama-biases", "small-llama-biases-head-dim-96", "small-mistral", "small-qwen2", "small-qwen3"]
-
-
-def spread(values):
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 def has_blocks_of_its_own(model, weights):
@@ -29,7 +26,7 @@ def errors(core, model, weights, cache):
     twin_model, twin_weights = (held, "bfloat16") if has_blocks_of_its_own(model, weights) else (model, weights)
     twin = whole_conversation(Talk(core, core.open_device("cpu", twin="card"), twin_model, weights=twin_weights, activations="bfloat16", cache=cache))
     card = whole_conversation(Talk(core, core.open_device("n150", module="numpy_ttnn"), model, weights=weights, activations="bfloat16", cache=cache))
-    return spread(card - exact) / spread(exact), spread(twin - exact) / spread(exact), spread(card - twin) / spread(exact)
+    return off(card, exact), off(twin, exact), spread(card - twin) / spread(exact)
 
 
 @pytest.mark.parametrize("weights, cache", [("bfloat8_b", "bfloat16"), ("bfloat16", "bfloat8_b"), ("bfloat4_b", "bfloat16")])

@@ -1,5 +1,4 @@
 """How far the card may be from what is exact: for the tests of the simulated card, and for scripts/first_card.py on any."""
-import numpy as np
 
 # A case of ops.py from float64, as a share of its values' size: at most twice what was measured. What is not named is exact.
 OPS = {
@@ -26,12 +25,3 @@ TWINS = 1.5  # a model's logits from float32: times the distance of the cpu devi
 
 def bound(case, of=OPS):
     return next((value for part, value in of.items() if part in case), 0.0)
-
-
-def spread(values):
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-
-
-def off(logits, exact):
-    """How far logits are from those of float32, as a share of their size."""
-    return spread(logits - exact) / spread(exact)

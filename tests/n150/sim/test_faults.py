@@ -2,7 +2,7 @@
 import faults
 import numpy as np
 import pytest
-from bounds import off
+from distance import off
 
 GEMMA3, PHI3 = "small-gemma3-window-16", "small-phi3-longrope-128"
 MODEL = {faults.ROWS: PHI3, "gate and up swapped": PHI3}

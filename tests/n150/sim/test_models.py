@@ -1,7 +1,8 @@
 """Two-layer models on the simulated card: every kind of Batch, as near to float32 as the cpu device in its card mode, traced and not."""
 import numpy as np
 import pytest
-from bounds import TWINS, off, spread
+from bounds import TWINS
+from distance import off, spread
 
 pytestmark = pytest.mark.simulator
 
