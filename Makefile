@@ -61,6 +61,7 @@ ci-check: N150_SLOW = @tests/n150/ci_slow.txt
 
 check ci-check:
 	$(STEP) setup-check scripts/setup check
+	$(STEP) benches cmake --build --preset release -j $(JOBS) --target benches
 	$(STEP) emulated-configure cmake --preset emulated
 	$(STEP) emulated-build cmake --build --preset emulated -j $(JOBS)
 	$(STEP) emulated-ctest ctest --preset emulated -j $(JOBS)

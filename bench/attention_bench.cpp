@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/machine.h"
 #include "cpu/attention.h"
 
 using namespace tessera;
@@ -57,7 +58,7 @@ class Bench {
         type_(activations),
         context_(context),
         layers_(layers),
-        cache_({std::vector<CacheLayer>(static_cast<size_t>(layers), {shape.kv_heads, shape.head_dim, shape.window}), {}}, cache_type,
+        cache_({std::vector<CacheLayer>(static_cast<size_t>(layers), {shape.kv_heads, shape.head_dim, shape.window})}, cache_type,
                std::array{(context + kPageTokens - 1) / kPageTokens}) {
     table_.pages.resize(static_cast<size_t>((context + kPageTokens - 1) / kPageTokens));
     std::iota(table_.pages.begin(), table_.pages.end(), 0);
