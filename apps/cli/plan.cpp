@@ -44,6 +44,16 @@ std::string longest_text(const OrderedJson& rows) {
   return text;
 }
 
+// Where `change` differs from `load`.
+std::string flags(const Load& change, const Load& load) {
+  std::string text;
+  if (change.weights != load.weights) text += message(" --weights ", change.weights);
+  if (change.cache != load.cache) text += message(" --cache ", change.cache);
+  if (change.context != load.context) text += message(" -c ", change.context);
+  if (change.sequences != load.sequences) text += message(" --sequences ", change.sequences);
+  return text.substr(1);
+}
+
 std::string fit_text(const MemoryPlan& plan, const Need& need, const std::vector<std::string>& others) {
   const size_t memory = plan.memory.bytes, total = need.total();
   if (total <= memory) return message("fits: ", size_text(memory - total), " of ", size_text(plan.memory), " are left\n");
@@ -88,7 +98,9 @@ int plan(const PlanOptions& options) {
   const Load load = plan.load(options.precision, context, options.sequences, options.trace == 1);
   const Need need = plan.need(load);
   const bool fits = plan.fits(load);
-  const std::vector<std::string> others = fits ? std::vector<std::string>() : plan.changes(load);
+  std::vector<std::string> others;
+  if (!fits)
+    for (const Load& change : plan.changes(load)) others.push_back(flags(change, load));
   const OrderedJson rows = longest(plan, load);
   std::string text = message(options.model, ", ", model.architecture, ", on ", plan.kind.name, "\n\n");
   const auto line = [&](const std::string& title, size_t bytes) {

@@ -66,7 +66,7 @@ class ForwardReference final : public Reference {
     by_name_.clear();  // frees the last piece's
     const int64_t ours = forward_.step();
     check(ours == done, "compare: one side took the prompt to token ", done, ", the other to ", ours,
-          "; give both a --batch-size that their devices take");
+          "; give both a batch size that their devices take");
     for (const Observation& seen : forward_.seen()) by_name_[seen.name] = seen.output;
   }
 

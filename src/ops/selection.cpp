@@ -15,7 +15,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 void check_logit(float logit, int64_t token) {
   check<std::runtime_error>(logit < kInfinity, "non-finite logits: ", logit, " for token ", token,
-                            "; check the checkpoint or use --activations float32");
+                            "; check the checkpoint, or compute with float32 activations");
 }
 
 void check_logits(std::span<const float> logits) {

@@ -88,7 +88,7 @@ def test_the_command_refuses_what_the_card_does_not_hold_in_plan_s_words():
     environment = {**os.environ, "PYTHONPATH": str(ROOT / os.environ["TESSERA_BUILD"] / "python")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     last = done.stderr.strip().splitlines()[-1]
-    assert "ResourceError" in last and "do not fit the n150" in last and "in tessera plan's flags it fits with -c 1" in last, done.stderr
+    assert "ResourceError" in last and "do not fit the n150" in last and "it fits with a context of 1" in last, done.stderr
 
 
 @pytest.mark.slow

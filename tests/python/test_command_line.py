@@ -43,7 +43,7 @@ CASES = {  # name -> (arguments, exit code, words)
     "no threads": (["run", "-m", "TINY", "-p", "ab", "-t", "0"], 2, "--threads"),
     "a hundred thousand threads": (["run", "-m", "TINY", "-p", "ab", "-t", "100000"], 2, "--threads"),
     "no context": (["run", "-m", "TINY", "-p", "ab", "-c", "0"], 2, "--ctx-size"),
-    "context beyond the model's": (["run", "-m", "TINY", "-p", "ab", "-c", "513"], 2, "-c 513: the model's context ends at 512"),
+    "context beyond the model's": (["run", "-m", "TINY", "-p", "ab", "-c", "513"], 2, "a context of 513 tokens: the model's ends at 512"),
     "unknown type": (["run", "-m", "TINY", "-p", "ab", "--weights", "int4"], 2, "int4"),
     "unknown device": (["run", "-m", "TINY", "-p", "ab", "--device", "gpu"], 2, "'gpu' is not a device; choose cpu or n150"),
     "unknown twin": (["run", "-m", "TINY", "-p", "ab", "--twin", "gpu"], 2, "twin: 'gpu' is not known; choose card"),

@@ -21,6 +21,14 @@ int64_t largest(int64_t most, const Fits& fits) {
   return low;
 }
 
+// Where `change` differs from `load`.
+std::string words(const Load& change, const Load& load) {
+  if (change.context != load.context) return message("a context of ", change.context, " tokens");
+  if (change.sequences != load.sequences) return message("no more than ", change.sequences, " sequences");
+  if (change.weights == load.weights) return message("a ", change.cache, " cache");
+  return message(change.weights, change.cache != load.cache ? " weights and cache" : " weights");
+}
+
 }  // namespace
 
 size_t weight_bytes(const DeviceKind& kind, const ModelDescription& model, DataType weights) {
@@ -40,7 +48,7 @@ size_t cache_bytes(const DeviceKind& kind, const CacheSpec& spec, DataType dtype
 Load MemoryPlan::load(const Precision& precision, int64_t context, int64_t sequences, bool traced) const {
   const ModelOptions types = resolve(precision, model.stored);
   const int64_t longest = model.spec.max_position_embeddings;
-  check(context <= longest, "-c ", context, ": the model's context ends at ", longest, " tokens");
+  check(context <= longest, "a context of ", context, " tokens: the model's ends at ", longest);
   Load load{types.weights, types.activations, types.cache, context, sequences, traced};
   if (context == 0) load.context = std::max<int64_t>(longest_context(load), 1);
   return load;
@@ -71,24 +79,24 @@ int64_t MemoryPlan::most_sequences(Load load) const {
   });
 }
 
-std::vector<std::string> MemoryPlan::changes(const Load& load) const {
-  std::vector<std::string> all;
-  const auto types = [&](DataType weights, DataType cache, const char* flags) {
+std::vector<Load> MemoryPlan::changes(const Load& load) const {
+  std::vector<Load> all;
+  const auto types = [&](DataType weights, DataType cache) {
     Load other = load;
     other.weights = weights;
     other.cache = cache;
     const bool helps = (weights != load.weights || cache != load.cache) && fits(other);
-    if (helps) all.push_back(flags);
+    if (helps) all.push_back(other);
     return helps;
   };
   constexpr DataType kBlocks = DataType::bfloat8_b;
   const DataType weights = load.weights == DataType::bfloat4_b ? load.weights : kBlocks;
-  const bool cache_alone = types(load.weights, kBlocks, "--cache bfloat8_b"),
-             weights_alone = types(weights, load.cache, "--weights bfloat8_b");
+  const bool cache_alone = types(load.weights, kBlocks), weights_alone = types(weights, load.cache);
   if (!cache_alone && !weights_alone && weights != load.weights && load.cache != kBlocks)
-    types(weights, kBlocks, "--weights bfloat8_b --cache bfloat8_b");
-  if (const int64_t context = longest_context(load); context > 0) all.push_back(message("-c ", context));
-  if (const int64_t sequences = most_sequences(load); sequences > 0) all.push_back(message("--sequences ", sequences));
+    types(weights, kBlocks);
+  Load shorter = load, fewer = load;
+  if ((shorter.context = longest_context(load)) > 0) all.push_back(shorter);
+  if ((fewer.sequences = most_sequences(load)) > 0) all.push_back(fewer);
   return all;
 }
 
@@ -96,10 +104,10 @@ void MemoryPlan::expect_fits(const Load& load, const std::string& what) const {
   const size_t total = need(load).total();
   if (total <= memory.bytes) return;
   std::string others;
-  for (const std::string& change : changes(load)) others += (others.empty() ? "" : ", or ") + change;
+  for (const Load& change : changes(load)) others += (others.empty() ? "" : ", or ") + words(change, load);
   fail<ResourceError>(what, ": ", load.weights, " weights and a ", load.cache, " cache of ", load.sequences, " x ", load.context,
                       " tokens do not fit the ", kind.name, ": ", size_text(total), " of ", size_text(memory), "; ",
-                      others.empty() ? "nothing makes it fit" : "in tessera plan's flags it fits with " + others);
+                      others.empty() ? "nothing makes it fit" : "it fits with " + others);
 }
 
 CacheOptions largest_cache(const DeviceKind& kind, const Memory& memory, const CacheSpec& spec, DataType dtype, int64_t context) {

@@ -36,8 +36,8 @@ struct MemoryPlan {
   int64_t longest_context(Load load) const;
   // The most sequences with which it does.
   int64_t most_sequences(Load load) const;
-  // What makes a load fit that does not: other types, a shorter context, fewer sequences, each by itself and as flags; empty: nothing does.
-  std::vector<std::string> changes(const Load& load) const;
+  // Loads that fit in place of one that does not: with other types, a shorter context, fewer sequences, each by itself; empty: none does.
+  std::vector<Load> changes(const Load& load) const;
   // Throws ResourceError, in plan's words, when it does not fit. `what`: the model's name.
   void expect_fits(const Load& load, const std::string& what) const;
 };

@@ -43,9 +43,10 @@ TEST(MemoryPlan, a_cgroup_of_1_gb_is_the_limit_that_a_refusal_names) {
   const Load load = plan.load({}, 500'000, 1, false);
   const std::string error = testing::error_of<ResourceError>([&] { plan.expect_fits(load, "tiny"); });
   EXPECT_THAT(error, HasSubstr("tiny: bfloat16 weights and a bfloat16 cache of 1 x 500000 tokens do not fit the cpu: "));
-  EXPECT_THAT(error, HasSubstr("of 900.0 MB (the cgroup /pod is limited to 1.00 GB by memory.max); in tessera plan's flags it fits with"));
+  EXPECT_THAT(
+      error, HasSubstr("of 900.0 MB (the cgroup /pod is limited to 1.00 GB by memory.max); it fits with bfloat8_b weights and cache, or "));
   const int64_t longest = plan.load({}, 0, 1, false).context;
-  EXPECT_THAT(error, HasSubstr(message("-c ", longest)));
+  EXPECT_THAT(error, HasSubstr(message("a context of ", longest, " tokens")));
   EXPECT_NO_THROW(plan.expect_fits(plan.load({}, longest, 1, false), "tiny"));
   EXPECT_THROW(plan.expect_fits(plan.load({}, longest + 1, 1, false), "tiny"), ResourceError);
 }
@@ -94,7 +95,7 @@ TEST(DeviceKinds, an_open_cpu_leaves_caches_what_its_forwards_do_not_take) {
   cpu::CpuDevice device({.threads = 1});
   const std::vector<uint16_t> values(64 * 100'000);
   const WeightPart part{reinterpret_cast<const std::byte*>(values.data()), StoredType::bfloat16, 100'000};
-  const Tensor head = device.pack({&part, 1}, {.role = Role::head, .shape = {1, 1, 100'000, 64}});
+  const Tensor head = device.pack({&part, 1}, {.role = Role::head, .shape = {1, 1, 100'000, 64}}, {});
   std::vector<double> differences(100);
   for (double& bytes : differences) bytes = static_cast<double>(machine_memory().bytes) - static_cast<double>(device.free_memory().bytes);
   EXPECT_THAT(differences, ::testing::Contains(::testing::DoubleNear(128.0 * 100'000 * 8, 1e6)));  // logits and their copy
