@@ -27,9 +27,9 @@ constexpr const char* kHelp =
 
 using tessera::DataType;
 using tessera::seconds;
+using tessera::ThreadPool;
 using tessera::cpu::Isa;
 using tessera::cpu::PackedWeight;
-using tessera::cpu::ThreadPool;
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());

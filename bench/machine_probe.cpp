@@ -3,10 +3,11 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/machine.h"
 #include "probes.h"
 
 int main(int argc, char** argv) {
-  tessera::cpu::ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : tessera::available_threads());
+  tessera::ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : tessera::available_threads());
   constexpr size_t bytes = size_t{1} << 29;
   auto* data = static_cast<std::byte*>(std::aligned_alloc(64, bytes));
   if (!data) return 4;

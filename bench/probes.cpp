@@ -108,7 +108,7 @@ double seconds(const std::function<void()>& run) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-double read_rate(cpu::ThreadPool& pool, std::span<const std::span<const std::byte>> blocks) {
+double read_rate(ThreadPool& pool, std::span<const std::span<const std::byte>> blocks) {
   constexpr size_t piece = 1 << 20;
   size_t bytes = 0;
   for (const auto& block : blocks) bytes += block.size();
@@ -128,7 +128,7 @@ double read_rate(cpu::ThreadPool& pool, std::span<const std::span<const std::byt
   return best;
 }
 
-double multiply_rate(cpu::ThreadPool& pool, Multiply kind) {
+double multiply_rate(ThreadPool& pool, Multiply kind) {
   constexpr int64_t steps = 100'000, pieces = 32;
   const auto [multiply, operations] = kind == Multiply::bfloat16 ? probes().bfloat16 : probes().float32;
   std::atomic<float> sink = 0;

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 namespace tessera {
 
@@ -14,12 +14,12 @@ double seconds(const std::function<void()>& run);
 
 // Bytes a second of plain reads of `blocks`, each of which starts at a cache line: the best of several prefetch distances.
 // Throws std::invalid_argument on a processor without AVX2, as multiply_rate does.
-double read_rate(cpu::ThreadPool& pool, std::span<const std::span<const std::byte>> blocks);
+double read_rate(ThreadPool& pool, std::span<const std::span<const std::byte>> blocks);
 
 // bfloat16: vdpbf16ps where the cpu device has kernels for it, else as float32. float32: fused multiply-add.
 enum class Multiply { bfloat16, float32 };
 
 // Floating-point operations a second of a loop of that instruction, on the longest vectors that the cpu device has kernels for.
-double multiply_rate(cpu::ThreadPool& pool, Multiply kind);
+double multiply_rate(ThreadPool& pool, Multiply kind);
 
 }  // namespace tessera

@@ -28,7 +28,7 @@ class DryDevice final : public Device {
   std::string name() const override { return "none"; }
   Limits limits() const override { refuse(); }
   Memory free_memory() override { refuse(); }
-  Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override {
+  Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec, const Keep&) override {
     bool exact = true;
     for (const WeightPart& part : parts) exact &= part.type == StoredType::bfloat16;
     packed.push_back({spec, exact});

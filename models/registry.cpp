@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "checkpoint/packed_weights.h"
+#include "checkpoint/kept_weights.h"
 #include "core/error.h"
 #include "models/description.h"
 #include "models/dry_run.h"
@@ -47,13 +47,13 @@ const Architecture& find(const std::string& name, const std::string& model_type)
 constexpr uint64_t kLeastKeptBytes = uint64_t{64} << 20;  // of a checkpoint: less is packed in no time
 
 // One file for each checkpoint's directory, device and type of weights, replaced when it is outdated.
-std::optional<PackedWeights> kept_weights(const Checkpoint& checkpoint, const WeightSource& source, const Device& device,
+std::optional<KeptWeights> kept_weights(const Checkpoint& checkpoint, const WeightSource& source, const Device& device,
                                           DataType weights) {
   uint64_t bytes = 0;
   for (const StoredTensor& tensor : source.tensors()) bytes += tensor.bytes;
-  const std::optional<std::filesystem::path> folder = packed_folder();
+  const std::optional<std::filesystem::path> folder = kept_folder();
   if (!folder || bytes < kLeastKeptBytes) return std::nullopt;
-  return PackedWeights(packed_path(*folder, checkpoint.directory(), message('\n', device.packed_layout(), '\n', weights), ".weights"),
+  return KeptWeights(kept_path(*folder, checkpoint.directory(), message('\n', device.packed_layout(), '\n', weights), ".weights"),
                        source, device, weights);
 }
 
@@ -146,7 +146,7 @@ LoadedModel load_model(const Checkpoint& checkpoint, const ModelDescription& des
                        const Weights::Progress& progress) {
   WeightSource& source = *description.source;
   LoadedModel loaded{.model = nullptr, .options = resolve(precision, source.tensors()), .generation = description.generation};
-  std::optional<PackedWeights> kept = kept_weights(checkpoint, source, device, loaded.options.weights);
+  std::optional<KeptWeights> kept = kept_weights(checkpoint, source, device, loaded.options.weights);
   Weights weights(source, device, loaded.options, progress, kept ? &*kept : nullptr);
   loaded.model = make_model(description.architecture, checkpoint.config(), weights);
   loaded.notes = source.notes();

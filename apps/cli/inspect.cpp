@@ -11,7 +11,7 @@
 #include "cli/report.h"
 #include "core/error.h"
 #include "core/json.h"
-#include "core/packed_file.h"
+#include "core/kept_file.h"
 #include "kinds/memory_plan.h"
 #include "text/tokenizer.h"
 
@@ -99,7 +99,7 @@ class TokenNames {
  public:
   TokenNames(const Checkpoint& checkpoint, std::vector<std::string>& notes) {
     try {
-      tokenizer_.emplace(Tokenizer::load(checkpoint.tokenizer().string(), packed_folder()));
+      tokenizer_.emplace(Tokenizer::load(checkpoint.tokenizer().string(), kept_folder()));
     } catch (const FileError& error) {
       notes.push_back(error.what());
     }

@@ -9,7 +9,7 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "core/error.h"
-#include "core/packed_file.h"
+#include "core/kept_file.h"
 #include "kinds/memory_plan.h"
 
 namespace tessera {
@@ -109,7 +109,7 @@ Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> descript
 }
 
 const Tokenizer& Session::tokenizer() {
-  if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer().string(), packed_folder()));
+  if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer().string(), kept_folder()));
   return *tokenizer_;
 }
 

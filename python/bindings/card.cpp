@@ -29,7 +29,7 @@ nb::bytes pack_tiles(const Values& weight, const std::string& dtype, int threads
   std::vector<std::byte> bytes(static_cast<size_t>(ttnn::tiled_bytes(type, in, static_cast<int64_t>(rows.size()))));
   {
     const nb::gil_scoped_release release;
-    cpu::ThreadPool pool(threads > 0 ? threads : available_threads());
+    ThreadPool pool(threads > 0 ? threads : available_threads());
     ttnn::pack_tiles(pool, type, rows, in, bytes);
   }
   return nb::bytes(bytes.data(), bytes.size());
@@ -40,7 +40,7 @@ nb::bytes pack_table(const Values& weight, const std::string& dtype) {
   std::vector<bfloat16> values(weight.size());
   {
     const nb::gil_scoped_release release;
-    cpu::ThreadPool pool(available_threads());
+    ThreadPool pool(available_threads());
     ttnn::pack_table(pool, parse_data_type(dtype), rows, static_cast<int64_t>(weight.shape(1)), values);
   }
   return nb::bytes(values.data(), values.size() * sizeof(bfloat16));

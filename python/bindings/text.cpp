@@ -4,7 +4,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings.h"
-#include "core/packed_file.h"
+#include "core/kept_file.h"
 #include "text/detokenizer.h"
 #include "text/tokenizer.h"
 #include "token_ids.h"
@@ -16,7 +16,7 @@ using namespace nb::literals;
 void bind_text(nb::module_& m) {
   nb::class_<Tokenizer>(m, "Tokenizer", "A checkpoint's tokenizer, read from its tokenizer.json. Threads may share it.")
       .def_static(
-          "load", [](const std::string& path) { return Tokenizer::load(path, packed_folder()); }, "path"_a,
+          "load", [](const std::string& path) { return Tokenizer::load(path, kept_folder()); }, "path"_a,
           nb::call_guard<nb::gil_scoped_release>(), "Raises FileError.")
       .def_static("parse", &Tokenizer::parse, "json"_a, "source"_a, nb::call_guard<nb::gil_scoped_release>(),
                   "The same from JSON in memory; `source` begins every message.")

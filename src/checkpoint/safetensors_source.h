@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "checkpoint/mapped_file.h"
+#include "core/mapped_file.h"
 #include "checkpoint/weight_source.h"
 
 namespace tessera {

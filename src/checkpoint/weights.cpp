@@ -1,6 +1,7 @@
 #include "checkpoint/weights.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 #include "core/error.h"
@@ -22,7 +23,7 @@ std::string bias_of(const std::string& weight) { return weight.substr(0, weight.
 
 }  // namespace
 
-Weights::Weights(WeightSource& source, Device& device, const ModelOptions& options, Progress progress, PackedWeights* kept)
+Weights::Weights(WeightSource& source, Device& device, const ModelOptions& options, Progress progress, KeptWeights* kept)
     : source_(&source), device_(device), options_(options), progress_(std::move(progress)), kept_(kept) {
   for (const StoredTensor& tensor : source.tensors()) {
     left_.insert(tensor.name);
@@ -76,7 +77,7 @@ void Weights::expect_all_taken() const {
 StoredType Weights::claim(const std::string& name, std::span<const int64_t> shape) {
   const StoredTensor* tensor = source_->find(name);
   check<FileError>(tensor != nullptr, "the checkpoint lacks tensor ", printable(name), ", which its config.json asks for");
-  check<FileError>(left_.erase(name) == 1, "tensor ", printable(name), " is taken twice");
+  if (left_.erase(name) != 1) throw std::logic_error(message("Weights: tensor ", name, " is taken twice"));
   check<FileError>(std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end()), "tensor ", printable(name),
                    " has shape ", text(tensor->shape), "; config.json asks for ", text(shape));
   check<FileError>(tensor->type.has_value(), "tensor ", printable(name), " is stored as ", tensor->dtype,
@@ -91,7 +92,7 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
   spec.name = names.front();
   if (!source_) {
     for (const Shape& shape : shapes) parts.push_back({nullptr, StoredType::bfloat16, shape[2]});
-    return device_.pack(parts, spec);
+    return device_.pack(parts, spec, {});
   }
   for (size_t i = 0; i < names.size(); ++i) {
     const int64_t rows = shapes[i][2];
@@ -100,8 +101,9 @@ Tensor Weights::pack(std::span<const std::string> names, std::span<const Shape> 
     parts.push_back({nullptr, claim(names[i], shape), rows});
     if (spec.bias == Bias::each_output) parts.back().bias.type = claim(bias_of(names[i]), std::span(&rows, 1));
   }
-  Tensor packed = kept_ && spec.role != Role::norm ? kept_->take(device_, spec) : Tensor();
-  if (!packed) packed = pack_anew(names, parts, spec);
+  KeptWeights* const kept = spec.role == Role::norm ? nullptr : kept_;
+  Tensor packed = kept ? kept->take(device_, spec) : Tensor();
+  if (!packed) packed = pack_anew(names, parts, spec, kept ? kept->keep_of(spec) : Device::Keep());
   if (packed) packed.storage().label = spec.label();
   if (progress_) progress_(done_bytes_, total_bytes_);
   return packed;
@@ -120,7 +122,8 @@ std::span<const std::byte> Weights::lend_checked(const std::string& name) {
   return bytes;
 }
 
-Tensor Weights::pack_anew(std::span<const std::string> names, std::vector<WeightPart>& parts, const WeightSpec& spec) {
+Tensor Weights::pack_anew(std::span<const std::string> names, std::vector<WeightPart>& parts, const WeightSpec& spec,
+                          const Device::Keep& keep) {
   for (size_t i = 0; i < names.size(); ++i) {
     const std::span<const std::byte> bytes = lend_checked(names[i]);
     const auto row_bytes = bytes.size() / static_cast<size_t>(parts[i].rows);
@@ -130,7 +133,7 @@ Tensor Weights::pack_anew(std::span<const std::string> names, std::vector<Weight
     };
     if (spec.bias == Bias::each_output) parts[i].bias.data = lend_checked(bias_of(names[i])).data();
   }
-  Tensor packed = device_.pack(parts, spec);
+  Tensor packed = device_.pack(parts, spec, keep);
   for (const std::string& name : names) {
     source_->release(name);
     if (spec.bias == Bias::each_output) source_->release(bias_of(name));

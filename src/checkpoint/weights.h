@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "checkpoint/packed_weights.h"
+#include "checkpoint/kept_weights.h"
 #include "checkpoint/weight_source.h"
 #include "ops/device.h"
 
@@ -20,7 +20,7 @@ class Weights {
   using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
   // `kept`: what this device packed of this source before, or null.
-  Weights(WeightSource& source, Device& device, const ModelOptions& options, Progress progress = {}, PackedWeights* kept = nullptr);
+  Weights(WeightSource& source, Device& device, const ModelOptions& options, Progress progress = {}, KeptWeights* kept = nullptr);
   // Without a source: every weight is there, in the shape asked for, and has no values. For a device that does not look at them.
   explicit Weights(Device& device) : device_(device) {}
 
@@ -55,13 +55,13 @@ class Weights {
   StoredType claim(const std::string& name, std::span<const int64_t> shape);
   std::span<const std::byte> lend_checked(const std::string& name);
   Tensor pack(std::span<const std::string> names, std::span<const Shape> shapes, WeightSpec spec);
-  Tensor pack_anew(std::span<const std::string> names, std::vector<WeightPart>& parts, const WeightSpec& spec);
+  Tensor pack_anew(std::span<const std::string> names, std::vector<WeightPart>& parts, const WeightSpec& spec, const Device::Keep& keep);
 
   WeightSource* source_ = nullptr;
   Device& device_;
   ModelOptions options_{};
   Progress progress_;
-  PackedWeights* kept_ = nullptr;
+  KeptWeights* kept_ = nullptr;
   std::set<std::string, std::less<>> left_;
   std::vector<std::string> notes_;
   int64_t done_bytes_ = 0, total_bytes_ = 0;

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "checkpoint/mapped_file.h"
+#include "core/mapped_file.h"
 #include "core/data_type.h"
 #include "core/types.h"
 

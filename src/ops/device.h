@@ -12,6 +12,7 @@
 #include "core/batch.h"
 #include "core/cache_spec.h"
 #include "core/machine.h"
+#include "core/mapped_file.h"
 #include "core/stored_type.h"
 #include "core/tensor.h"
 #include "ops/observer.h"
@@ -51,8 +52,6 @@ struct WeightSpec {
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  // of a qkv
   float offset = 0.0f;                                    // added to a norm
   std::string name = {};                                  // of its first part in the checkpoint; for people
-  // If set, pack() gives it what restore() makes the same weight of, piece by piece; a piece is borrowed for the call.
-  std::function<void(std::span<const std::byte> piece)> keep = {};
 
   // "layers.3.self_attn.q_norm"; of joined parts the module's, as if it were one: "layers.3.self_attn.qkv_proj".
   std::string label() const;
@@ -61,20 +60,6 @@ struct WeightSpec {
 // Values of a token that are alive together while this weight is multiplied with: the stream and the norm of it, and the attention's or the
 // MLP's on their way.
 int64_t alive_values(const WeightSpec& spec);
-
-// A file that may change under its readers.
-class KeptFile {
- public:
-  virtual ~KeptFile() = default;
-  // Throws FileError if what was read from it may not be what it held when it was opened.
-  virtual void expect_unchanged() const = 0;
-};
-
-// The pieces of a packed weight as a file holds them, at addresses divisible by 4096.
-struct KeptPieces {
-  std::vector<std::span<const std::byte>> pieces;
-  std::shared_ptr<const KeptFile> file;  // they can be read for as long as it lives
-};
 
 // What Batches a device takes; one outside is refused by name.
 struct Limits {
@@ -112,14 +97,19 @@ class Device {
   void observe(Observer* observer);
   Observer* observer() const { return observer_; }
 
-  // A weight of its own, packed for its role. Refuses parts that do not make up `spec.shape`; ResourceError when memory is short.
-  virtual Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) = 0;
+  // A weight of its own, packed for its role. What restore() makes the same weight of is handed to `keep`, if there is one, piece by piece;
+  // a piece is borrowed for the call. Refuses parts that do not make up `spec.shape`; ResourceError when memory is short.
+  using Keep = std::function<void(std::span<const std::byte> piece)>;
+  virtual Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec, const Keep& keep) = 0;
 
-  // What the bytes that pack() keeps mean: a name that changes with them. Empty: this device keeps nothing.
+  // What kept pieces mean: a name that changes with them. Empty: this device keeps nothing.
   virtual std::string packed_layout() const { return {}; }
-  // A weight from the pieces that pack() kept for the same spec; an empty Tensor if they cannot be that. Pieces that are used in place are
-  // checked by run() to be what was kept.
-  virtual Tensor restore(const KeptPieces& /*kept*/, const WeightSpec& /*spec*/) { return {}; }
+  // A weight from the pieces that were kept of the same spec, which lie in `file` at addresses divisible by 4096; an empty Tensor if they
+  // cannot be that. If they are used in place, run() checks that the file is what it was.
+  virtual Tensor restore(std::span<const std::span<const std::byte>> /*pieces*/, const std::shared_ptr<const MappedFile>& /*file*/,
+                         const WeightSpec& /*spec*/) {
+    return {};
+  }
 
   // Room for `pages` pages of each group of `spec` (cache_groups), contents undefined.
   virtual std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) = 0;

@@ -3,6 +3,10 @@
 #include <string>
 #include <vector>
 
+#include "core/batch.h"
+#include "core/data_type.h"
+#include "core/thread_pool.h"
+
 namespace tessera {
 
 // A rotary embedding's parameters; the device makes cos and sin for a Step's positions. The pairs are (i, i + dim/2), as in Hugging
@@ -21,6 +25,15 @@ struct Rotary {
     return !long_inverse_frequencies.empty() && rope_length > long_after ? long_inverse_frequencies : inverse_frequencies;
   }
 };
+
+// What the heads of each row are turned by.
+struct RotaryRows {
+  std::vector<float> cos, sin;  // [rows][dim / 2]
+};
+
+// Of each token of the Batch, and zeros up to `rows`: angles in float32 as Hugging Face makes them, times the attention factor, rounded to
+// `activations`.
+RotaryRows rotary_rows(ThreadPool& pool, const Batch& batch, const Rotary& rotary, DataType activations, int64_t rows);
 
 // Inverse frequencies [dim / 2] in float32, as the functions of transformers' modeling_rope_utils.py (5.23) that are named.
 

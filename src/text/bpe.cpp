@@ -44,12 +44,12 @@ const MergeTable::Merge* MergeTable::find(TokenId left, TokenId right) const {
   return slot.pair == kFree ? nullptr : &slot.merge;
 }
 
-void MergeTable::keep(PackedFileWriter& file) const {
+void MergeTable::keep(KeptFileWriter& file) const {
   keep_values(file, "merge keys", std::span(&keys_, 1));
   keep_values(file, "merges", std::span<const Slot>(slots_));
 }
 
-std::optional<MergeTable> MergeTable::restore(const PackedFile& file, const Vocabulary& vocabulary) {
+std::optional<MergeTable> MergeTable::restore(const KeptFile& file, const Vocabulary& vocabulary) {
   const auto keys = kept_values<HashKeys>(file, "merge keys");
   auto slots = kept_values<Slot>(file, "merges");
   if (!keys || keys->size() != 1 || !slots || !std::has_single_bit(slots->size())) return std::nullopt;
@@ -72,7 +72,7 @@ Bpe::Bpe(const Fields& model) {
   read_tokens(model);
 }
 
-std::optional<Bpe> Bpe::restore(const Fields& model, const PackedFile& file) {
+std::optional<Bpe> Bpe::restore(const Fields& model, const KeptFile& file) {
   auto vocabulary = Vocabulary::restore(file);
   auto merges = vocabulary ? MergeTable::restore(file, *vocabulary) : std::nullopt;
   if (!merges) return std::nullopt;
@@ -84,7 +84,7 @@ std::optional<Bpe> Bpe::restore(const Fields& model, const PackedFile& file) {
   return bpe;
 }
 
-void Bpe::keep(PackedFileWriter& file) const {
+void Bpe::keep(KeptFileWriter& file) const {
   vocabulary_.keep(file);
   merges_.keep(file);
 }

@@ -27,8 +27,8 @@ class MergeTable {
   const Merge* find(TokenId left, TokenId right) const;  // null when the pair isn't merged
 
   // In a file that is kept for the next run; nothing if it does not hold merges of this vocabulary's tokens.
-  void keep(PackedFileWriter& file) const;
-  static std::optional<MergeTable> restore(const PackedFile& file, const Vocabulary& vocabulary);
+  void keep(KeptFileWriter& file) const;
+  static std::optional<MergeTable> restore(const KeptFile& file, const Vocabulary& vocabulary);
 
  private:
   static constexpr uint64_t kFree = UINT64_MAX;
@@ -49,8 +49,8 @@ class Bpe {
   // Refuses a model of another type, random dropout, subword prefixes and suffixes, merges of unknown tokens and malformed byte tokens.
   explicit Bpe(const Fields& model);
   // The same, its vocabulary and merges from a file that keep() wrote; `model` has all else. nullopt if the file does not hold them.
-  static std::optional<Bpe> restore(const Fields& model, const PackedFile& file);
-  void keep(PackedFileWriter& file) const;
+  static std::optional<Bpe> restore(const Fields& model, const KeptFile& file);
+  void keep(KeptFileWriter& file) const;
 
   // Memory that one call of encode leaves to the next.
   struct Workspace {

@@ -6,7 +6,7 @@
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/json.h"
-#include "core/packed_file.h"
+#include "core/kept_file.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_parts.h"
 
@@ -63,7 +63,7 @@ std::string rest_of(text::JsonValue root) {
 std::unique_ptr<const Tokenizer::Parts> Tokenizer::Parts::restore(const std::string& path, const std::string& identity) {
   if (!is_there(path)) return nullptr;
   const std::string bytes = read_file(path, kMostKeptBytes);
-  const auto file = PackedFile::read(std::as_bytes(std::span(bytes)), identity);
+  const auto file = KeptFile::read(std::as_bytes(std::span(bytes)), identity);
   const auto rest = file ? file->find(kRest) : std::nullopt;
   if (!rest) return nullptr;
   const Document document({reinterpret_cast<const char*>(rest->data()), rest->size()}, path);
@@ -73,7 +73,7 @@ std::unique_ptr<const Tokenizer::Parts> Tokenizer::Parts::restore(const std::str
 }
 
 void Tokenizer::Parts::keep(const std::string& path, const std::string& identity, const std::string& rest) const {
-  PackedFileWriter file(path, identity, kMostKeptBytes);
+  KeptFileWriter file(path, identity, kMostKeptBytes);
   text::keep_values(file, kRest, std::span<const char>(rest));
   model.keep(file);
   file.finish();
@@ -83,7 +83,7 @@ Tokenizer Tokenizer::load(const std::string& path, const std::optional<std::file
   const std::string json = read_file(path, kLargestFile);
   if (!folder || json.size() < kLeastKeptBytes) return parse(json, path);
   const std::string identity = std::string(kKeptVersion) + digest(json);
-  const std::string kept = packed_path(*folder, path, "", ".tokenizer");
+  const std::string kept = kept_path(*folder, path, "", ".tokenizer");
   std::unique_ptr<const Parts> parts;
   succeeds([&] { parts = Parts::restore(kept, identity); });
   if (parts) return Tokenizer(std::move(parts));

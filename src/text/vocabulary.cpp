@@ -80,14 +80,14 @@ TokenId Vocabulary::find(std::string_view token) const {
   return slots_[slot_of(token, static_cast<uint32_t>(hash_bytes(keys_, token)))].id;
 }
 
-void Vocabulary::keep(PackedFileWriter& file) const {
+void Vocabulary::keep(KeptFileWriter& file) const {
   keep_values(file, "vocabulary keys", std::span(&keys_, 1));
   keep_values(file, "vocabulary bytes", std::span<const char>(bytes_));
   keep_values(file, "vocabulary places", std::span<const Place>(places_));
   keep_values(file, "vocabulary slots", std::span<const Slot>(slots_));
 }
 
-std::optional<Vocabulary> Vocabulary::restore(const PackedFile& file) {
+std::optional<Vocabulary> Vocabulary::restore(const KeptFile& file) {
   const auto keys = kept_values<HashKeys>(file, "vocabulary keys");
   const auto bytes = file.find("vocabulary bytes");
   auto places = kept_values<Place>(file, "vocabulary places");

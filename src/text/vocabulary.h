@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/packed_file.h"
+#include "core/kept_file.h"
 #include "core/types.h"
 
 namespace tessera::text {
@@ -43,8 +43,8 @@ class Vocabulary {
   size_t size() const { return size_; }
 
   // In a file that is kept for the next run; nothing if it does not hold a vocabulary.
-  void keep(PackedFileWriter& file) const;
-  static std::optional<Vocabulary> restore(const PackedFile& file);
+  void keep(KeptFileWriter& file) const;
+  static std::optional<Vocabulary> restore(const KeptFile& file);
 
  private:
   static constexpr uint32_t kGap = UINT32_MAX;
@@ -72,13 +72,13 @@ uint64_t hash_bytes(const HashKeys& keys, std::string_view bytes);
 uint64_t hash_word(const HashKeys& keys, uint64_t word);
 
 template <class Value>
-void keep_values(PackedFileWriter& file, const std::string& name, std::span<const Value> values) {
-  file.add(name, std::as_bytes(values), PackedFileWriter::Piece::checked);
+void keep_values(KeptFileWriter& file, const std::string& name, std::span<const Value> values) {
+  file.add(name, std::as_bytes(values), KeptFileWriter::Piece::checked);
 }
 
 // The values of a piece; nothing if there is none, or it has a part of one.
 template <class Value>
-std::optional<std::vector<Value>> kept_values(const PackedFile& file, const std::string& name) {
+std::optional<std::vector<Value>> kept_values(const KeptFile& file, const std::string& name) {
   const auto piece = file.find(name);
   if (!piece || piece->size() % sizeof(Value) != 0) return std::nullopt;
   const auto* const first = reinterpret_cast<const Value*>(piece->data());  // a piece is aligned if its file is

@@ -7,7 +7,7 @@ namespace tessera {
 class IdleDevice : public Device {
  public:
   Memory free_memory() override { return {}; }
-  Tensor pack(std::span<const WeightPart>, const WeightSpec&) override { return {}; }
+  Tensor pack(std::span<const WeightPart>, const WeightSpec&, const Keep&) override { return {}; }
   void read(const Tensor&, std::span<float>) override {}
   std::vector<TokenId> argmax(const Tensor&) override { return {}; }
   TopK topk(const Tensor&, int64_t) override { return {}; }

@@ -51,7 +51,7 @@ class DeviceRun : public testing::Test {
   Tensor weight(Role role, int64_t out, int64_t in, const std::string& label) {
     const std::vector<float> values(static_cast<size_t>(out * in), 0.125f);
     const WeightPart part{reinterpret_cast<const std::byte*>(values.data()), StoredType::float32, out};
-    Tensor packed = device_.pack(std::span(&part, 1), {.role = role, .shape = {1, 1, out, in}, .options = kTypes});
+    Tensor packed = device_.pack(std::span(&part, 1), {.role = role, .shape = {1, 1, out, in}, .options = kTypes}, {});
     packed.storage().label = label;
     return packed;
   }

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "core/packed_file.h"
+#include "core/kept_file.h"
 #include "small_tokenizer.h"
 #include "text/bpe.h"
 
@@ -153,9 +153,9 @@ class LyingTables : public testing::Test {
 
   ~LyingTables() override { fs::remove_all(path_); }
   bool are_taken(const Tables& tables) const {
-    constexpr auto kChecked = PackedFileWriter::Piece::checked;
+    constexpr auto kChecked = KeptFileWriter::Piece::checked;
     const text::HashKeys keys = text::HashKeys::draw();
-    PackedFileWriter writer(path_, "i", 0);
+    KeptFileWriter writer(path_, "i", 0);
     for (const char* name : {"vocabulary keys", "merge keys"}) writer.add(name, std::as_bytes(std::span(&keys, 1)), kChecked);
     writer.add("vocabulary bytes", std::as_bytes(std::span(tables.bytes)), kChecked);
     writer.add("vocabulary places", std::as_bytes(std::span(tables.places)), kChecked);
@@ -163,7 +163,7 @@ class LyingTables : public testing::Test {
     writer.add("merges", std::as_bytes(std::span(tables.merges)), kChecked);
     writer.finish();
     const std::string bytes = read_file(path_.string(), 1 << 20);
-    const auto file = PackedFile::read(std::as_bytes(std::span(bytes)), "i");
+    const auto file = KeptFile::read(std::as_bytes(std::span(bytes)), "i");
     const auto vocabulary = text::Vocabulary::restore(*file);
     return vocabulary && text::MergeTable::restore(*file, *vocabulary);
   }

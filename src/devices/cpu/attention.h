@@ -16,7 +16,7 @@
 #include "cpu/isa.h"
 #include "cpu/kv_cache.h"
 #include "cpu/row_view.h"
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 

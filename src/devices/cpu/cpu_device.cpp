@@ -165,7 +165,7 @@ Tensor CpuDevice::execute(const Model& model, const Batch& batch) {
   return logits;
 }
 
-Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec) {
+Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec, const Keep& keep) {
   check_twin(twin_, spec.options);
   if (spec.role == Role::norm) {
     auto vector = std::make_shared<Vector>();
@@ -182,9 +182,9 @@ Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec
       if (part.done) part.done(0, part.rows);
   check(packed.out() == spec.shape[2], "pack: the parts have ", packed.out(), " outputs; the shape is ", spec.shape);
   check(packed.bias().empty() == (spec.bias == Bias::none), "pack: ", packed.bias().size(), " biases of ", spec.name);
-  if (spec.keep) {
-    spec.keep(packed.data());
-    if (!packed.bias().empty()) spec.keep(std::as_bytes(packed.bias()));
+  if (keep) {
+    keep(packed.data());
+    if (!packed.bias().empty()) keep(std::as_bytes(packed.bias()));
   }
   return make_weight(std::move(packed), spec);
 }
@@ -196,19 +196,20 @@ int64_t CpuDevice::pair_heads(const WeightSpec& spec) const {
   return paired ? spec.num_heads + spec.num_kv_heads : 0;
 }
 
-Tensor CpuDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
+Tensor CpuDevice::restore(std::span<const std::span<const std::byte>> pieces, const std::shared_ptr<const MappedFile>& file,
+                          const WeightSpec& spec) {
   check_twin(twin_, spec.options);
   const bool biased = spec.bias == Bias::each_output;
-  if (kept.pieces.size() != (biased ? 2u : 1u)) return {};
-  const std::span<const std::byte> piece = kept.pieces.front(), biases = biased ? kept.pieces.back() : std::span<const std::byte>();
+  if (pieces.size() != (biased ? 2u : 1u)) return {};
+  const std::span<const std::byte> piece = pieces.front(), biases = biased ? pieces.back() : std::span<const std::byte>();
   if (biased && biases.size() != static_cast<size_t>(spec.shape[2]) * sizeof(float)) return {};
-  auto packed = PackedWeight::restore(packed_type(spec), spec.shape[2], spec.shape[3], {kept.file, piece.data()}, piece.size(),
+  auto packed = PackedWeight::restore(packed_type(spec), spec.shape[2], spec.shape[3], {file, piece.data()}, piece.size(),
                                       {reinterpret_cast<const float*>(biases.data()), biases.size() / sizeof(float)});
   if (!packed) return {};
   const auto turn = take_turn();
-  std::erase_if(kept_files_, [](const auto& file) { return file.expired(); });
-  if (std::none_of(kept_files_.begin(), kept_files_.end(), [&](const auto& file) { return file.lock() == kept.file; }))
-    kept_files_.push_back(kept.file);
+  std::erase_if(kept_files_, [](const auto& kept) { return kept.expired(); });
+  if (std::none_of(kept_files_.begin(), kept_files_.end(), [&](const auto& kept) { return kept.lock() == file; }))
+    kept_files_.push_back(file);
   return make_weight(std::move(*packed), spec);
 }
 
@@ -291,7 +292,7 @@ Tensor CpuDevice::rms_norm(const Tensor& x, const Tensor& weight, float epsilon)
 }
 
 Tensor CpuDevice::rotary_embedding(const Tensor& x, const Rotary& rotary, const Step& step) {
-  const CpuStep::RotaryRows& made = static_cast<const CpuStep&>(step).rotary_rows(pool_, rotary, x.dtype());
+  const RotaryRows& made = static_cast<const CpuStep&>(step).rotary_rows(pool_, rotary, x.dtype());
   Tensor out = make(x.shape(), x.dtype());
   cpu::rotary_embedding(pool_, rows_isa_, rows(x), made.cos.data(), made.sin.data(), rotary.dim / 2, rows(out));
   return out;

@@ -9,7 +9,7 @@
 #include "cpu/cpu_step.h"
 #include "cpu/isa.h"
 #include "cpu/packed_weight.h"
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 #include "ops/device.h"
 
 namespace tessera::cpu {
@@ -47,9 +47,10 @@ class CpuDevice final : public Device {
   Limits limits() const override;
   Memory free_memory() override;
 
-  Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
+  Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec, const Keep& keep) override;
   std::string packed_layout() const override;
-  Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;
+  Tensor restore(std::span<const std::span<const std::byte>> pieces, const std::shared_ptr<const MappedFile>& file,
+                 const WeightSpec& spec) override;
   std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override;
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override;
   void read(const Tensor& x, std::span<float> out) override;
@@ -86,7 +87,7 @@ class CpuDevice final : public Device {
   Attention attention_;
   const CpuStep* step_ = nullptr;  // while it runs
   std::shared_ptr<BufferPool> buffers_ = std::make_shared<BufferPool>();
-  std::vector<std::weak_ptr<const KeptFile>> kept_files_;  // that weights lie in
+  std::vector<std::weak_ptr<const MappedFile>> kept_files_;  // that weights lie in
 };
 
 }  // namespace tessera::cpu

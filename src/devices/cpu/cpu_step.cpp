@@ -1,7 +1,5 @@
 #include "cpu/cpu_step.h"
 
-#include "cpu/rows.h"
-
 namespace tessera::cpu {
 
 CpuStep::CpuStep(const Batch& batch) : Step(batch) {
@@ -22,19 +20,10 @@ const std::vector<CacheSlice>& CpuStep::cache_slices(size_t group) const {
   return slices;
 }
 
-const CpuStep::RotaryRows& CpuStep::rotary_rows(ThreadPool& pool, const Rotary& rotary, DataType activations) const {
-  for (const auto& made : rotary_rows_)
-    if (made->rotary == &rotary && made->activations == activations) return *made;
-  const auto half = static_cast<size_t>(rotary.dim / 2);
-  auto made = std::make_unique<RotaryRows>(
-      RotaryRows{&rotary, activations, std::vector<float>(positions_.size() * half), std::vector<float>(positions_.size() * half)});
-  for (const Batch::Slice& slice : batch().slices) {
-    const size_t first = static_cast<size_t>(slice.first) * half;
-    make_rotary_rows(pool, std::span(positions_).subspan(static_cast<size_t>(slice.first), static_cast<size_t>(slice.count)),
-                     rotary.frequencies(slice.rope_length), rotary.attention_factor, activations, made->cos.data() + first,
-                     made->sin.data() + first);
-  }
-  return *rotary_rows_.emplace_back(std::move(made));
+const RotaryRows& CpuStep::rotary_rows(ThreadPool& pool, const Rotary& rotary, DataType activations) const {
+  const auto [at, is_new] = rotary_rows_.try_emplace({&rotary, activations});
+  if (is_new) at->second = tessera::rotary_rows(pool, batch(), rotary, activations, tokens());
+  return at->second;
 }
 
 }  // namespace tessera::cpu

@@ -1,11 +1,12 @@
 #pragma once
 #include <cstdint>
-#include <memory>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "core/batch.h"
+#include "core/thread_pool.h"
 #include "cpu/kv_cache.h"
-#include "cpu/thread_pool.h"
 #include "ops/device.h"
 
 namespace tessera::cpu {
@@ -13,12 +14,6 @@ namespace tessera::cpu {
 // The cpu's preparation of a Batch: the position of each token, the rows whose logits are wanted, and cos and sin as they are asked for.
 class CpuStep final : public Step {
  public:
-  struct RotaryRows {
-    const Rotary* rotary;
-    DataType activations;
-    std::vector<float> cos, sin;  // [tokens][dim / 2]
-  };
-
   explicit CpuStep(const Batch& batch);
 
   const std::vector<int64_t>& positions() const { return positions_; }
@@ -34,8 +29,9 @@ class CpuStep final : public Step {
  private:
   std::vector<int64_t> positions_, wanted_rows_;
   std::vector<bool> decodes_;
-  mutable std::vector<std::vector<CacheSlice>> cache_slices_;     // by group
-  mutable std::vector<std::unique_ptr<RotaryRows>> rotary_rows_;  // only the thread that runs the Step asks
+  // Only the thread that runs the Step asks.
+  mutable std::vector<std::vector<CacheSlice>> cache_slices_;  // by group
+  mutable std::map<std::pair<const Rotary*, DataType>, RotaryRows> rotary_rows_;
 };
 
 }  // namespace tessera::cpu

@@ -10,7 +10,7 @@
 #include "core/tensor.h"
 #include "cpu/kernels/attention_kernels.h"
 #include "cpu/row_view.h"
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 

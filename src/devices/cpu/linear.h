@@ -3,7 +3,7 @@
 #include "cpu/isa.h"
 #include "cpu/kernels/linear_kernels.h"
 #include "cpu/packed_weight.h"
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 

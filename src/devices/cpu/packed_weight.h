@@ -11,7 +11,7 @@
 #include "core/data_type.h"
 #include "core/stored_type.h"
 #include "cpu/isa.h"
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 

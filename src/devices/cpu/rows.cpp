@@ -118,20 +118,6 @@ void rms_norm(ThreadPool& pool, Isa isa, const ConstRows& x, std::span<const flo
   });
 }
 
-void make_rotary_rows(ThreadPool& pool, std::span<const int64_t> positions, std::span<const float> inverse_frequencies,
-                      float attention_factor, DataType activations, float* cos, float* sin) {
-  const auto tokens = static_cast<int64_t>(positions.size()), half = static_cast<int64_t>(inverse_frequencies.size());
-  const auto round = [&](float x) { return activations == DataType::bfloat16 ? round_to_bfloat16(x) : x; };
-  for_rows(pool, tokens, 1, 16 * half, [&](int64_t token, int64_t) {  // a sine costs as much as sixteen numbers elsewhere
-    const auto position = static_cast<float>(positions[static_cast<size_t>(token)]);
-    for (int64_t i = 0; i < half; ++i) {
-      const double angle = position * inverse_frequencies[static_cast<size_t>(i)];  // the product is a float32's
-      cos[token * half + i] = round(static_cast<float>(std::cos(angle)) * attention_factor);
-      sin[token * half + i] = round(static_cast<float>(std::sin(angle)) * attention_factor);
-    }
-  });
-}
-
 void rotary_embedding(ThreadPool& pool, Isa isa, const ConstRows& x, const float* cos, const float* sin, int64_t half, const Rows& out) {
   check_same_shape("rotary_embedding", x, out);
   check_same_type("rotary_embedding", x, out);

@@ -7,17 +7,12 @@
 
 #include "cpu/isa.h"
 #include "cpu/row_view.h"
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 
 // x / sqrt(mean(x^2) + epsilon) * weight[width] for each token and head; the weight has its offset (Gemma's 1) already.
 void rms_norm(ThreadPool& pool, Isa isa, const ConstRows& x, std::span<const float> weight, float epsilon, const Rows& out);
-
-// Rows of cos and sin, [positions][inverse_frequencies] each: angles in float32 as Hugging Face makes them, times the attention factor,
-// rounded to `activations`.
-void make_rotary_rows(ThreadPool& pool, std::span<const int64_t> positions, std::span<const float> inverse_frequencies,
-                      float attention_factor, DataType activations, float* cos, float* sin);
 
 // x * cos + rotate_half(x) * sin over the first 2 * half numbers of each head, the rest unchanged; cos and sin are [tokens][half].
 void rotary_embedding(ThreadPool& pool, Isa isa, const ConstRows& x, const float* cos, const float* sin, int64_t half, const Rows& out);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "cpu/rows.h"
 #include "ttnn/tiles.h"
 
 namespace tessera::ttnn {
@@ -73,19 +72,10 @@ CardStep::PageNumbers CardStep::make_page_numbers(size_t group, int64_t pages) c
   return made;
 }
 
-const CardStep::Angles& CardStep::angles(cpu::ThreadPool& pool, const Rotary& rotary) const {
-  const auto [at, is_new] = angles_.try_emplace(&rotary);
-  Angles& made = at->second;
-  if (!is_new) return made;
-  const int64_t half = rotary.dim / 2;
-  made = {std::vector<float>(static_cast<size_t>(rows_ * half)), std::vector<float>(static_cast<size_t>(rows_ * half))};
-  for (const Batch::Slice& slice : batch().slices) {
-    std::vector<int64_t> positions(static_cast<size_t>(slice.count));
-    for (int64_t i = 0; i < slice.count; ++i) positions[static_cast<size_t>(i)] = slice.position + i;
-    cpu::make_rotary_rows(pool, positions, rotary.frequencies(slice.rope_length), rotary.attention_factor, DataType::bfloat16,
-                          made.cos.data() + slice.first * half, made.sin.data() + slice.first * half);
-  }
-  return made;
+const RotaryRows& CardStep::rotary_rows(ThreadPool& pool, const Rotary& rotary) const {
+  const auto [at, is_new] = rotary_rows_.try_emplace(&rotary);
+  if (is_new) at->second = tessera::rotary_rows(pool, batch(), rotary, DataType::bfloat16, rows_);
+  return at->second;
 }
 
 }  // namespace tessera::ttnn

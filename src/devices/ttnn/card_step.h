@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/batch.h"
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 #include "ops/rotary.h"
 #include "ttnn/n150_memory.h"
 #include "ttnn/ttnn_module.h"
@@ -43,11 +43,8 @@ class CardStep final : public Step {
   };
   const PageNumbers& page_numbers(size_t group) const { return page_numbers_[group]; }
 
-  // cos and sin [rows][dim / 2] for each token's position; zero for padding.
-  struct Angles {
-    std::vector<float> cos, sin;
-  };
-  const Angles& angles(cpu::ThreadPool& pool, const Rotary& rotary) const;
+  // For each token's position; zero for padding.
+  const RotaryRows& rotary_rows(ThreadPool& pool, const Rotary& rotary) const;
 
   // On the card, made once a Step.
   mutable std::map<const Rotary*, RotaryInputs> rotary_inputs;
@@ -58,7 +55,7 @@ class CardStep final : public Step {
   bool decodes_;
   int64_t rows_;
   std::vector<PageNumbers> page_numbers_;
-  mutable std::map<const Rotary*, Angles> angles_;
+  mutable std::map<const Rotary*, RotaryRows> rotary_rows_;
   std::vector<int64_t> wanted_rows_;
 };
 

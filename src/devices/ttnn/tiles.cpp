@@ -88,7 +88,7 @@ int64_t tiled_bytes(DataType dtype, int64_t rows, int64_t columns) {
   return round_up(rows, kTile) / kTile * (round_up(columns, kTile) / kTile) * tile_bytes(dtype);
 }
 
-void pack_tiles(cpu::ThreadPool& pool, DataType dtype, std::span<const StoredRow> outputs, int64_t in, std::span<std::byte> out) {
+void pack_tiles(ThreadPool& pool, DataType dtype, std::span<const StoredRow> outputs, int64_t in, std::span<std::byte> out) {
   const auto count = static_cast<int64_t>(outputs.size());
   check(static_cast<int64_t>(out.size()) == tiled_bytes(dtype, in, count), "tiles: ", out.size(), " bytes do not hold [", in, ", ", count,
         "] of ", dtype);
@@ -99,7 +99,7 @@ void pack_tiles(cpu::ThreadPool& pool, DataType dtype, std::span<const StoredRow
   });
 }
 
-void pack_table(cpu::ThreadPool& pool, DataType dtype, std::span<const StoredRow> outputs, int64_t in, std::span<bfloat16> out) {
+void pack_table(ThreadPool& pool, DataType dtype, std::span<const StoredRow> outputs, int64_t in, std::span<bfloat16> out) {
   const auto count = static_cast<int64_t>(outputs.size());
   check(static_cast<int64_t>(out.size()) == count * in, "tiles: ", out.size(), " values do not hold [", count, ", ", in, "]");
   const bool blocks = dtype == DataType::bfloat8_b || dtype == DataType::bfloat4_b;

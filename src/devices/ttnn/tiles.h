@@ -9,7 +9,7 @@
 
 #include "core/data_type.h"
 #include "core/stored_type.h"
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 namespace tessera::ttnn {
 
@@ -34,9 +34,9 @@ struct StoredRow {
 };
 
 // The weight as the card multiplies it, [in, out], with the values of output o from outputs[o]; `out` has tiled_bytes(dtype, in, outputs).
-void pack_tiles(cpu::ThreadPool& pool, DataType dtype, std::span<const StoredRow> outputs, int64_t in, std::span<std::byte> out);
+void pack_tiles(ThreadPool& pool, DataType dtype, std::span<const StoredRow> outputs, int64_t in, std::span<std::byte> out);
 
 // The same values, rounded as pack_tiles rounds them, as bfloat16 row by row, [outputs, in]: a table to look rows up in.
-void pack_table(cpu::ThreadPool& pool, DataType dtype, std::span<const StoredRow> outputs, int64_t in, std::span<bfloat16> out);
+void pack_table(ThreadPool& pool, DataType dtype, std::span<const StoredRow> outputs, int64_t in, std::span<bfloat16> out);
 
 }  // namespace tessera::ttnn

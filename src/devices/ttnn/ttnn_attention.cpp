@@ -39,10 +39,10 @@ nb::object TtnnDevice::height_sharded(int64_t users, int64_t width) {
 }
 
 // In DRAM: what stays in a core's memory is missing there for good.
-nb::object TtnnDevice::angles(const char* name, const Rotary& rotary, const CardStep& step, std::vector<float> CardStep::Angles::* values) {
+nb::object TtnnDevice::angles(const char* name, const Rotary& rotary, const CardStep& step, std::vector<float> RotaryRows::* values) {
   const auto fill = [this, &rotary, values](const CardStep& of, std::span<std::byte> bytes) {
     const int64_t width = rotary.dim, half = width / 2;
-    const std::vector<float>& from = of.angles(pool_, rotary).*values;
+    const std::vector<float>& from = of.rotary_rows(pool_, rotary).*values;
     auto* tiles = reinterpret_cast<bfloat16*>(bytes.data());
     std::memset(tiles, 0, bytes.size());
     for (int64_t row = 0; row < of.rows(); ++row)
@@ -81,8 +81,8 @@ const RotaryInputs& TtnnDevice::rotary_inputs(const Rotary& rotary, const CardSt
     const auto placed = [&](const nb::object& tensor, int64_t width) {
       return step.decodes() ? (*ttnn_)("to_memory_config", tensor, height_sharded(step.rows(), width)) : tensor;
     };
-    at->second = {placed(angles("cos", rotary, step, &CardStep::Angles::cos), rotary.dim),
-                  placed(angles("sin", rotary, step, &CardStep::Angles::sin), rotary.dim),
+    at->second = {placed(angles("cos", rotary, step, &RotaryRows::cos), rotary.dim),
+                  placed(angles("sin", rotary, step, &RotaryRows::sin), rotary.dim),
                   {}};
     if (has_neighbouring_pairs(rotary.dim)) at->second.rotation = placed(rotation(step), kTile);
   }

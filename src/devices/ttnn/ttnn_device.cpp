@@ -126,7 +126,7 @@ Tensor TtnnDevice::execute(const Model& model, const Batch& batch) {
   return make({1, 1, static_cast<int64_t>(rows.size()), replayed.shape()[3]}, storage(replayed).tensors, rows, replayed.dtype());
 }
 
-Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec) {
+Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec, const Keep& keep) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   if (traces_) traces_->drop();
@@ -158,7 +158,7 @@ Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spe
     } else {
       pack_tiles(pool_, spec.options.weights, std::span(rows).subspan(std::exchange(linears, linears + outputs), outputs), in, bytes);
     }
-    if (spec.keep) spec.keep(bytes);
+    if (keep) keep(bytes);
   });
   for (const WeightPart& part : parts)
     if (part.done) part.done(0, part.rows);
@@ -167,17 +167,18 @@ Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spe
 
 std::string TtnnDevice::packed_layout() const { return "n150 tiles 1"; }
 
-Tensor TtnnDevice::restore(const KeptPieces& kept, const WeightSpec& spec) {
+Tensor TtnnDevice::restore(std::span<const std::span<const std::byte>> kept, const std::shared_ptr<const MappedFile>& file,
+                          const WeightSpec& spec) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   if (traces_) traces_->drop();
   const std::vector<Piece> pieces = pieces_of(spec);
-  if (!std::equal(pieces.begin(), pieces.end(), kept.pieces.begin(), kept.pieces.end(),
+  if (!std::equal(pieces.begin(), pieces.end(), kept.begin(), kept.end(),
                   [](const Piece& piece, std::span<const std::byte> bytes) { return piece.bytes() == static_cast<int64_t>(bytes.size()); }))
     return {};
   Tensor restored = make_weight(
-      spec, pieces, [&](size_t i, std::span<std::byte> bytes) { std::memcpy(bytes.data(), kept.pieces[i].data(), bytes.size()); });
-  kept.file->expect_unchanged();
+      spec, pieces, [&](size_t i, std::span<std::byte> bytes) { std::memcpy(bytes.data(), kept[i].data(), bytes.size()); });
+  file->expect_unchanged();
   return restored;
 }
 

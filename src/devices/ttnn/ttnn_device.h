@@ -2,7 +2,7 @@
 #include <memory>
 #include <string>
 
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 #include "ops/device.h"
 #include "ttnn/card_step.h"
 #include "ttnn/tiles.h"
@@ -40,9 +40,10 @@ class TtnnDevice final : public Device {
   Limits limits() const override;
   Memory free_memory() override;
 
-  Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec) override;
+  Tensor pack(std::span<const WeightPart> parts, const WeightSpec& spec, const Keep& keep) override;
   std::string packed_layout() const override;
-  Tensor restore(const KeptPieces& kept, const WeightSpec& spec) override;  // copies them
+  Tensor restore(std::span<const std::span<const std::byte>> pieces, const std::shared_ptr<const MappedFile>& file,
+                 const WeightSpec& spec) override;  // copies them
   std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override;
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override;
   void read(const Tensor& x, std::span<float> out) override;
@@ -86,7 +87,7 @@ class TtnnDevice final : public Device {
   using Integers = std::function<std::vector<int32_t>(const CardStep&)>;
   nb::object integers(const Inputs::Name& name, const CardStep& step, std::vector<int64_t> shape, const char* dtype,
                       const Integers& values);
-  nb::object angles(const char* name, const Rotary& rotary, const CardStep& step, std::vector<float> CardStep::Angles::* values);
+  nb::object angles(const char* name, const Rotary& rotary, const CardStep& step, std::vector<float> RotaryRows::* values);
   nb::object rotation(const CardStep& step);
   const RotaryInputs& rotary_inputs(const Rotary& rotary, const CardStep& step);
   PageInputs page_inputs(size_t group, const CardStep& step);
@@ -95,7 +96,7 @@ class TtnnDevice final : public Device {
   nb::object attention_config(int64_t queries, int64_t keys);
 
   std::unique_ptr<Module> ttnn_;
-  cpu::ThreadPool pool_;
+  ThreadPool pool_;
   nb::object dram_, tile_, row_major_, high_fidelity_, half_fidelity_, sdpa_chunk_, sdpa_decode_;
   int64_t widest_ = 0, vocab_ = 0;  // of the models packed so far
   const CardStep* step_ = nullptr;  // the one that runs

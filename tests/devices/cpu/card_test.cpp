@@ -241,7 +241,7 @@ class CardDevice : public testing::Test {
     for (int64_t o = 0; o < out; ++o)
       for (int64_t i = 0; i < in; ++i) values.push_back(value(o, i));
     const WeightPart part{reinterpret_cast<const std::byte*>(values.data()), StoredType::float32, out};
-    return device_.pack(std::span(&part, 1), {.role = role, .shape = {1, 1, out, in}, .options = options});
+    return device_.pack(std::span(&part, 1), {.role = role, .shape = {1, 1, out, in}, .options = options}, {});
   }
 
   // The rows of a Batch of three tokens of one sequence, all wanted but the first, and one token of another.

@@ -316,26 +316,5 @@ TEST_P(EveryIsa, shapes_and_types_that_disagree_are_refused) {
 
 INSTANTIATE_TEST_SUITE_P(rows, EveryIsa, testing::ValuesIn(supported_isas()), [](const auto& isa) { return std::string(name(isa.param)); });
 
-TEST(rotary_rows, are_the_cosines_of_float32_angles_far_out_too) {
-  ThreadPool pool(2);
-  const std::vector<int64_t> positions{0, 1, 511, 4096, 131071};
-  std::vector<float> inverse(128);
-  for (size_t i = 0; i < inverse.size(); ++i) inverse[i] = static_cast<float>(1 / std::pow(1e6, static_cast<double>(i) / 128));
-  for (float factor : {1.0f, 1.1902380714f})
-    for (DataType type : {DataType::float32, DataType::bfloat16}) {
-      std::vector<float> cos(positions.size() * inverse.size()), sin(cos.size());
-      make_rotary_rows(pool, positions, inverse, factor, type, cos.data(), sin.data());
-      const double rounding = type == DataType::float32 ? 0 : kEpsBf16;
-      for (size_t t = 0; t < positions.size(); ++t)
-        for (size_t i = 0; i < inverse.size(); ++i) {
-          const long double angle = static_cast<float>(positions[t]) * inverse[i];
-          const size_t at = t * inverse.size() + i;
-          EXPECT_NEAR(cos[at], static_cast<double>(std::cos(angle)) * factor, factor * (2 * kEps + rounding));
-          EXPECT_NEAR(sin[at], static_cast<double>(std::sin(angle)) * factor, factor * (2 * kEps + rounding));
-          EXPECT_TRUE(type == DataType::float32 || cos[at] == round_to_bfloat16(cos[at]));
-        }
-    }
-}
-
 }  // namespace
 }  // namespace tessera::cpu

@@ -1,4 +1,4 @@
-#include "checkpoint/bus_guard.h"
+#include "core/bus_guard.h"
 
 #include <signal.h>
 #include <sys/mman.h>

@@ -7,8 +7,7 @@
 #include <span>
 #include <string>
 
-#include "checkpoint/bus_guard.h"
-#include "ops/device.h"
+#include "core/bus_guard.h"
 
 namespace tessera {
 
@@ -18,12 +17,12 @@ namespace tessera {
 // file's content if expect_unchanged() returns afterwards. A file cut short, rewritten in place or unreadable makes it throw FileError
 // (told by the size, the modification time and the reads themselves). One replaced by rename or deleted does no harm: the opened one
 // stays. So: validate or copy from bytes() first, then call expect_unchanged(), and only then trust the result.
-class MappedFile final : public KeptFile {
+class MappedFile {
  public:
   // Throws FileError when it is absent, unreadable, empty or not a regular file (a FIFO or device doesn't block), ResourceError when
   // there are no file descriptors or address space left.
   explicit MappedFile(std::string path);
-  ~MappedFile() override;
+  ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
@@ -31,7 +30,7 @@ class MappedFile final : public KeptFile {
   std::span<const std::byte> bytes() const { return {begin_, size_}; }
 
   // Throws FileError if the file isn't any more what was opened.
-  void expect_unchanged() const override;
+  void expect_unchanged() const;
 
   // Tells its inode and its content of this moment apart from others, as far as the file system does.
   std::string identity() const;

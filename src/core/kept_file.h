@@ -18,10 +18,10 @@ namespace tessera {
 
 // ${TESSERA_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tessera}/packed, which need not be there; nullopt where no environment variable leads to it,
 // or TESSERA_PACKED_CACHE=0 asks for nothing to be kept.
-std::optional<std::filesystem::path> packed_folder();
+std::optional<std::filesystem::path> kept_folder();
 
 // The file in `folder` for what is made of the file or directory at `source` for `purpose`: the same however the path to it is spelled.
-std::filesystem::path packed_path(const std::filesystem::path& folder, const std::filesystem::path& source, std::string_view purpose,
+std::filesystem::path kept_path(const std::filesystem::path& folder, const std::filesystem::path& source, std::string_view purpose,
                                   std::string_view extension);
 
 // Whether an action that only spares the next run work went well; a file or disk that fails it does no harm.
@@ -39,11 +39,11 @@ bool succeeds(const Action& action) {
 // Named pieces of bytes and the identity of what they were made of, whoever made them. The file is
 //   the pieces, each from a multiple of 4096 on; a directory, JSON: {"identity": text, "pieces": {"name": [begin, size, digest], ...}};
 //   the directory's size, its checksum, the format's version and a magic number, 8 bytes each
-class PackedFileWriter {
+class KeptFileWriter {
  public:
   // Makes the folder if need be, and clears away what ended writers of the same file left. Throws as OutputFile does, and ResourceError
   // if the disk would have less than a GiB left after `bytes`, about as many as will come.
-  PackedFileWriter(const std::filesystem::path& path, std::string identity, uint64_t bytes);
+  KeptFileWriter(const std::filesystem::path& path, std::string identity, uint64_t bytes);
   // Each name once. A checked piece has a digest, and is not found when its bytes are damaged; others are used in place, unread. Both
   // throw ResourceError when the disk is full or fails.
   enum class Piece { checked, unchecked };
@@ -64,10 +64,10 @@ class PackedFileWriter {
   uint64_t size_ = 0;
 };
 
-class PackedFile {
+class KeptFile {
  public:
   // `file` holds the whole file, and must outlive this. nullopt if it is of another identity or version, cut, or has a damaged directory.
-  static std::optional<PackedFile> read(std::span<const std::byte> file, std::string_view identity);
+  static std::optional<KeptFile> read(std::span<const std::byte> file, std::string_view identity);
 
   std::optional<std::span<const std::byte>> find(const std::string& name) const;  // nullopt: there is none, or it is damaged
 

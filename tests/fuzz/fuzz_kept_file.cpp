@@ -5,13 +5,13 @@
 #include <string_view>
 
 #include "core/digest.h"
-#include "core/packed_file.h"
+#include "core/kept_file.h"
 #include "text/bpe.h"
 
 namespace {
 
 void try_file(const std::string& bytes) {
-  const auto file = tessera::PackedFile::read(std::as_bytes(std::span(bytes)), "i");
+  const auto file = tessera::KeptFile::read(std::as_bytes(std::span(bytes)), "i");
   if (!file) return;
   const auto vocabulary = tessera::text::Vocabulary::restore(*file);
   if (!vocabulary) return;

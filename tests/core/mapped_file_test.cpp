@@ -1,4 +1,4 @@
-#include "checkpoint/mapped_file.h"
+#include "core/mapped_file.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "support.h"
+#include "checkpoint/support.h"
 
 namespace tessera {
 namespace {

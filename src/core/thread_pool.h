@@ -1,5 +1,5 @@
 #pragma once
-// The cpu device's threads: workers spin shortly between jobs, then sleep. Work is taken dynamically in fixed pieces, so that the
+// A device's threads: workers spin shortly between jobs, then sleep. Work is taken dynamically in fixed pieces, so that the
 // pieces, and with them every sum, never depend on the number of threads; a worker that the system holds up delays only its own piece.
 // Each worker begins at a place of its own and goes on from there, so that its memory is one long stream; then it helps the others.
 // A worker for which the others had to wait, because its processor has other work too, stays out of the jobs for a while.
@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-namespace tessera::cpu {
+namespace tessera {
 
 class ThreadPool {
  public:
@@ -53,4 +53,4 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-}  // namespace tessera::cpu
+}  // namespace tessera

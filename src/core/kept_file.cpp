@@ -1,4 +1,4 @@
-#include "core/packed_file.h"
+#include "core/kept_file.h"
 
 #include <dirent.h>
 #include <sys/statvfs.h>
@@ -47,7 +47,7 @@ const fs::path& prepared(const fs::path& path) {
 
 }  // namespace
 
-std::optional<fs::path> packed_folder() {
+std::optional<fs::path> kept_folder() {
   const auto set = [](const char* name) -> std::optional<std::string> {
     const char* const value = std::getenv(name);
     return value && *value ? std::optional<std::string>(value) : std::nullopt;
@@ -59,14 +59,14 @@ std::optional<fs::path> packed_folder() {
   return std::nullopt;
 }
 
-fs::path packed_path(const fs::path& folder, const fs::path& source, std::string_view purpose, std::string_view extension) {
+fs::path kept_path(const fs::path& folder, const fs::path& source, std::string_view purpose, std::string_view extension) {
   std::error_code error;
   fs::path place = fs::canonical(source, error);
   if (error) place = fs::absolute(source);
   return folder / (digest(place.string() + std::string(purpose)) + std::string(extension));
 }
 
-PackedFileWriter::PackedFileWriter(const fs::path& path, std::string identity, uint64_t bytes)
+KeptFileWriter::KeptFileWriter(const fs::path& path, std::string identity, uint64_t bytes)
     : file_(prepared(path).string()), identity_(std::move(identity)) {
   struct statvfs disk{};
   const bool known = ::statvfs(path.parent_path().c_str(), &disk) == 0;
@@ -76,7 +76,7 @@ PackedFileWriter::PackedFileWriter(const fs::path& path, std::string identity, u
 }
 
 // In whole chunks: the system then keeps the file in memory in huge pages, and a mapping of it is read as fast as memory of our own.
-void PackedFileWriter::write(std::span<const std::byte> bytes) {
+void KeptFileWriter::write(std::span<const std::byte> bytes) {
   size_ += bytes.size();
   while (!bytes.empty()) {
     const size_t whole = chunk_.empty() ? bytes.size() / kChunk * kChunk : 0;
@@ -93,14 +93,14 @@ void PackedFileWriter::write(std::span<const std::byte> bytes) {
   }
 }
 
-void PackedFileWriter::add(const std::string& name, std::span<const std::byte> bytes, Piece kind) {
+void KeptFileWriter::add(const std::string& name, std::span<const std::byte> bytes, Piece kind) {
   const bool added = places_.try_emplace(name, size_, bytes.size(), kind == Piece::checked ? digest(bytes) : "").second;
   check(added, "packed file: ", printable(name), " is added twice");
   write(bytes);
   write(std::vector<std::byte>((kAlignment - size_ % kAlignment) % kAlignment));
 }
 
-void PackedFileWriter::finish() {
+void KeptFileWriter::finish() {
   Json pieces = Json::object();
   for (const auto& [name, place] : places_) pieces[name] = {place.begin, place.size, place.digest};
   const std::string directory = Json{{"identity", identity_}, {"pieces", pieces}}.dump();
@@ -112,7 +112,7 @@ void PackedFileWriter::finish() {
 }
 
 // The piece at `place` of a file that ends where its directory begins.
-std::optional<PackedFile::Piece> PackedFile::piece_at(std::span<const std::byte> file, const Json& place) {
+std::optional<KeptFile::Piece> KeptFile::piece_at(std::span<const std::byte> file, const Json& place) {
   if (!place.is_array() || place.size() != 3 || !place[0].is_number_unsigned() || !place[1].is_number_unsigned() || !place[2].is_string())
     return std::nullopt;
   const uint64_t begin = place[0], size = place[1];
@@ -120,7 +120,7 @@ std::optional<PackedFile::Piece> PackedFile::piece_at(std::span<const std::byte>
   return Piece{file.subspan(begin, size), place[2]};
 }
 
-std::optional<PackedFile> PackedFile::read(std::span<const std::byte> file, std::string_view identity) {
+std::optional<KeptFile> KeptFile::read(std::span<const std::byte> file, std::string_view identity) {
   Trailer trailer{};
   if (file.size() < sizeof trailer) return std::nullopt;
   const auto before_trailer = file.first(file.size() - sizeof trailer);
@@ -135,7 +135,7 @@ std::optional<PackedFile> PackedFile::read(std::span<const std::byte> file, std:
     const Json& root = document.root();
     if (!root.is_object() || root.value("identity", Json()) != identity || !root.contains("pieces") || !root["pieces"].is_object())
       return std::nullopt;
-    PackedFile packed;
+    KeptFile packed;
     for (const auto& [name, place] : root["pieces"].items()) {
       auto piece = piece_at(before_trailer.first(before_trailer.size() - directory.size()), place);
       if (!piece) return std::nullopt;
@@ -147,7 +147,7 @@ std::optional<PackedFile> PackedFile::read(std::span<const std::byte> file, std:
   }
 }
 
-std::optional<std::span<const std::byte>> PackedFile::find(const std::string& name) const {
+std::optional<std::span<const std::byte>> KeptFile::find(const std::string& name) const {
   const auto found = pieces_.find(name);
   if (found == pieces_.end()) return std::nullopt;
   const Piece& piece = found->second;

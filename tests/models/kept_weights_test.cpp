@@ -1,5 +1,5 @@
 // Weights that are kept packed: the next load takes them from the file, gives the same bits, and puts up with whatever became of it.
-#include "checkpoint/packed_weights.h"
+#include "checkpoint/kept_weights.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -40,7 +40,7 @@ class CountingSource final : public WeightSource {
   int read_ = 0;
 };
 
-class PackedWeightsTest : public testing::Test {
+class KeptWeightsTest : public testing::Test {
  protected:
   struct Loaded {
     int read;  // tensors, norms aside
@@ -48,7 +48,7 @@ class PackedWeightsTest : public testing::Test {
     std::vector<float> logits;
   };
 
-  ~PackedWeightsTest() override { fs::remove_all(folder_); }
+  ~KeptWeightsTest() override { fs::remove_all(folder_); }
 
   Loaded load(const TinyCheckpoint& tiny, const std::string& identity = "one", ModelOptions options = {}, int threads = 2) {
     return load(tiny, identity, options, threads, [] {});
@@ -59,7 +59,7 @@ class PackedWeightsTest : public testing::Test {
               const std::function<void()>& meanwhile) {
     cpu::CpuDevice device({.threads = threads});
     CountingSource source(tiny.source(), identity);
-    PackedWeights kept(path_, source, device, options.weights);
+    KeptWeights kept(path_, source, device, options.weights);
     Weights weights(source, device, options, {}, &kept);
     const auto model = tiny.load(weights);
     Loaded loaded{source.read(), kept.finish(weights.notes()), {}};
@@ -75,11 +75,11 @@ class PackedWeightsTest : public testing::Test {
   std::string file() const { return read_file(path_.string(), size_t{1} << 30); }
   void overwrite(const std::string& bytes) const { std::ofstream(path_, std::ios::binary) << bytes; }
 
-  const fs::path folder_ = fs::path(testing::TempDir()) / message("tessera_packed_weights_", ::getpid());
+  const fs::path folder_ = fs::path(testing::TempDir()) / message("tessera_kept_weights_", ::getpid());
   const fs::path path_ = folder_ / "packed" / "tiny.weights";
 };
 
-TEST_F(PackedWeightsTest, are_read_once_and_give_the_same_bits_ever_after) {
+TEST_F(KeptWeightsTest, are_read_once_and_give_the_same_bits_ever_after) {
   for (const TinyCheckpoint& tiny : {tiny_gemma3(), tiny_phi3(true), TinyCheckpoint("small-llama-biases")})
     for (const DataType type : {DataType::float32, DataType::bfloat16, DataType::bfloat8_b, DataType::bfloat4_b}) {
       const Loaded plain = load(tiny, "", {.weights = type});
@@ -93,7 +93,7 @@ TEST_F(PackedWeightsTest, are_read_once_and_give_the_same_bits_ever_after) {
     }
 }
 
-TEST_F(PackedWeightsTest, of_another_source_or_type_are_packed_anew_and_replace_the_file) {
+TEST_F(KeptWeightsTest, of_another_source_or_type_are_packed_anew_and_replace_the_file) {
   const TinyCheckpoint tiny = tiny_gemma3();
   const int all = load(tiny).read;
   TinyCheckpoint other = tiny_gemma3();
@@ -106,13 +106,13 @@ TEST_F(PackedWeightsTest, of_another_source_or_type_are_packed_anew_and_replace_
   EXPECT_EQ(load(other, "two").read, all);
 }
 
-TEST_F(PackedWeightsTest, that_a_model_asks_for_in_another_role_are_packed_anew) {
+TEST_F(KeptWeightsTest, that_a_model_asks_for_in_another_role_are_packed_anew) {
   const TinyCheckpoint tiny = tiny_gemma3();
   load(tiny);
   cpu::CpuDevice device({.threads = 1});
   for (const Role role : {Role::tied_embedding, Role::embedding}) {
     CountingSource source(tiny.source(), "one");
-    PackedWeights kept(path_, source, device, DataType::bfloat16);
+    KeptWeights kept(path_, source, device, DataType::bfloat16);
     Weights weights(source, device, {}, {}, &kept);
     EXPECT_TRUE(weights.take("model.embed_tokens.weight", {1, 1, 300, 96}, role));
     EXPECT_EQ(source.read(), role == Role::tied_embedding ? 0 : 1);
@@ -120,7 +120,7 @@ TEST_F(PackedWeightsTest, that_a_model_asks_for_in_another_role_are_packed_anew)
   EXPECT_FALSE(fs::exists(path_)) << "the file is of no use to this model";
 }
 
-TEST_F(PackedWeightsTest, in_a_damaged_file_are_packed_anew_and_the_file_is_mended) {
+TEST_F(KeptWeightsTest, in_a_damaged_file_are_packed_anew_and_the_file_is_mended) {
   const TinyCheckpoint tiny = tiny_gemma3();
   const Loaded first = load(tiny);
   const std::string whole = file();
@@ -140,7 +140,7 @@ TEST_F(PackedWeightsTest, in_a_damaged_file_are_packed_anew_and_the_file_is_mend
   EXPECT_EQ(load(tiny).logits, first.logits);
 }
 
-TEST_F(PackedWeightsTest, that_change_in_use_end_in_an_error_and_not_in_a_crash) {
+TEST_F(KeptWeightsTest, that_change_in_use_end_in_an_error_and_not_in_a_crash) {
   const TinyCheckpoint tiny = tiny_gemma3();
   load(tiny);
   const std::string whole = file();
@@ -154,7 +154,7 @@ TEST_F(PackedWeightsTest, that_change_in_use_end_in_an_error_and_not_in_a_crash)
   EXPECT_NO_THROW(load(tiny, "one", {}, 2, [&] { fs::remove(path_); }));
 }
 
-TEST_F(PackedWeightsTest, that_cannot_be_kept_are_no_error) {
+TEST_F(KeptWeightsTest, that_cannot_be_kept_are_no_error) {
   const TinyCheckpoint tiny = tiny_gemma3();
   fs::create_directories(folder_);
   std::ofstream(folder_ / "packed") << "a file where the folder should be";
@@ -163,7 +163,7 @@ TEST_F(PackedWeightsTest, that_cannot_be_kept_are_no_error) {
   EXPECT_EQ(second.logits, first.logits);
 }
 
-TEST_F(PackedWeightsTest, keep_what_was_noted_about_their_values) {
+TEST_F(KeptWeightsTest, keep_what_was_noted_about_their_values) {
   TinyCheckpoint tiny = tiny_gemma3();
   for (int i = 0; i < 9; ++i) tiny.scale("model.layers.1.mlp.up_proj.weight", 0x1p126f);
   const Loaded first = load(tiny), second = load(tiny);

@@ -1,4 +1,4 @@
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 #include <algorithm>
 #include <chrono>
@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 
-namespace tessera::cpu {
+namespace tessera {
 namespace {
 
 // state_: the low 16 bits count the workers inside the job; then two flags; then the job's number.
@@ -147,4 +147,4 @@ void ThreadPool::work(int worker) {
   }
 }
 
-}  // namespace tessera::cpu
+}  // namespace tessera

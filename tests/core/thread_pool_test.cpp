@@ -1,4 +1,4 @@
-#include "cpu/thread_pool.h"
+#include "core/thread_pool.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-namespace tessera::cpu {
+namespace tessera {
 namespace {
 
 TEST(thread_pool, runs_every_piece_once) {
@@ -61,4 +61,4 @@ TEST(thread_pool, refuses_a_senseless_size) {
 }
 
 }  // namespace
-}  // namespace tessera::cpu
+}  // namespace tessera
