@@ -12,7 +12,7 @@
 
 #include "cli/inspect.h"
 #include "cli/report.h"
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "evaluate/measures.h"

@@ -7,8 +7,7 @@
 #include <sstream>
 
 #include "cli/line_editor.h"
-#include "cli/messages.h"
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/output_file.h"

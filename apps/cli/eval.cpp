@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <sstream>
 
-#include "cli/progress.h"
 #include "cli/report.h"
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "evaluate/reference.h"
 

@@ -7,8 +7,8 @@
 #include <set>
 #include <sstream>
 
-#include "cli/messages.h"
 #include "cli/report.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/packed_file.h"

@@ -5,9 +5,8 @@
 #include <iostream>
 #include <sstream>
 
-#include "cli/progress.h"
 #include "cli/report.h"
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 
 namespace tessera {

@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "cli/signals.h"
+#include "cli/terminal.h"
 
 namespace tessera {
 

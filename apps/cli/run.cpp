@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "text/chat_template.h"
 
 namespace tessera {

@@ -5,9 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 
-#include "cli/messages.h"
-#include "cli/progress.h"
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "core/packed_file.h"
 #include "kinds/memory_plan.h"

@@ -5,8 +5,7 @@
 #include <sstream>
 
 #include "cli/npy.h"
-#include "cli/progress.h"
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "generate/generation.h"
 
