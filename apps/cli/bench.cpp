@@ -11,7 +11,7 @@
 #include <sstream>
 
 #include "cli/inspect.h"
-#include "cli/report.h"
+#include "cli/session.h"
 #include "cli/terminal.h"
 #include "core/error.h"
 #include "core/json.h"

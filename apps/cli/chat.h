@@ -2,7 +2,6 @@
 #include <optional>
 #include <string>
 
-#include "cli/sampling_flags.h"
 #include "cli/stream.h"
 
 namespace tessera {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "cli/report.h"
+#include "cli/session.h"
 #include "cli/terminal.h"
 #include "core/error.h"
 #include "evaluate/comparison.h"

@@ -2,8 +2,7 @@
 #include <optional>
 #include <string>
 
-#include "cli/prompt.h"
-#include "cli/session.h"
+#include "cli/flags.h"
 
 namespace tessera {
 

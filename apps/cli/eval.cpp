@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "cli/report.h"
+#include "cli/session.h"
 #include "cli/terminal.h"
 #include "core/error.h"
 #include "evaluate/reference.h"

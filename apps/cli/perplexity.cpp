@@ -6,27 +6,11 @@
 #include <sstream>
 
 #include "cli/report.h"
+#include "cli/session.h"
 #include "cli/terminal.h"
 #include "core/error.h"
 
 namespace tessera {
-
-void add_window_flags(CLI::App& command, WindowFlags& flags) {
-  command.add_option("--window", flags.window, "The longest piece of the text in one forward, in tokens; the context if not given")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--stride", flags.stride, "How many tokens a window begins behind the one before it; half of a window if not given")
-      ->check(CLI::PositiveNumber);
-}
-
-ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const Session& session) {
-  const int64_t window = flags.window > 0 ? flags.window : session.context();
-  check(window <= session.context(), "--window ", window, ": the context ends at ", session.context(), " tokens");
-  const int64_t stride = flags.stride > 0 ? flags.stride : std::max<int64_t>(window / 2, 1);
-  ScoredText text{.tokens = std::move(ids)};
-  text.windows = windows(static_cast<int64_t>(text.tokens.size()), window, stride);
-  if (const auto bos = session.generation().tokens.bos; bos && text.tokens.front() == *bos) text.start = bos;
-  return text;
-}
 
 void add_perplexity(CLI::App& app, PerplexityOptions& options) {
   CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a model foretells a text");

@@ -3,9 +3,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "cli/flags.h"
 #include "cli/report.h"
-#include "cli/session.h"
 #include "core/error.h"
+#include "kinds/memory_plan.h"
 
 namespace tessera {
 namespace {

@@ -2,8 +2,6 @@
 #include <optional>
 #include <string>
 
-#include "cli/prompt.h"
-#include "cli/sampling_flags.h"
 #include "cli/stream.h"
 
 namespace tessera {
