@@ -1,24 +1,24 @@
-#include "cli/perplexity.h"
-
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <iostream>
 #include <sstream>
 
+#include "cli/commands.h"
 #include "cli/report.h"
 #include "cli/session.h"
 #include "cli/terminal.h"
 #include "core/error.h"
 
 namespace tessera {
+namespace {
 
-void add_perplexity(CLI::App& app, PerplexityOptions& options) {
-  CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a model foretells a text");
-  add_model_flags(command, options.model);
-  add_prompt_flags(command, options.text).require_option(1);
-  add_window_flags(command, options.windows);
-  add_json_flag(command, options.json);
-}
+// `tessera perplexity`: how well a model foretells a text.
+struct PerplexityOptions {
+  ModelFlags model;
+  PromptFlags text;
+  WindowFlags windows;
+  std::optional<std::string> json;
+};
 
 int perplexity(const PerplexityOptions& options) {
   const SignalWatch watch;
@@ -61,6 +61,18 @@ int perplexity(const PerplexityOptions& options) {
          << static_cast<double>(losses.count()) / seconds << " tokens/s\n";
   std::cerr << timing.str();
   return 0;
+}
+
+}  // namespace
+
+void add_perplexity(CLI::App& app, int& code) {
+  CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a model foretells a text");
+  const auto options = std::make_shared<PerplexityOptions>();
+  command.callback([options, &code] { code = perplexity(*options); });
+  add_model_flags(command, options->model);
+  add_prompt_flags(command, options->text).require_option(1);
+  add_window_flags(command, options->windows);
+  add_json_flag(command, options->json);
 }
 
 }  // namespace tessera
