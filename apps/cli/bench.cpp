@@ -1,5 +1,3 @@
-#include "cli/bench.h"
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -7,20 +5,31 @@
 #include <ctime>
 #include <fstream>
 #include <iomanip>
-#include <iostream>
 #include <sstream>
 
-#include "cli/inspect.h"
+#include "cli/commands.h"
 #include "cli/report.h"
-#include "cli/signals.h"
+#include "cli/session.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "evaluate/measures.h"
 #include "generate/generation.h"
 #include "generate/random.h"
+#include "kinds/memory_plan.h"
 
 namespace tessera {
 namespace {
+
+// `tessera bench`: how fast a model reads prompts and generates, in the flags, columns and field names of llama.cpp's llama-bench.
+struct BenchOptions {
+  ModelFlags model;
+  std::vector<int64_t> prompts{512}, generated{128}, depths{0}, parallel{1};
+  std::vector<int> threads;  // empty: one run with the default
+  int64_t repetitions = 5;
+  std::string output = "md";
+  bool warmup = true;
+};
 
 using Clock = std::chrono::steady_clock;
 using OrderedJson = nlohmann::ordered_json;
@@ -153,7 +162,7 @@ OrderedJson about_json(Session& session, const std::string& model) {
           {"backends", session.device()->name()},
           {"model_filename", model},
           {"model_type", message(description.architecture, ' ', name(session.options().weights))},
-          {"model_size", packed_bytes(description, session.options().weights)},
+          {"model_size", weight_bytes(device_kind("cpu"), description, session.options().weights)},
           {"model_n_params", parameters(description)}};
 }
 
@@ -212,34 +221,6 @@ class Printer {
   bool first_ = true;
 };
 
-}  // namespace
-
-void add_bench(CLI::App& app, BenchOptions& options) {
-  CLI::App& command = *app.add_subcommand("bench", "Measure how fast a model reads prompts and generates");
-  add_model_flags(command, options.model);
-  const auto list = [&](const char* flag, auto& values, const char* help, int64_t least) {
-    command.add_option(flag, values, help)
-        ->delimiter(',')
-        ->check(CLI::Range(least, int64_t{1} << 30))
-        ->capture_default_str()
-        ->type_name("N,...");
-  };
-  command.remove_option(command.get_option("--threads"));
-  command.remove_option(command.get_option("--ctx-size"));
-  list("-p,--n-prompt", options.prompts, "Tokens of a prompt read in one call; 0 for none", 0);
-  list("-n,--n-gen", options.generated, "Tokens generated one by one, greedily; 0 for none", 0);
-  list("-d,--n-depth", options.depths, "Tokens in the cache before the clock starts", 0);
-  list("--parallel", options.parallel, "Sequences that run side by side; tokens/s are those of all", 1);
-  list("-t,--threads", options.threads, "Threads; as many as the process may use if not given", 1);
-  command.add_option("-r,--repetitions", options.repetitions, "How often each test is timed")
-      ->check(CLI::Range(int64_t{1}, int64_t{10000}))
-      ->capture_default_str();
-  command.add_option("-o,--output", options.output, "md, csv, json or jsonl; every sample is in the last two")
-      ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))
-      ->capture_default_str();
-  command.add_flag("!--no-warmup", options.warmup, "Do not run each test once before it is timed");
-}
-
 int bench(const BenchOptions& options) {
   const SignalWatch watch;
   const std::vector<Test> tests = tests_of(options);
@@ -265,6 +246,36 @@ int bench(const BenchOptions& options) {
   }
   printer.finish();
   return 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, int& code) {
+  CLI::App& command = *app.add_subcommand("bench", "Measure how fast a model reads prompts and generates");
+  const auto options = std::make_shared<BenchOptions>();
+  command.callback([options, &code] { code = bench(*options); });
+  add_model_flags(command, options->model);
+  const auto list = [&](const char* flag, auto& values, const char* help, int64_t least) {
+    command.add_option(flag, values, help)
+        ->delimiter(',')
+        ->check(CLI::Range(least, int64_t{1} << 30))
+        ->capture_default_str()
+        ->type_name("N,...");
+  };
+  command.remove_option(command.get_option("--threads"));
+  command.remove_option(command.get_option("--ctx-size"));
+  list("-p,--n-prompt", options->prompts, "Tokens of a prompt read in one call; 0 for none", 0);
+  list("-n,--n-gen", options->generated, "Tokens generated one by one, greedily; 0 for none", 0);
+  list("-d,--n-depth", options->depths, "Tokens in the cache before the clock starts", 0);
+  list("--parallel", options->parallel, "Sequences that run side by side; tokens/s are those of all", 1);
+  list("-t,--threads", options->threads, "Threads; as many as the process may use if not given", 1);
+  command.add_option("-r,--repetitions", options->repetitions, "How often each test is timed")
+      ->check(CLI::Range(int64_t{1}, int64_t{10000}))
+      ->capture_default_str();
+  command.add_option("-o,--output", options->output, "md, csv, json or jsonl; every sample is in the last two")
+      ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))
+      ->capture_default_str();
+  command.add_flag("!--no-warmup", options->warmup, "Do not run each test once before it is timed");
 }
 
 }  // namespace tessera

@@ -1,14 +1,13 @@
-#include "cli/chat.h"
-
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <sstream>
 
+#include "cli/commands.h"
 #include "cli/line_editor.h"
-#include "cli/messages.h"
-#include "cli/signals.h"
+#include "cli/stream.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/output_file.h"
@@ -16,6 +15,15 @@
 
 namespace tessera {
 namespace {
+
+// `tessera chat`: a conversation on the terminal. The cache is kept between turns: only what is new is computed.
+struct ChatOptions {
+  ModelFlags model;
+  SamplingFlags sampling;
+  SpeculationFlags speculation;
+  StreamOptions stream;
+  std::optional<std::string> system, chat_template;
+};
 
 constexpr const char* kHelp =
     "/help        this list\n"
@@ -104,22 +112,6 @@ bool command(const std::string& line, Conversation& conversation) {
   return true;
 }
 
-}  // namespace
-
-void add_chat(CLI::App& app, ChatOptions& options) {
-  CLI::App& command = *app.add_subcommand("chat", "Talk to an instruction-tuned model on the terminal");
-  add_model_flags(command, options.model);
-  command.add_option("--system,--sys", options.system, "The system message")->type_name("TEXT");
-  command.add_option("--template", options.chat_template, "The template if the checkpoint has none known: gemma, phi3 or chatml")
-      ->type_name("NAME");
-  command.add_option("-n,--predict", options.stream.new_tokens, "New tokens of an answer at most")->check(CLI::PositiveNumber);
-  command.add_option("--stop", options.stream.stop, "End an answer before this text; may be given several times")
-      ->type_name("TEXT")
-      ->take_all();
-  add_sampling_flags(command, options.sampling);
-  add_speculation_flags(command, options.speculation);
-}
-
 int chat(const ChatOptions& options) {
   const SignalWatch watch;
   Session session(options.model);
@@ -148,6 +140,24 @@ int chat(const ChatOptions& options) {
     }
   }
   return 0;
+}
+
+}  // namespace
+
+void add_chat(CLI::App& app, int& code) {
+  CLI::App& command = *app.add_subcommand("chat", "Talk to an instruction-tuned model on the terminal");
+  const auto options = std::make_shared<ChatOptions>();
+  command.callback([options, &code] { code = chat(*options); });
+  add_model_flags(command, options->model);
+  command.add_option("--system,--sys", options->system, "The system message")->type_name("TEXT");
+  command.add_option("--template", options->chat_template, "The template if the checkpoint has none known: gemma, phi3 or chatml")
+      ->type_name("NAME");
+  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens of an answer at most")->check(CLI::PositiveNumber);
+  command.add_option("--stop", options->stream.stop, "End an answer before this text; may be given several times")
+      ->type_name("TEXT")
+      ->take_all();
+  add_sampling_flags(command, options->sampling);
+  add_speculation_flags(command, options->speculation);
 }
 
 }  // namespace tessera

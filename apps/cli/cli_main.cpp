@@ -8,21 +8,13 @@
 #include <new>
 #include <sstream>
 
-#include "cli/bench.h"
-#include "cli/chat.h"
-#include "cli/compare.h"
-#include "cli/eval.h"
+#include "cli/commands.h"
 #include "cli/help.h"
-#include "cli/inspect.h"
-#include "cli/messages.h"
-#include "cli/perplexity.h"
-#include "cli/plan.h"
 #include "cli/report.h"
-#include "cli/run.h"
-#include "cli/session.h"
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "cpu/isa.h"
+#include "kinds/device_kinds.h"
 
 namespace tessera {
 namespace {
@@ -67,22 +59,8 @@ int parse_and_run(int argc, char** argv) {
         throw CLI::Success();
       },
       "List the devices and leave");
-  RunOptions run_options;
-  add_run(app, run_options);
-  ChatOptions chat_options;
-  add_chat(app, chat_options);
-  PerplexityOptions perplexity_options;
-  add_perplexity(app, perplexity_options);
-  InspectOptions inspect_options;
-  add_inspect(app, inspect_options);
-  EvalOptions eval_options;
-  add_eval(app, eval_options);
-  BenchOptions bench_options;
-  add_bench(app, bench_options);
-  CompareOptions compare_options;
-  add_compare(app, compare_options);
-  PlanOptions plan_options;
-  add_plan(app, plan_options);
+  int code = 0;
+  for (const auto add : {add_run, add_chat, add_perplexity, add_inspect, add_eval, add_bench, add_compare, add_plan}) add(app, code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
@@ -94,14 +72,7 @@ int parse_and_run(int argc, char** argv) {
     return fail_with(2, message(error.what(), "; see tessera ", command_of(app), "--help"));
   }
   if (app.get_subcommands().empty()) return fail_with(2, "name a command; see tessera --help");
-  if (app.got_subcommand("chat")) return chat(chat_options);
-  if (app.got_subcommand("perplexity")) return perplexity(perplexity_options);
-  if (app.got_subcommand("inspect")) return inspect(inspect_options);
-  if (app.got_subcommand("eval")) return eval(eval_options);
-  if (app.got_subcommand("bench")) return bench(bench_options);
-  if (app.got_subcommand("compare")) return compare(compare_options);
-  if (app.got_subcommand("plan")) return plan(plan_options);
-  return run(run_options);
+  return code;
 }
 
 }  // namespace

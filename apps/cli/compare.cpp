@@ -1,17 +1,26 @@
-#include "cli/compare.h"
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <map>
 
-#include "cli/progress.h"
+#include "cli/commands.h"
 #include "cli/report.h"
-#include "cli/signals.h"
+#include "cli/session.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "evaluate/comparison.h"
 
 namespace tessera {
 namespace {
+
+// `tessera compare`: one forward on two sides, op by op.
+struct CompareOptions {
+  ModelFlags model;
+  PromptFlags text;
+  std::optional<std::string> other_model, other_device;
+  Precision other;
+  std::optional<std::string> against, hf_type, hf_save, html, json;
+  std::optional<double> threshold;
+  bool hf = false, all = false;
+};
 
 constexpr int64_t kChunk = 32;  // of a prompt: both sides keep every op's output of so many tokens, whose logits a card gives at a time
 constexpr double kThreshold = 0.99, kFloat32Threshold = 1 - 1e-8;
@@ -199,42 +208,6 @@ void publish(const CompareOptions& options, Report& report, const Side& a, const
   report.finish();
 }
 
-}  // namespace
-
-void add_compare(CLI::App& app, CompareOptions& options) {
-  CLI::App& command = *app.add_subcommand("compare", "Find the op where two sides of one forward part");
-  command.footer(
-      "Runs one prompt through side a (-m and its types) and side b, and compares what every op gave.\n"
-      "Side b is the same model with other types, another checkpoint or device, a recording, or Hugging Face's own forward.\n\n"
-      "  tessera compare -m MODEL -f TEXT --weights bfloat8_b --weights-b bfloat16\n"
-      "  tessera compare -m MODEL -p TEXT --weights float32 --activations float32 --hf --html page.html\n\n"
-      "The first op whose PCC is below the threshold is where to look: its inputs were still right. docs/compare.md explains the columns.\n"
-      "The exit code is 0 whatever the result.");
-  add_model_flags(command, options.model);
-  add_prompt_flags(command, options.text).require_option(0, 1);
-  command.add_option("--model-b", options.other_model, "Side b's checkpoint; a's if not given, as for the four flags below")
-      ->type_name("MODEL");
-  command.add_option("--device-b", options.other_device, "Side b's device")->type_name("NAME");
-  add_precision_flags(command, "--", "-b", options.other);
-  command.add_option("--against", options.against, "Side b is this recording; it has its own prompt")->type_name("FILE");
-  CLI::Option* const hf = command.add_flag(
-      "--hf", options.hf, "Side b is Hugging Face's model (of --model-b, or -m); in the Python package's tessera command only");
-  command.add_option("--hf-type", options.hf_type, "Hugging Face's precision: float32 (the default) or bfloat16")
-      ->needs(hf)
-      ->type_name("TYPE");
-  command.add_option("--hf-save", options.hf_save, "Keep its recording in this file, for --against")->needs(hf)->type_name("FILE");
-  command
-      .add_option("--threshold", options.threshold,
-                  "An op with a PCC below this is named; if not given, 0.99, or 0.99999999 when both sides compute the same in float32")
-      ->check(CLI::Range(-1.0, 1.0));
-  command.add_flag("--all", options.all, "Print every op, not only the lowest of each layer");
-  command
-      .add_option("--html", options.html,
-                  "Write a page with plots to this file, which loads nothing from elsewhere; in the Python package's tessera command only")
-      ->type_name("FILE");
-  add_json_flag(command, options.json);
-}
-
 int compare(const CompareOptions& options) {
   const SignalWatch watch;
   check(!options.hf, "compare: --hf runs Hugging Face's model in Python; use the tessera command of the Python package (pip install .)");
@@ -273,6 +246,44 @@ int compare(const CompareOptions& options) {
           {b.title, b.json, weights == b.session.options().weights,
            compare_forwards(a.session.generator(), b.session.generator(), tokens, progress)});
   return 0;
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app, int& code) {
+  CLI::App& command = *app.add_subcommand("compare", "Find the op where two sides of one forward part");
+  const auto options = std::make_shared<CompareOptions>();
+  command.callback([options, &code] { code = compare(*options); });
+  command.footer(
+      "Runs one prompt through side a (-m and its types) and side b, and compares what every op gave.\n"
+      "Side b is the same model with other types, another checkpoint or device, a recording, or Hugging Face's own forward.\n\n"
+      "  tessera compare -m MODEL -f TEXT --weights bfloat8_b --weights-b bfloat16\n"
+      "  tessera compare -m MODEL -p TEXT --weights float32 --activations float32 --hf --html page.html\n\n"
+      "The first op whose PCC is below the threshold is where to look: its inputs were still right. docs/compare.md explains the columns.\n"
+      "The exit code is 0 whatever the result.");
+  add_model_flags(command, options->model);
+  add_prompt_flags(command, options->text).require_option(0, 1);
+  command.add_option("--model-b", options->other_model, "Side b's checkpoint; a's if not given, as for the four flags below")
+      ->type_name("MODEL");
+  command.add_option("--device-b", options->other_device, "Side b's device")->type_name("NAME");
+  add_precision_flags(command, "--", "-b", options->other);
+  command.add_option("--against", options->against, "Side b is this recording; it has its own prompt")->type_name("FILE");
+  CLI::Option* const hf = command.add_flag(
+      "--hf", options->hf, "Side b is Hugging Face's model (of --model-b, or -m); in the Python package's tessera command only");
+  command.add_option("--hf-type", options->hf_type, "Hugging Face's precision: float32 (the default) or bfloat16")
+      ->needs(hf)
+      ->type_name("TYPE");
+  command.add_option("--hf-save", options->hf_save, "Keep its recording in this file, for --against")->needs(hf)->type_name("FILE");
+  command
+      .add_option("--threshold", options->threshold,
+                  "An op with a PCC below this is named; if not given, 0.99, or 0.99999999 when both sides compute the same in float32")
+      ->check(CLI::Range(-1.0, 1.0));
+  command.add_flag("--all", options->all, "Print every op, not only the lowest of each layer");
+  command
+      .add_option("--html", options->html,
+                  "Write a page with plots to this file, which loads nothing from elsewhere; in the Python package's tessera command only")
+      ->type_name("FILE");
+  add_json_flag(command, options->json);
 }
 
 }  // namespace tessera

@@ -1,17 +1,27 @@
-#include "cli/eval.h"
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <sstream>
 
-#include "cli/progress.h"
+#include "cli/commands.h"
 #include "cli/report.h"
-#include "cli/signals.h"
+#include "cli/session.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "evaluate/reference.h"
 
 namespace tessera {
 namespace {
+
+// `tessera eval`: teacher forcing against a saved reference, making one, or two precisions of one model side by side.
+struct EvalOptions {
+  ModelFlags model;
+  PromptFlags text;
+  WindowFlags windows;
+  Precision against;
+  std::optional<std::string> reference, save_reference, json;
+  int64_t new_tokens = 100;
+  int64_t top = 64;
+};
 
 void check_context(const Session& session, size_t prompt, int64_t more) {
   check(static_cast<int64_t>(prompt) + more <= session.context(), "the prompt has ", prompt, " tokens and ", more,
@@ -165,26 +175,6 @@ int side_by_side(const EvalOptions& options) {
   return 0;
 }
 
-}  // namespace
-
-void add_eval(CLI::App& app, EvalOptions& options) {
-  CLI::App& command = *app.add_subcommand("eval", "Compare a model's choices with a reference, or two precisions of it");
-  add_model_flags(command, options.model);
-  add_prompt_flags(command, options.text).require_option(0, 1);
-  add_window_flags(command, options.windows);
-  command.add_option("--reference", options.reference, "Teacher forcing against this saved reference")->type_name("FILE");
-  command.add_option("--save-reference", options.save_reference, "Save the model's own greedy tokens after the prompt as a reference")
-      ->type_name("FILE");
-  command.add_option("-n,--new,--predict", options.new_tokens, "New tokens of a saved reference")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--top", options.top, "Log-probabilities kept of each token of a saved reference; 0: none")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
-  add_precision_flags(command, "--against-", "", options.against);
-  add_json_flag(command, options.json);
-}
-
 int eval(const EvalOptions& options) {
   const SignalWatch watch;
   const bool against = options.against.weights || options.against.activations || options.against.cache;
@@ -194,6 +184,28 @@ int eval(const EvalOptions& options) {
         options.reference ? "--reference has its own prompt; leave -p, -f and --ids-file out" : "give a text by -p, -f or --ids-file");
   if (options.reference) return against_reference(options);
   return options.save_reference ? save_reference(options) : side_by_side(options);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, int& code) {
+  CLI::App& command = *app.add_subcommand("eval", "Compare a model's choices with a reference, or two precisions of it");
+  const auto options = std::make_shared<EvalOptions>();
+  command.callback([options, &code] { code = eval(*options); });
+  add_model_flags(command, options->model);
+  add_prompt_flags(command, options->text).require_option(0, 1);
+  add_window_flags(command, options->windows);
+  command.add_option("--reference", options->reference, "Teacher forcing against this saved reference")->type_name("FILE");
+  command.add_option("--save-reference", options->save_reference, "Save the model's own greedy tokens after the prompt as a reference")
+      ->type_name("FILE");
+  command.add_option("-n,--new,--predict", options->new_tokens, "New tokens of a saved reference")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--top", options->top, "Log-probabilities kept of each token of a saved reference; 0: none")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  add_precision_flags(command, "--against-", "", options->against);
+  add_json_flag(command, options->json);
 }
 
 }  // namespace tessera

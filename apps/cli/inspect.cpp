@@ -1,5 +1,3 @@
-#include "cli/inspect.h"
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iomanip>
@@ -7,8 +5,9 @@
 #include <set>
 #include <sstream>
 
-#include "cli/messages.h"
+#include "cli/commands.h"
 #include "cli/report.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/kept_file.h"
@@ -17,6 +16,13 @@
 
 namespace tessera {
 namespace {
+
+// `tessera inspect`: what a checkpoint is and what memory it takes, from its config files and headers alone.
+struct InspectOptions {
+  std::string model;
+  bool tensors = false;
+  std::optional<std::string> json;
+};
 
 using OrderedJson = nlohmann::ordered_json;
 constexpr DataType kWeightTypes[] = {DataType::float32, DataType::bfloat16, DataType::bfloat8_b, DataType::bfloat4_b};
@@ -76,7 +82,7 @@ OrderedJson tensors_json(const ModelDescription& model, bool list) {
 
 OrderedJson weights_json(const ModelDescription& model) {
   OrderedJson json;
-  for (const DataType type : kWeightTypes) json[std::string(name(type))] = packed_bytes(model, type);
+  for (const DataType type : kWeightTypes) json[std::string(name(type))] = weight_bytes(device_kind("cpu"), model, type);
   return json;
 }
 
@@ -220,26 +226,6 @@ std::string text_of(const OrderedJson& facts) {
   return text.str();
 }
 
-}  // namespace
-
-void add_inspect(CLI::App& app, InspectOptions& options) {
-  CLI::App& command = *app.add_subcommand("inspect", "Tell what a checkpoint is and what memory it takes");
-  command.add_option("-m,--model", options.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
-      ->required()
-      ->type_name("MODEL");
-  command.add_flag("--tensors", options.tensors, "List all tensors");
-  add_json_flag(command, options.json);
-}
-
-int64_t parameters(const ModelDescription& model) {
-  int64_t count = 0;
-  for (const ModelDescription::Weight& weight : model.weights)
-    count += volume(weight.spec.shape) + (weight.spec.bias == Bias::none ? 0 : weight.spec.shape[2]);
-  return count;
-}
-
-size_t packed_bytes(const ModelDescription& model, DataType weights) { return weight_bytes(device_kind("cpu"), model, weights); }
-
 int inspect(const InspectOptions& options) {
   Report report(options.json);
   const Checkpoint checkpoint = Checkpoint::open(options.model);
@@ -258,6 +244,19 @@ int inspect(const InspectOptions& options) {
   report.print(text_of(facts));
   report.finish();
   return 0;
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, int& code) {
+  CLI::App& command = *app.add_subcommand("inspect", "Tell what a checkpoint is and what memory it takes");
+  const auto options = std::make_shared<InspectOptions>();
+  command.callback([options, &code] { code = inspect(*options); });
+  command.add_option("-m,--model", options->model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
+      ->required()
+      ->type_name("MODEL");
+  command.add_flag("--tensors", options->tensors, "List all tensors");
+  add_json_flag(command, options->json);
 }
 
 }  // namespace tessera

@@ -11,7 +11,7 @@
 #include <iostream>
 #include <string_view>
 
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "text/utf8.h"
 

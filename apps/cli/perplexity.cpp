@@ -1,41 +1,24 @@
-#include "cli/perplexity.h"
-
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <iostream>
 #include <sstream>
 
-#include "cli/progress.h"
+#include "cli/commands.h"
 #include "cli/report.h"
-#include "cli/signals.h"
+#include "cli/session.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 
 namespace tessera {
+namespace {
 
-void add_window_flags(CLI::App& command, WindowFlags& flags) {
-  command.add_option("--window", flags.window, "The longest piece of the text in one forward, in tokens; the context if not given")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--stride", flags.stride, "How many tokens a window begins behind the one before it; half of a window if not given")
-      ->check(CLI::PositiveNumber);
-}
-
-ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const Session& session) {
-  const int64_t window = flags.window > 0 ? flags.window : session.context();
-  check(window <= session.context(), "--window ", window, ": the context ends at ", session.context(), " tokens");
-  const int64_t stride = flags.stride > 0 ? flags.stride : std::max<int64_t>(window / 2, 1);
-  ScoredText text{.tokens = std::move(ids)};
-  text.windows = windows(static_cast<int64_t>(text.tokens.size()), window, stride);
-  if (const auto bos = session.generation().tokens.bos; bos && text.tokens.front() == *bos) text.start = bos;
-  return text;
-}
-
-void add_perplexity(CLI::App& app, PerplexityOptions& options) {
-  CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a model foretells a text");
-  add_model_flags(command, options.model);
-  add_prompt_flags(command, options.text).require_option(1);
-  add_window_flags(command, options.windows);
-  add_json_flag(command, options.json);
-}
+// `tessera perplexity`: how well a model foretells a text.
+struct PerplexityOptions {
+  ModelFlags model;
+  PromptFlags text;
+  WindowFlags windows;
+  std::optional<std::string> json;
+};
 
 int perplexity(const PerplexityOptions& options) {
   const SignalWatch watch;
@@ -78,6 +61,18 @@ int perplexity(const PerplexityOptions& options) {
          << static_cast<double>(losses.count()) / seconds << " tokens/s\n";
   std::cerr << timing.str();
   return 0;
+}
+
+}  // namespace
+
+void add_perplexity(CLI::App& app, int& code) {
+  CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a model foretells a text");
+  const auto options = std::make_shared<PerplexityOptions>();
+  command.callback([options, &code] { code = perplexity(*options); });
+  add_model_flags(command, options->model);
+  add_prompt_flags(command, options->text).require_option(1);
+  add_window_flags(command, options->windows);
+  add_json_flag(command, options->json);
 }
 
 }  // namespace tessera

@@ -1,14 +1,24 @@
-#include "cli/plan.h"
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/report.h"
-#include "cli/session.h"
 #include "core/error.h"
+#include "kinds/memory_plan.h"
 
 namespace tessera {
 namespace {
+
+// `tessera plan`: whether a model fits a device's memory, from config.json alone.
+struct PlanOptions {
+  std::string model, device = "n150";
+  Precision precision;
+  int64_t context = 0, sequences = 1;
+  int trace = 0;  // 1: the card records its decodes
+  double gigabytes = 0;
+  std::optional<std::string> json;
+};
 
 using OrderedJson = nlohmann::ordered_json;
 constexpr int64_t kContext = 4096, kSequences[] = {1, 8, 32};
@@ -64,31 +74,6 @@ std::string fit_text(const MemoryPlan& plan, const Need& need, const std::vector
   return text;
 }
 
-}  // namespace
-
-void add_plan(CLI::App& app, PlanOptions& options) {
-  CLI::App& command = *app.add_subcommand("plan", "Tell whether a model fits a device's memory, and with which context");
-  command.footer(
-      "Reads config.json, and the headers of the weights where they are there; no card, no weights and no Python are needed. The n150's "
-      "figures count TTNN's tiles and banks; they are not measured on silicon. The cpu's memory is nine tenths of what is free here, or in "
-      "the cgroup.\n"
-      "The exit code is 0 when it fits and 4 when it does not.");
-  command.add_option("-m,--model", options.model, "A directory with a config.json, or a Hugging Face id that is in the local cache")
-      ->required()
-      ->type_name("MODEL");
-  command.add_option("--device", options.device, "n150 or cpu")->type_name("NAME")->capture_default_str();
-  add_precision_flags(command, "--", "", options.precision);
-  command
-      .add_option("-c,--ctx-size", options.context,
-                  "Tokens of a sequence, prompt and answer; 4096, or the model's own context, if not given")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  command.add_option("--sequences", options.sequences, "Sequences that live at a time")->check(CLI::Range(1, 4096))->capture_default_str();
-  command.add_option("--trace", options.trace, "1: with room for the n150's recordings of decodes")->check(CLI::Range(0, 1));
-  command.add_option("--memory", options.gigabytes, "Gigabytes (10^9 bytes) to plan with; the device's own if not given")
-      ->check(CLI::Range(0.001, 1e6));
-  add_json_flag(command, options.json);
-}
-
 int plan(const PlanOptions& options) {
   Report report(options.json);
   const ModelDescription model = describe_config(Checkpoint::open(options.model));
@@ -128,6 +113,33 @@ int plan(const PlanOptions& options) {
               {"longest_context", rows}});
   report.finish();
   return fits ? 0 : kDoesNotFit;
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, int& code) {
+  CLI::App& command = *app.add_subcommand("plan", "Tell whether a model fits a device's memory, and with which context");
+  const auto options = std::make_shared<PlanOptions>();
+  command.callback([options, &code] { code = plan(*options); });
+  command.footer(
+      "Reads config.json, and the headers of the weights where they are there; no card, no weights and no Python are needed. The n150's "
+      "figures count TTNN's tiles and banks; they are not measured on silicon. The cpu's memory is nine tenths of what is free here, or in "
+      "the cgroup.\n"
+      "The exit code is 0 when it fits and 4 when it does not.");
+  command.add_option("-m,--model", options->model, "A directory with a config.json, or a Hugging Face id that is in the local cache")
+      ->required()
+      ->type_name("MODEL");
+  command.add_option("--device", options->device, "n150 or cpu")->type_name("NAME")->capture_default_str();
+  add_precision_flags(command, "--", "", options->precision);
+  command
+      .add_option("-c,--ctx-size", options->context,
+                  "Tokens of a sequence, prompt and answer; 4096, or the model's own context, if not given")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  command.add_option("--sequences", options->sequences, "Sequences that live at a time")->check(CLI::Range(1, 4096))->capture_default_str();
+  command.add_option("--trace", options->trace, "1: with room for the n150's recordings of decodes")->check(CLI::Range(0, 1));
+  command.add_option("--memory", options->gigabytes, "Gigabytes (10^9 bytes) to plan with; the device's own if not given")
+      ->check(CLI::Range(0.001, 1e6));
+  add_json_flag(command, options->json);
 }
 
 }  // namespace tessera

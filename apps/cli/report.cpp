@@ -2,7 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
-#include "cli/signals.h"
+#include "cli/terminal.h"
+#include "models/description.h"
 
 namespace tessera {
 
@@ -28,6 +29,13 @@ void Report::finish() {
 
 nlohmann::ordered_json precision_json(const ModelOptions& options) {
   return {{"weights", name(options.weights)}, {"activations", name(options.activations)}, {"cache", name(options.cache)}};
+}
+
+int64_t parameters(const ModelDescription& model) {
+  int64_t count = 0;
+  for (const ModelDescription::Weight& weight : model.weights)
+    count += volume(weight.spec.shape) + (weight.spec.bias == Bias::none ? 0 : weight.spec.shape[2]);
+  return count;
 }
 
 }  // namespace tessera

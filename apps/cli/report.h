@@ -42,4 +42,6 @@ std::string format(const char* pattern, Values... values) {
 // {"weights": "bfloat16", "activations": ..., "cache": ...}
 nlohmann::ordered_json precision_json(const ModelOptions& options);
 
+int64_t parameters(const ModelDescription& model);  // how many values its weights and biases have
+
 }  // namespace tessera

@@ -1,12 +1,23 @@
-#include "cli/run.h"
-
 #include <CLI/CLI.hpp>
 
-#include "cli/signals.h"
+#include "cli/commands.h"
+#include "cli/stream.h"
+#include "cli/terminal.h"
 #include "text/chat_template.h"
 
 namespace tessera {
 namespace {
+
+// `tessera run`: one prompt, raw or as one turn of a chat, streamed.
+struct RunOptions {
+  ModelFlags model;
+  SamplingFlags sampling;
+  SpeculationFlags speculation;
+  StreamOptions stream;
+  PromptFlags prompt;
+  std::optional<std::string> system, chat_template;
+  bool chat = false;
+};
 
 // The prompt as the user's turn in the checkpoint's template.
 std::vector<TokenId> chat_ids(const RunOptions& options, Session& session) {
@@ -15,29 +26,6 @@ std::vector<TokenId> chat_ids(const RunOptions& options, Session& session) {
   if (options.system) messages.push_back({ChatRole::system, *options.system});
   messages.push_back({ChatRole::user, prompt_text(options.prompt)});
   return chat.encode(session.tokenizer(), messages, true);
-}
-
-}  // namespace
-
-void add_run(CLI::App& app, RunOptions& options) {
-  CLI::App& command = *app.add_subcommand("run", "Continue a prompt and stream the text");
-  add_model_flags(command, options.model);
-  CLI::Option_group& source = add_prompt_flags(command, options.prompt);
-  source.require_option(1);
-  CLI::Option* chat = command.add_flag("--chat", options.chat, "The prompt is one turn of a chat: put it into the checkpoint's template")
-                          ->excludes(source.get_option("--ids-file"));
-  command.add_option("--system", options.system, "The chat's system message")->needs(chat)->type_name("TEXT");
-  command.add_option("--template", options.chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")
-      ->needs(chat)
-      ->type_name("NAME");
-  command.add_option("-n,--predict", options.stream.new_tokens, "New tokens at most; to an end token or the context's end if not given")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--stop", options.stream.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
-  command.add_flag("--print-ids", options.stream.print_ids, "Print the new tokens' ids instead of text");
-  command.add_option("--logits", options.stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")
-      ->type_name("FILE");
-  add_sampling_flags(command, options.sampling);
-  add_speculation_flags(command, options.speculation);
 }
 
 int run(const RunOptions& options) {
@@ -52,6 +40,31 @@ int run(const RunOptions& options) {
   print_timing(session, result, params);
   SignalWatch::expect_none();
   return 0;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, int& code) {
+  CLI::App& command = *app.add_subcommand("run", "Continue a prompt and stream the text");
+  const auto options = std::make_shared<RunOptions>();
+  command.callback([options, &code] { code = run(*options); });
+  add_model_flags(command, options->model);
+  CLI::Option_group& source = add_prompt_flags(command, options->prompt);
+  source.require_option(1);
+  CLI::Option* chat = command.add_flag("--chat", options->chat, "The prompt is one turn of a chat: put it into the checkpoint's template")
+                          ->excludes(source.get_option("--ids-file"));
+  command.add_option("--system", options->system, "The chat's system message")->needs(chat)->type_name("TEXT");
+  command.add_option("--template", options->chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")
+      ->needs(chat)
+      ->type_name("NAME");
+  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens at most; to an end token or the context's end if not given")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--stop", options->stream.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
+  command.add_flag("--print-ids", options->stream.print_ids, "Print the new tokens' ids instead of text");
+  command.add_option("--logits", options->stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")
+      ->type_name("FILE");
+  add_sampling_flags(command, options->sampling);
+  add_speculation_flags(command, options->speculation);
 }
 
 }  // namespace tessera

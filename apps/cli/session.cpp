@@ -1,13 +1,10 @@
 #include "cli/session.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 
-#include "cli/messages.h"
-#include "cli/progress.h"
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
 #include "core/kept_file.h"
 #include "kinds/memory_plan.h"
@@ -15,51 +12,13 @@
 namespace tessera {
 namespace {
 
-CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::optional<DataType>& target, const std::string& help) {
-  return command.add_option_function<std::string>(
-                    flag, [&target](const std::string& text) { target = parse_data_type(text); }, help)
-      ->type_name("TYPE");
+void expect_same_tokens(const Tokenizer& draft, const std::string& draft_name, const Tokenizer& own, const std::string& own_name) {
+  for (TokenId id = 0; id < std::max(draft.vocab_size(), own.vocab_size()); ++id)
+    check(draft.id_to_token(id) == own.id_to_token(id), "--draft ", draft_name, ": token ", id, " is \"", draft.id_to_token(id),
+          "\" there and \"", own.id_to_token(id), "\" in ", own_name, "; a draft model must have the same tokenizer");
 }
 
 }  // namespace
-
-void add_model_flags(CLI::App& command, ModelFlags& flags) {
-  command.option_defaults()->group("Model");
-  command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
-      ->required()
-      ->type_name("MODEL");
-  command.add_option("--device", flags.device, "Where to run: cpu, or n150 with the Python package's command")
-      ->type_name("NAME")
-      ->capture_default_str();
-  command.add_option("--device-id", flags.device_id, "Which of several cards; the first, 0, if not given")->check(CLI::Range(0, 255));
-  command
-      .add_option("--device-timeout", flags.device_timeout,
-                  "Seconds that a card's call may take before the card counts as hung; 0: for ever")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0, 1'000'000))
-      ->capture_default_str();
-  command.add_option("--trace", flags.trace, "1: the n150's decodes are recorded and replayed")->check(CLI::Range(0, 1));
-  command.add_option("--twin", flags.twin, "card: the cpu rounds as the n150 does")->type_name("NAME");
-  command.add_option("-t,--threads", flags.threads, "Threads; as many as the process may use if not given")->check(CLI::Range(1, 1024));
-  add_precision_flags(command, "--", "", flags.precision);
-  command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")
-      ->check(CLI::Range(int64_t{1}, kLongestContext));
-  command
-      .add_option("-b,--batch-size", flags.batch,
-                  "The longest piece of a prompt in one forward, in tokens; what the device takes if not given")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  command.option_defaults()->group("Options");
-}
-
-void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision) {
-  const auto unset = [&](const char* otherwise) { return suffix.empty() ? otherwise : "; side a's if not given"; };
-  add_data_type(command, prefix + "weights" + suffix, precision.weights,
-                std::string("float32, bfloat16, bfloat8_b or bfloat4_b") + unset("; as stored if not given"));
-  add_data_type(command, prefix + "activations" + suffix, precision.activations,
-                std::string("float32 or bfloat16") + unset(" (the default)"));
-  add_data_type(command, prefix + "cache" + suffix, precision.cache,
-                std::string("float32, bfloat16 or bfloat8_b") + unset("; the activations' type if not given"));
-}
 
 std::unique_ptr<Device> open_device(const ModelFlags& flags) {
   const bool is_card = device_kind(flags.device).is_card;
@@ -111,6 +70,22 @@ Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> descript
 const Tokenizer& Session::tokenizer() {
   if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer().string(), kept_folder()));
   return *tokenizer_;
+}
+
+Drafting open_drafting(const SpeculationFlags& flags, const ModelFlags& model, Session& session, const Sampler& sampler) {
+  if (flags.prompt_lookup > 0) return {.drafter = std::make_unique<PromptLookup>(), .most = flags.prompt_lookup};
+  if (!flags.draft) return {};
+  ModelFlags draft = model;
+  draft.model = *flags.draft;
+  draft.precision = flags.draft_precision;
+  Checkpoint checkpoint = Checkpoint::open(draft.model);
+  expect_same_tokens(Tokenizer::load(checkpoint.tokenizer().string()), draft.model, session.tokenizer(), model.model);
+  ModelDescription description = describe_model(checkpoint);
+  draft.context = std::min(session.context(), description.spec.max_position_embeddings);
+  Drafting made{.session = std::make_unique<Session>(std::move(checkpoint), std::move(description), draft, 1, session.device()),
+                .most = flags.draft_max};
+  made.drafter = std::make_unique<DraftModel>(made.session->generator(), sampler, session.model().spec().vocab_size);
+  return made;
 }
 
 }  // namespace tessera

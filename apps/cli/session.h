@@ -3,33 +3,13 @@
 #include <optional>
 #include <string>
 
+#include "cli/flags.h"
 #include "generate/generator.h"
-#include "kinds/memory_plan.h"
-#include "models/registry.h"
+#include "generate/speculation.h"
+#include "models/description.h"
 #include "text/tokenizer.h"
 
-namespace CLI {
-class App;
-}
-
 namespace tessera {
-
-// The flags by which every command names a model, its precision and its place.
-struct ModelFlags {
-  std::string model, device = "cpu";
-  int device_id = 0;  // of cards
-  int device_timeout = kDeviceTimeout;
-  int trace = 0;                    // 1: the card's decodes are recorded and replayed
-  std::optional<std::string> twin;  // "card": the cpu computes as the card does
-  int threads = 0;                  // 0: available_threads()
-  Precision precision;
-  int64_t context = 0;  // 0: the checkpoint's own, or what memory holds
-  int64_t batch = 0;    // 0: what the device takes
-};
-
-void add_model_flags(CLI::App& command, ModelFlags& flags);
-// PREFIXweightsSUFFIX, PREFIXactivationsSUFFIX and PREFIXcacheSUFFIX; "--" and "" are the model's own, a suffix is of another side.
-void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision);
 
 // A loaded model with everything that a command needs around it.
 class Session {
@@ -67,5 +47,15 @@ class Session {
 };
 
 std::unique_ptr<Device> open_device(const ModelFlags& flags);
+
+// A drafter with what it needs around it. It goes before the session that it drafts for.
+struct Drafting {
+  std::unique_ptr<Session> session = nullptr;  // the draft model's, on the device of the model that it drafts for
+  std::unique_ptr<Drafter> drafter = nullptr;  // none was asked for: null
+  int64_t most = 0;
+};
+
+// Throws std::invalid_argument when the draft model has other tokens than the session's.
+Drafting open_drafting(const SpeculationFlags& flags, const ModelFlags& model, Session& session, const Sampler& sampler);
 
 }  // namespace tessera

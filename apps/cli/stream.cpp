@@ -4,10 +4,9 @@
 #include <iostream>
 #include <sstream>
 
-#include "cli/npy.h"
-#include "cli/progress.h"
-#include "cli/signals.h"
+#include "cli/terminal.h"
 #include "core/error.h"
+#include "core/output_file.h"
 #include "generate/generation.h"
 
 namespace tessera {
@@ -17,12 +16,22 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+// What stands before the values of a float32 array [rows, width] in NumPy's format 1.0.
+std::string npy_header(int64_t rows, int64_t width) {
+  std::string header = message("{'descr': '<f4', 'fortran_order': False, 'shape': (", rows, ", ", width, "), }");
+  constexpr size_t kPrefix = 10, kAlignment = 64;
+  header.append(kAlignment - (kPrefix + header.size() + 1) % kAlignment, ' ').push_back('\n');
+  return std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(header.size() & 0xFF) + static_cast<char>(header.size() >> 8) + header;
+}
+
 // Writes the logits of all rows of the prompt.
 void write_logits(Session& session, Sequence& sequence, const std::string& path, const Generator::Progress& progress) {
   Generator::Request request{&sequence, static_cast<int64_t>(sequence.tokens.size())};
-  NpyWriter file(path, request.logit_rows, session.model().spec().vocab_size);
+  OutputFile file(path);
+  file.write(npy_header(request.logit_rows, session.model().spec().vocab_size));
   session.generator().forward(
-      std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) { file.write_row(logits); }, progress);
+      std::span(&request, 1), [&](size_t, int64_t, std::span<const float> logits) { file.write(logits.data(), logits.size_bytes()); },
+      progress);
   if (request.error) std::rethrow_exception(request.error);
   file.finish();
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/speculation_flags.h"
+#include "cli/session.h"
 #include "text/detokenizer.h"
 #include "text/stop_strings.h"
 

@@ -1,7 +1,12 @@
 #pragma once
+#include <chrono>
+#include <cstdint>
 #include <exception>
+#include <functional>
+#include <string>
 #include <string_view>
 
+#include "cli/cli_main.h"  // tell
 #include "core/error.h"
 
 namespace tessera {
@@ -41,5 +46,28 @@ class SignalWatch {
 
 // Writes to standard output at once. Throws ClosedPipe or OutputError.
 void write_out(std::string_view text);
+
+// Text that may hold foreign bytes (a path, a name out of a file), fit for a terminal: one line of valid UTF-8 in which control characters,
+// line and paragraph separators and those that turn the direction of text are written as \u{...}, bytes that are no UTF-8 as \x...
+std::string one_line(std::string_view text);
+
+// A progress bar on standard error, on a terminal only; taken away when done.
+class ProgressBar {
+ public:
+  explicit ProgressBar(std::string label);
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+  // For what takes long: shows, and throws Interrupted when a signal was noted.
+  std::function<void(int64_t done, int64_t total)> watched();
+
+ private:
+  void show(int64_t done, int64_t total);
+  void clear();
+  std::string label_;
+  bool terminal_;
+  bool drawn_ = false;
+  std::chrono::steady_clock::time_point last_{};
+};
 
 }  // namespace tessera

@@ -1,0 +1,90 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/generation_config.h"
+#include "evaluate/scoring.h"
+#include "generate/sampler.h"
+#include "kinds/device_kinds.h"
+#include "models/registry.h"
+
+namespace CLI {
+class App;
+class Option_group;
+}  // namespace CLI
+
+namespace tessera {
+
+class Session;
+
+// The flags by which every command names a model, its precision and its place.
+struct ModelFlags {
+  std::string model, device = "cpu";
+  int device_id = 0;  // of cards
+  int device_timeout = kDeviceTimeout;
+  int trace = 0;                    // 1: the card's decodes are recorded and replayed
+  std::optional<std::string> twin;  // "card": the cpu computes as the card does
+  int threads = 0;                  // 0: available_threads()
+  Precision precision;
+  int64_t context = 0;  // 0: the checkpoint's own, or what memory holds
+  int64_t batch = 0;    // 0: what the device takes
+};
+
+void add_model_flags(CLI::App& command, ModelFlags& flags);
+// PREFIXweightsSUFFIX, PREFIXactivationsSUFFIX and PREFIXcacheSUFFIX; "--" and "" are the model's own, a suffix is of another side.
+void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision);
+
+// A text for a model, given in one of three ways.
+struct PromptFlags {
+  std::optional<std::string> text, file, ids_file;
+
+  bool given() const { return text || file || ids_file; }
+};
+
+// The flags form a group; its caller says how many of them are needed.
+CLI::Option_group& add_prompt_flags(CLI::App& command, PromptFlags& flags);
+
+// The text that was given as such or in a file.
+std::string prompt_text(const PromptFlags& flags);
+
+// The ids of what was given, at least one. A text is encoded raw: with the tokenizer's own special tokens around it and those in it parsed.
+std::vector<TokenId> prompt_ids(const PromptFlags& flags, Session& session);
+
+// How a text is cut when it is longer than one forward should see.
+struct WindowFlags {
+  int64_t window = 0;  // 0: the context
+  int64_t stride = 0;  // 0: half of the window
+};
+void add_window_flags(CLI::App& command, WindowFlags& flags);
+
+// The text in one window if it fits, else in windows that begin with the text's begin token if it has one.
+ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const Session& session);
+
+// The flags that choose the next token; what is not given comes from the checkpoint's generation_config.json.
+struct SamplingFlags {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int64_t> top_k;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> logit_bias;  // "ID+BIAS", "ID-BIAS"
+  int64_t min_new_tokens = 0;
+  bool ignore_eos = false;
+};
+
+void add_sampling_flags(CLI::App& command, SamplingFlags& flags);
+
+// Throws std::invalid_argument naming the value that is out of its range. Without a seed, a random one.
+SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size);
+
+// What guesses the tokens that come next, so that one forward can give several.
+struct SpeculationFlags {
+  int64_t prompt_lookup = 0;         // tokens of a draft at most; 0: no prompt lookup
+  std::optional<std::string> draft;  // a smaller model
+  int64_t draft_max = 16;            // tokens of its drafts at most
+  Precision draft_precision;
+};
+
+void add_speculation_flags(CLI::App& command, SpeculationFlags& flags);
+
+}  // namespace tessera
