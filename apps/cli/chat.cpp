@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "cli/commands.h"
@@ -9,7 +10,6 @@
 #include "cli/stream.h"
 #include "cli/terminal.h"
 #include "core/error.h"
-#include "core/json.h"
 #include "core/output_file.h"
 #include "text/chat_template.h"
 

@@ -35,7 +35,7 @@ std::ostream& operator<<(std::ostream& out, const NumberRange& range);
 class ConfigReader {
  public:
   // `source` is the file's path. The root must be an object.
-  ConfigReader(const Json& object, std::string source);
+  ConfigReader(JsonValue object, std::string source);
 
   // Without a default the field is required.
   int64_t integer(std::string_view field, IntegerRange range, std::optional<int64_t> absent = std::nullopt) const;
@@ -60,7 +60,7 @@ class ConfigReader {
   bool contains(std::string_view field) const;  // null counts
   bool is_set(std::string_view field) const;    // absent or null: false
   bool is_list(std::string_view field) const;
-  bool empty() const { return object_->empty(); }
+  bool empty() const { return object_.size() == 0; }
 
   // "config.json: text_config.hidden_size", as it begins a message.
   std::string where(std::string_view field) const;
@@ -72,13 +72,13 @@ class ConfigReader {
   }
 
  private:
-  ConfigReader(const Json& object, std::string source, std::string prefix);
-  const Json* find(std::string_view field) const;  // nullptr: absent
-  const Json& require(std::string_view field) const;
+  ConfigReader(JsonObject object, std::string source, std::string prefix);
+  std::optional<JsonValue> find(std::string_view field) const;  // nullopt: absent
+  JsonValue require(std::string_view field) const;
   std::string where(std::string_view list, size_t index) const;
   std::string shown(std::string_view field) const;
 
-  const Json* object_;
+  JsonObject object_;
   std::string source_;
   std::string prefix_;  // "text_config."
 };

@@ -17,9 +17,10 @@ struct SafetensorsTensor {
   uint64_t end;
 };
 
-// The tensors of a safetensors file in the order of their bytes. Reads the header only, in place, and allocates in proportion to it.
+// The tensors of a safetensors file in the order of their bytes. Reads the header only, and allocates in proportion to it: at most 9 bytes
+// a byte at once.
 //
-// Throws FileError, naming the byte or the tensor and field, unless the file is what the format's specification says:
+// Throws FileError, naming the tensor and field, unless the file is what the format's specification says:
 //   8 bytes of header length N <= 100,000,000; N bytes of JSON that begin with '{' and may end in blanks; the rest is data
 //   {"name": {"dtype": text, "shape": [integers >= 0], "data_offsets": [begin, end]}, ..., "__metadata__": {text: text}}
 //   each tensor's bytes are as many as dtype and shape say; together they cover the data without hole, overlap or rest
