@@ -47,14 +47,13 @@ const Architecture& find(const std::string& name, const std::string& model_type)
 constexpr uint64_t kLeastKeptBytes = uint64_t{64} << 20;  // of a checkpoint: less is packed in no time
 
 // One file for each checkpoint's directory, device and type of weights, replaced when it is outdated.
-std::optional<KeptWeights> kept_weights(const Checkpoint& checkpoint, const WeightSource& source, const Device& device,
-                                          DataType weights) {
+std::optional<KeptWeights> kept_weights(const Checkpoint& checkpoint, const WeightSource& source, const Device& device, DataType weights) {
   uint64_t bytes = 0;
   for (const StoredTensor& tensor : source.tensors()) bytes += tensor.bytes;
   const std::optional<std::filesystem::path> folder = kept_folder();
   if (!folder || bytes < kLeastKeptBytes) return std::nullopt;
-  return KeptWeights(kept_path(*folder, checkpoint.directory(), message('\n', device.packed_layout(), '\n', weights), ".weights"),
-                       source, device, weights);
+  return KeptWeights(kept_path(*folder, checkpoint.directory(), message('\n', device.packed_layout(), '\n', weights), ".weights"), source,
+                     device, weights);
 }
 
 // All but what other files than config.json hold.
