@@ -10,30 +10,38 @@
 
 namespace tessera {
 
-class Gemma3;
-class Llama;
-class Mistral;
-class Phi3;
-class Qwen2;
-class Qwen3;
-template <class M>
-std::unique_ptr<Model> make(const ConfigReader& config, Weights& weights);  // in the model's own file
+// Each in its model's own file.
+using Make = std::unique_ptr<Model>(const ConfigReader& config, Weights& weights);
+Make make_gemma2, make_gemma3, make_ministral3, make_mistral3, make_olmo2, make_olmo3, make_olmoe, make_phi3, make_qwen2, make_qwen3,
+    make_qwen3_moe;
+Make make_arcee, make_granite, make_llama, make_ministral, make_mistral, make_smollm3;  // in llama.cpp
 
 namespace {
 
 struct Architecture {
   std::string_view name, model_type;  // of config.json
-  std::unique_ptr<Model> (*make)(const ConfigReader& config, Weights& weights);
+  Make* make;
 };
 
 constexpr std::array kArchitectures{
-    Architecture{"Gemma3ForCausalLM", "gemma3_text", make<Gemma3>},
-    Architecture{"Gemma3ForConditionalGeneration", "gemma3", make<Gemma3>},
-    Architecture{"LlamaForCausalLM", "llama", make<Llama>},
-    Architecture{"MistralForCausalLM", "mistral", make<Mistral>},
-    Architecture{"Phi3ForCausalLM", "phi3", make<Phi3>},
-    Architecture{"Qwen2ForCausalLM", "qwen2", make<Qwen2>},
-    Architecture{"Qwen3ForCausalLM", "qwen3", make<Qwen3>},
+    Architecture{"ArceeForCausalLM", "arcee", make_arcee},
+    Architecture{"Gemma2ForCausalLM", "gemma2", make_gemma2},
+    Architecture{"Gemma3ForCausalLM", "gemma3_text", make_gemma3},
+    Architecture{"Gemma3ForConditionalGeneration", "gemma3", make_gemma3},
+    Architecture{"GraniteForCausalLM", "granite", make_granite},
+    Architecture{"LlamaForCausalLM", "llama", make_llama},
+    Architecture{"Ministral3ForCausalLM", "ministral3", make_ministral3},
+    Architecture{"MinistralForCausalLM", "ministral", make_ministral},
+    Architecture{"Mistral3ForConditionalGeneration", "mistral3", make_mistral3},
+    Architecture{"MistralForCausalLM", "mistral", make_mistral},
+    Architecture{"Olmo2ForCausalLM", "olmo2", make_olmo2},
+    Architecture{"Olmo3ForCausalLM", "olmo3", make_olmo3},
+    Architecture{"OlmoeForCausalLM", "olmoe", make_olmoe},
+    Architecture{"Phi3ForCausalLM", "phi3", make_phi3},
+    Architecture{"Qwen2ForCausalLM", "qwen2", make_qwen2},
+    Architecture{"Qwen3ForCausalLM", "qwen3", make_qwen3},
+    Architecture{"Qwen3MoeForCausalLM", "qwen3_moe", make_qwen3_moe},
+    Architecture{"SmolLM3ForCausalLM", "smollm3", make_smollm3},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {

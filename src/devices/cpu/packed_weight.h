@@ -10,8 +10,8 @@
 
 #include "core/data_type.h"
 #include "core/stored_type.h"
-#include "cpu/isa.h"
 #include "core/thread_pool.h"
+#include "cpu/isa.h"
 
 namespace tessera::cpu {
 
@@ -46,6 +46,9 @@ class PackedWeight {
   // The values of one output's weights, `in` of them: a tied embedding's row. bfloat16 is rounded if the weight is stored as float32.
   void lookup(int64_t row, float* values) const;
   void lookup(int64_t row, bfloat16* values) const;
+
+  // The outputs [first, first + rows), in the same memory; first is a multiple of 64.
+  PackedWeight part(int64_t first, int64_t rows) const;
 
   int64_t panels() const;
   int64_t blocks() const;  // of 64 inputs in a panel

@@ -5,9 +5,9 @@
 // An output may be its op's input (same data, same strides), or must not overlap it. Throws std::invalid_argument for shapes that disagree.
 #include <span>
 
+#include "core/thread_pool.h"
 #include "cpu/isa.h"
 #include "cpu/row_view.h"
-#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 
@@ -26,6 +26,9 @@ void softcap(ThreadPool& pool, Isa isa, const ConstRows& x, float cap, const Row
 // act(first half of a row) * second half: [gate | up] -> half the width. gelu is the tanh form. `out` must not overlap.
 void gelu_mul(ThreadPool& pool, Isa isa, const ConstRows& gate_up, const Rows& out);
 void silu_mul(ThreadPool& pool, Isa isa, const ConstRows& gate_up, const Rows& out);
+
+// max(x, 0)^2.
+void relu2(ThreadPool& pool, Isa isa, const ConstRows& x, const Rows& out);
 
 // Row i of `out` is row rows[i] of x, in out's type.
 void select_rows(ThreadPool& pool, Isa isa, const ConstRows& x, std::span<const int64_t> rows, const Rows& out);
