@@ -266,7 +266,8 @@ SMALL_PHI3 = {
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 4096,
     "original_max_position_embeddings": 4096, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
 }
-SMALL_LLAMA = {**LLAMA, "vocab_size": 300, "intermediate_size": 160, "head_dim": 64}
+SMALL_SIZES = {"vocab_size": 300, "intermediate_size": 160, "head_dim": 64}
+SMALL_LLAMA = {**LLAMA, **SMALL_SIZES}
 SMALL = {
     "small-gemma3": row(SMALL_GEMMA3),
     "small-gemma3-window-4": row(SMALL_GEMMA3, sliding_window=4),
@@ -293,6 +294,15 @@ SMALL = {
     "small-mistral": row({**SMALL_LLAMA, **MISTRAL_CLASS}, sliding_window=16),
     "small-qwen2": row({**SMALL_LLAMA, **QWEN2_CLASS}, key_bias=158.0, use_sliding_window=True, sliding_window=16, max_window_layers=1),
     "small-qwen3": row({**SMALL_LLAMA, **QWEN3_CLASS}, rope_scaling=YARN),
+    "small-ministral3": row({**MINISTRAL3, **SMALL_SIZES}, ["rope_theta"], rope_parameters={**MINISTRAL3_ROPE, "original_max_position_embeddings": 16}),
+    "small-smollm3": row({**SMOLLM3, **SMALL_SIZES}, no_rope_layers=[1, 0, 1], use_sliding_window=True, sliding_window=16),
+    "small-arcee": row({**ARCEE, **SMALL_SIZES}, rope_scaling=YARN),
+    "small-granite": row({**GRANITE, **SMALL_SIZES}),
+    "small-gemma2": row({**GEMMA2, **SMALL_SIZES}, hidden_size=96, max_position_embeddings=4096, sliding_window=16),
+    "small-olmo2": row({**OLMO2, **SMALL_SIZES}),
+    "small-olmo3": row({**OLMO3, **SMALL_SIZES}, sliding_window=16, layer_types=[SLIDING, FULL, SLIDING], rope_scaling=YARN),
+    "small-qwen3-moe": row({**QWEN3_MOE, **SMALL_SIZES}, mlp_only_layers=[1], norm_topk_prob=True),
+    "small-olmoe": row({**OLMOE, **SMALL_SIZES}, ["head_dim"]),
 }
 
 GEMMA3_4B = {
