@@ -23,7 +23,8 @@ struct PageInputs {
 
 // A Tenstorrent n150, through the vendor's Python module TTNN 0.81.1. Activations are bfloat16, in tiles in the card's DRAM; heads of a
 // decode are sharded over the cores, one user each. What TTNN wants padded, permuted, sharded or limited is done here, for the reason that
-// stands beside it. Programs are compiled at the first call of a shape, so that shapes are few.
+// stands beside it. Programs are compiled at the first call of a shape, so that shapes are few. cos and sin are bfloat16, whatever
+// Rotary::rounds says; what it has no ops for (n150_model.h) is refused.
 //
 // With Tracing::on, a decode (a token of each of up to 32 sequences) is recorded when its kind comes for the second time and replayed from
 // then on: the model's forward is not called any more. A kind is a model, a cache, a number of users (padded), the widths of the page

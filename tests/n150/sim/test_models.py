@@ -7,6 +7,7 @@ from distance import off, spread
 pytestmark = pytest.mark.simulator
 
 GEMMA3, PHI3 = "small-gemma3-window-16", "small-phi3-longrope-128"
+OTHERS = ["small-olmo3", "small-granite", "small-arcee", "small-phi3-partial-rotary"]  # each has calls that those two have not
 PRECISIONS = [("bfloat8_b", "bfloat8_b"), ("bfloat16", "bfloat16")]
 
 
@@ -31,7 +32,7 @@ def steps(simulated, tmp_path_factory):
 
 
 @pytest.mark.parametrize("weights, cache", PRECISIONS)
-@pytest.mark.parametrize("name", [GEMMA3, PHI3])
+@pytest.mark.parametrize("name", [GEMMA3, PHI3, *OTHERS])
 def test_is_as_near_to_float32_as_its_twin(steps, measured, name, weights, cache):
     exact, _ = steps("float32", "plain", name, weights, cache)
     twin, _ = steps("twin", "plain", name, weights, cache)
