@@ -156,7 +156,7 @@ void add_chat(CLI::App& app, int& code) {
   command.add_option("--stop", options->stream.stop, "End an answer before this text; may be given several times")
       ->type_name("TEXT")
       ->take_all();
-  add_sampling_flags(command, options->sampling);
+  add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);
 }
 

@@ -63,7 +63,7 @@ void add_run(CLI::App& app, int& code) {
   command.add_flag("--print-ids", options->stream.print_ids, "Print the new tokens' ids instead of text");
   command.add_option("--logits", options->stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")
       ->type_name("FILE");
-  add_sampling_flags(command, options->sampling);
+  add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);
 }
 
