@@ -17,8 +17,7 @@ float& at(Scores scores, TokenId token) { return scores[static_cast<size_t>(toke
 
 double entropy(const Candidates& candidates) {
   double sum = 0;
-  for (const TokenProbability& c : candidates)
-    if (c.probability > 0) sum -= c.probability * std::log(c.probability);
+  for (const TokenProbability& c : candidates) sum -= c.probability * std::log(c.probability);
   return sum;
 }
 
@@ -80,13 +79,9 @@ void remove_invalid_values(Scores scores) {
 
 void exponential_decay_length_penalty(Scores scores, Tokens ends, double factor, int64_t past) {
   const auto growth = static_cast<float>(std::pow(factor, static_cast<double>(past)) - 1.0);
-  for (size_t i = 0; i < ends.size(); ++i) {
-    if (!has(scores, ends[i]) ||
-        std::find(ends.begin(), ends.begin() + static_cast<std::ptrdiff_t>(i), ends[i]) != ends.begin() + static_cast<std::ptrdiff_t>(i))
-      continue;
-    float& score = at(scores, ends[i]);
-    const float penalty = std::abs(score) * growth;
-    if (std::isfinite(score)) score += penalty;
+  for (const TokenId token : ends) {
+    if (!has(scores, token) || !std::isfinite(at(scores, token))) continue;
+    at(scores, token) += std::abs(at(scores, token)) * growth;
   }
 }
 
@@ -118,7 +113,7 @@ void top_h(Candidates& candidates, double top_h) {
   for (; kept < candidates.size(); ++kept) {
     const double p = candidates[kept].probability;
     sum -= p * std::log(p);
-    if (!(sum <= most)) break;  // a probability of 0 is no number here, and goes too
+    if (sum > most) break;
   }
   candidates.resize(std::max<size_t>(kept, 1));
   normalize(candidates);

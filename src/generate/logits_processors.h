@@ -22,7 +22,7 @@ void presence_and_frequency_penalty(Scores scores, Tokens output, double presenc
 void no_repeat_ngram(Scores scores, Tokens text, Tokens tokens, int64_t size);
 void forced_tokens(Scores scores, Tokens forced);
 void remove_invalid_values(Scores scores);
-// `past`: new tokens behind the start, at least 1.
+// `ends`: each once. `past`: new tokens behind the start, at least 1.
 void exponential_decay_length_penalty(Scores scores, Tokens ends, double factor, int64_t past);
 void suppress_tokens(Scores scores, Tokens suppressed);
 void logit_normalization(Scores scores);  // log-softmax
@@ -32,8 +32,8 @@ struct TokenProbability {
   double probability;
 };
 
-// What is left to draw from: the most probable first, equal ones in order of their ids; probabilities that sum to 1. Each of these leaves
-// at least one, and the sum at 1.
+// What is left to draw from: the most probable first, equal ones in order of their ids; probabilities above 0 that sum to 1. Each of these
+// leaves at least one, and the sum at 1.
 using Candidates = std::vector<TokenProbability>;
 
 inline constexpr int64_t kTopHWidth = 100;  // top_h looks at no more

@@ -87,6 +87,8 @@ void check_sampling(const SamplingParams& params, int64_t vocab_size) {
 
 Sampler::Sampler(const SamplingParams& params, std::vector<TokenId> end_tokens)
     : params_(params), end_tokens_(std::move(end_tokens)), biases_(params.processors.sequence_bias), processes_(needs_all(params)) {
+  std::sort(end_tokens_.begin(), end_tokens_.end());
+  end_tokens_.erase(std::unique(end_tokens_.begin(), end_tokens_.end()), end_tokens_.end());
   for (const auto& [token, bias] : params.logit_bias) biases_.push_back({{token}, bias});
   for (const std::vector<TokenId>& tokens : params.processors.bad_words_ids) {
     const bool end = tokens.size() == 1 && std::find(end_tokens_.begin(), end_tokens_.end(), tokens.front()) != end_tokens_.end();
@@ -138,6 +140,7 @@ Candidates Sampler::filter(Candidates kept, float top) const {
   for (TokenProbability& c : kept) c.probability = std::exp((c.probability - static_cast<double>(top)) / params_.temperature);
   normalize(kept);
   std::stable_sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.probability > b.probability; });
+  while (kept.back().probability == 0.0) kept.pop_back();
   if (p.top_h) {
     top_h(kept, *p.top_h);
     top_k(kept, params_.top_k);

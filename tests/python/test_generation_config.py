@@ -201,7 +201,8 @@ def test_what_is_not_implemented_is_refused_by_name(ids, tessera, checkpoint, fi
     plain, _ = ids({})
     assert ids({field: REFUSED[field]}, "--generation-config", "none", "-n", NEW)[0] == plain
     assert ids({field: None})[0] == plain
-    tessera.run("inspect", "-m", checkpoint)
+    ids({field: REFUSED[field]}, "--generation-config", "none", "-n", 1)
+    assert f"{field} is " in tessera.run("inspect", "-m", checkpoint).stdout
 
 
 def test_each_field_of_transformers_is_in_a_table(measured):
