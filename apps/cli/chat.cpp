@@ -152,7 +152,8 @@ void add_chat(CLI::App& app, int& code) {
   command.add_option("--system,--sys", options->system, "The system message")->type_name("TEXT");
   command.add_option("--template", options->chat_template, "The template if the checkpoint has none known: gemma, phi3 or chatml")
       ->type_name("NAME");
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens of an answer at most")->check(CLI::PositiveNumber);
+  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens of an answer at most; as the checkpoint says if not given")
+      ->check(CLI::PositiveNumber);
   command.add_option("--stop", options->stream.stop, "End an answer before this text; may be given several times")
       ->type_name("TEXT")
       ->take_all();

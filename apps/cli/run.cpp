@@ -57,7 +57,9 @@ void add_run(CLI::App& app, int& code) {
   command.add_option("--template", options->chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")
       ->needs(chat)
       ->type_name("NAME");
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens at most; to an end token or the context's end if not given")
+  command
+      .add_option("-n,--predict", options->stream.new_tokens,
+                  "New tokens at most; as the checkpoint says, else to the context's end, if not given")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--stop", options->stream.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
   command.add_flag("--print-ids", options->stream.print_ids, "Print the new tokens' ids instead of text");

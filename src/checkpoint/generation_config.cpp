@@ -9,7 +9,7 @@
 namespace tessera {
 namespace {
 
-constexpr size_t kMostEnds = 1000, kMostStops = 1000;
+constexpr size_t kMostEnds = 1000, kMostStops = 1000, kMostNamed = 8;
 constexpr size_t kMostTokens = size_t{1} << 20;  // of lists that may name a vocabulary
 constexpr IntegerRange kAny{.min = INT64_MIN, .max = INT64_MAX}, kCount{.min = 0, .max = INT32_MAX};
 constexpr NumberRange kFactor{.above = 0.0, .max = 1e6};
@@ -28,7 +28,9 @@ const std::set<std::string_view> kWithoutEffect{
     "decoder_start_token_id",
     // of an assistant, and guesses that are verified
     "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind",
-    "prompt_lookup_num_tokens", "max_matching_ngram_size", "assistant_early_exit", "speculation_type", "transformers_version"};
+    "prompt_lookup_num_tokens", "max_matching_ngram_size", "assistant_early_exit", "speculation_type",
+    // who wrote the file
+    "transformers_version"};
 
 // A file's fields, each of which is to be asked for.
 class Fields {
@@ -59,10 +61,11 @@ class Fields {
   // The names of those that nobody asked for; "" if there are none. What begins with _ is about the file.
   std::string unknown() const {
     std::string names;
+    size_t count = 0;
     for (const std::string& name : file_.fields())
-      if (!name.starts_with('_') && !known_.contains(name) && !kWithoutEffect.contains(name))
+      if (!name.starts_with('_') && !known_.contains(name) && !kWithoutEffect.contains(name) && count++ < kMostNamed)
         names += message(names.empty() ? "" : ", ", printable(name));
-    return names;
+    return count > kMostNamed ? message(names, " and ", count - kMostNamed, " more") : names;
   }
 
   std::vector<std::string> unsupported;
@@ -197,9 +200,12 @@ GenerationConfig read_generation_config(const ConfigReader& file, const ConfigRe
   result.max_new_tokens = fields.integer("max_new_tokens", {.min = 1, .max = INT32_MAX});
   result.max_length = fields.integer("max_length", kAny);
   result.max_time = fields.number("max_time", {});
-  if (const ConfigReader* const reader = fields.set("stop_strings"))
+  if (const ConfigReader* const reader = fields.set("stop_strings")) {
     result.stop_strings =
         reader->is_list("stop_strings") ? reader->texts("stop_strings", kMostStops) : std::vector{reader->text("stop_strings")};
+    for (const std::string& stop : result.stop_strings)
+      if (stop.empty()) reader->refuse("stop_strings", "a stop string is empty");
+  }
   refuse_others(fields, result);
   result.unsupported = std::move(fields.unsupported);
   if (const std::string names = fields.unknown(); !names.empty())

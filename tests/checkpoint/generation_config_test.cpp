@@ -133,6 +133,7 @@ TEST(generation_config, refuses_bad_values_beside_their_valid_neighbours) {
       {"exponential_decay_length_penalty", "[15, 1.6]", "[15]", "exponential_decay_length_penalty is a list of 1: must be"},
       {"exponential_decay_length_penalty", "[15, 1.6]", "[1.5, 1.6]", "exponential_decay_length_penalty is a list of 2: must be"},
       {"stop_strings", "\"a\"", "[1]", "stop_strings[0] is 1: must be text"},
+      {"stop_strings", "[]", "[\"a\", \"\"]", "stop_strings is a list of 2: a stop string is empty"},
       {"top_h", "1", "0", "top_h is 0: must be"},
       {"typical_p", "2", "0", "typical_p is 0: must be"},
       {"renormalize_logits", "true", "1", "renormalize_logits is 1: must be true or false"},

@@ -5,6 +5,7 @@ A field's case is made from the ids that come without it, so that they change by
 import inspect
 import json
 import re
+import subprocess
 
 import pytest
 import torch
@@ -205,7 +206,7 @@ def test_what_is_not_implemented_is_refused_by_name(ids, tessera, checkpoint, fi
     assert f"{field} is " in tessera.run("inspect", "-m", checkpoint).stdout
 
 
-def test_each_field_of_transformers_is_in_a_table(measured):
+def test_each_field_of_transformers_is_in_a_table(checkpoint, measured):
     fields = {key for case in HONOURED.values() for key in case(list(range(40, 40 + NEW)))} | {key for case in WITHOUT_EFFECT.values() for key in case}
     theirs = set(re.findall(r'kwargs\.pop\("(\w+)"', inspect.getsource(transformers.GenerationConfig.__init__)))
     assert len(theirs) > 60
@@ -246,3 +247,19 @@ def test_another_file_stands_in_for_the_checkpoints(ids, tmp_path):
     assert ids({"num_beams": 3}, "--generation-config", tmp_path / "other.json")[0] == plain[:plain.index(plain[4]) + 1]
     _, told = ids({}, "--generation-config", tmp_path / "none.json", expect=3)
     assert "none.json" in told
+
+
+def test_each_turn_of_a_chat_is_generated_by_the_file(tessera, checkpoint):
+    def answers(fields, *flags):
+        (checkpoint / "generation_config.json").write_text(json.dumps({**BASE, "max_new_tokens": None, **fields}))
+        command = [tessera.path, "chat", "-m", checkpoint, "--template", "gemma", *FLOAT32, *flags]
+        return subprocess.run(command, input="abc\nde\n", capture_output=True, text=True, timeout=120)
+
+    plain = answers({}, "-n", "6").stdout.splitlines()
+    assert len(plain) == 2 and all(map(len, plain))
+    assert answers({"max_new_tokens": 6}).stdout.splitlines() == plain
+    assert answers({"max_new_tokens": 6, "suppress_tokens": list(range(100))}).stdout.splitlines() != plain
+    stopped = answers({"max_new_tokens": 6, "stop_strings": [line[3:] for line in plain]}).stdout.splitlines()
+    assert stopped[0] == plain[0][:3]
+    longest = answers({"max_length": 60})
+    assert "the prompt has " in longest.stderr and "max_length of generation_config.json is 60" in longest.stderr and longest.stdout
