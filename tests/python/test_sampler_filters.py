@@ -63,6 +63,7 @@ CASES = {
     "forced end tokens": {"forced_eos_token_id": [4, 11], "max_length": PROMPT + OUTPUT + 1},
     "forced end tokens, later": {"forced_eos_token_id": [4, 11], "max_length": PROMPT + OUTPUT + 2},
     "an end that grows": {"exponential_decay_length_penalty": [OUTPUT - 2, 1.5]},
+    "an end that begins to grow": {"exponential_decay_length_penalty": [OUTPUT - 1, 1.5]},
     "an end that grows later": {"exponential_decay_length_penalty": [OUTPUT, 1.5]},
     "an end that is forced, and grows": {"exponential_decay_length_penalty": [2, 1.5], "min_new_tokens": OUTPUT + 1},
     "suppressed tokens": {"suppress_tokens": [0, 3, 5, -1, 10**6]},
