@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/line_editor.h"
 #include "cli/stream.h"
@@ -152,10 +153,8 @@ void add_chat(CLI::App& app, int& code) {
   command.add_option("--system,--sys", options->system, "The system message")->type_name("TEXT");
   command.add_option("--template", options->chat_template, "The template if the checkpoint has none known: gemma, phi3 or chatml")
       ->type_name("NAME");
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens of an answer at most")->check(CLI::PositiveNumber);
-  command.add_option("--stop", options->stream.stop, "End an answer before this text; may be given several times")
-      ->type_name("TEXT")
-      ->take_all();
+  add_new_tokens_flag(command, options->stream.new_tokens, 1, "New tokens of an answer at most");
+  add_texts(command, "--stop", options->stream.stop, "End an answer before this text; may be given several times");
   add_sampling_flags(command, options->sampling);
   add_speculation_flags(command, options->speculation);
 }

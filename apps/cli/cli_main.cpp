@@ -4,10 +4,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <new>
 #include <sstream>
+#include <utility>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/help.h"
 #include "cli/report.h"
@@ -61,8 +64,11 @@ int parse_and_run(int argc, char** argv) {
       "List the devices and leave");
   int code = 0;
   for (const auto add : {add_run, add_chat, add_perplexity, add_inspect, add_eval, add_bench, add_compare, add_plan}) add(app, code);
+  take_whole_values(app);
+  std::vector<std::string> arguments = plain_arguments(app, {argv + std::min(argc, 1), argv + argc});
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the end
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(arguments));
   } catch (const CLI::Success& done) {
     std::ostringstream out;
     app.exit(done, out, out);

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/report.h"
 #include "cli/session.h"
@@ -277,7 +278,7 @@ void add_compare(CLI::App& app, int& code) {
   command
       .add_option("--threshold", options->threshold,
                   "An op with a PCC below this is named; if not given, 0.99, or 0.99999999 when both sides compute the same in float32")
-      ->check(CLI::Range(-1.0, 1.0));
+      ->transform(real_number(-1, 1));
   command.add_flag("--all", options->all, "Print every op, not only the lowest of each layer");
   command
       .add_option("--html", options->html,

@@ -52,6 +52,9 @@ std::string prompt_text(const PromptFlags& flags);
 // The ids of what was given, at least one. A text is encoded raw: with the tokenizer's own special tokens around it and those in it parsed.
 std::vector<TokenId> prompt_ids(const PromptFlags& flags, Session& session);
 
+// How many new tokens there are at most; -1, or nullopt if not given: to the context's end.
+void add_new_tokens_flag(CLI::App& command, std::optional<int64_t>& new_tokens, int64_t least, const std::string& help);
+
 // How a text is cut when it is longer than one forward should see.
 struct WindowFlags {
   int64_t window = 0;  // 0: the context

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/report.h"
@@ -134,11 +135,13 @@ void add_plan(CLI::App& app, int& code) {
   command
       .add_option("-c,--ctx-size", options->context,
                   "Tokens of a sequence, prompt and answer; 4096, or the model's own context, if not given")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  command.add_option("--sequences", options->sequences, "Sequences that live at a time")->check(CLI::Range(1, 4096))->capture_default_str();
-  command.add_option("--trace", options->trace, "1: with room for the n150's recordings of decodes")->check(CLI::Range(0, 1));
+      ->transform(whole_number(1, int64_t{1} << 30));
+  command.add_option("--sequences", options->sequences, "Sequences that live at a time")
+      ->transform(whole_number(1, 4096))
+      ->capture_default_str();
+  command.add_option("--trace", options->trace, "1: with room for the n150's recordings of decodes")->transform(whole_number(0, 1));
   command.add_option("--memory", options->gigabytes, "Gigabytes (10^9 bytes) to plan with; the device's own if not given")
-      ->check(CLI::Range(0.001, 1e6));
+      ->transform(real_number(0.001, 1e6));
   add_json_flag(command, options->json);
 }
 

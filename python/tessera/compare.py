@@ -58,14 +58,14 @@ def parser() -> argparse.ArgumentParser:
     """The flags that say what Hugging Face runs; all others are the C++ command's."""
     flags = argparse.ArgumentParser(prog="tessera compare", add_help=False, allow_abbrev=False)
     flags.add_argument("--hf", action="store_true")
-    flags.add_argument("--hf-type", choices=["float32", "bfloat16"], default="float32")
-    flags.add_argument("--hf-save")
+    flags.add_argument("--hf-type", "--hf_type", choices=["float32", "bfloat16"], default="float32")
+    flags.add_argument("--hf-save", "--hf_save")
     flags.add_argument("-m", "--model", required=True)
-    flags.add_argument("--model-b")
+    flags.add_argument("--model-b", "--model_b")
     prompt = flags.add_mutually_exclusive_group(required=True)
     prompt.add_argument("-p", "--prompt")
     prompt.add_argument("-f", "--file")
-    prompt.add_argument("--ids-file")
+    prompt.add_argument("--ids-file", "--ids_file")
     return flags
 
 
