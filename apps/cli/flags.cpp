@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "cli/arguments.h"
+#include "cli/given_text.h"
 #include "cli/session.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -15,7 +16,6 @@
 namespace tessera {
 namespace {
 
-constexpr size_t kMaxPromptBytes = size_t{64} << 20;
 constexpr int64_t kLongestDraft = 64;
 
 CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::optional<DataType>& target, const std::string& help) {
@@ -26,7 +26,7 @@ CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::opti
 
 // Token ids as a JSON list, or with blanks between them.
 std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
-  std::string text = read_file(path, kMaxPromptBytes);
+  std::string text = read_given_text(path);
   for (char& c : text)
     if (c == '[' || c == ']' || c == ',') c = ' ';
   std::istringstream stream(text);
@@ -99,13 +99,19 @@ void add_precision_flags(CLI::App& command, const std::string& prefix, const std
 CLI::Option_group& add_prompt_flags(CLI::App& command, PromptFlags& flags) {
   CLI::Option_group& group = *command.add_option_group("prompt");
   group.add_option("-p,--prompt", flags.text, "The prompt, raw: no chat template; control tokens in it count")->type_name("TEXT");
-  group.add_option("-f,--file", flags.file, "A file with the prompt")->type_name("FILE");
-  group.add_option("--ids-file", flags.ids_file, "A file with the prompt's token ids: a JSON list, or blanks between them")
+  group.add_option("-f,--file", flags.file, "A file with the prompt, or a pipe; - is standard input")->type_name("FILE");
+  group
+      .add_option("--ids-file", flags.ids_file,
+                  "A file with the prompt's token ids: a JSON list, or blanks between them; - is standard input")
       ->type_name("FILE");
   return group;
 }
 
-std::string prompt_text(const PromptFlags& flags) { return flags.text ? *flags.text : read_file(*flags.file, kMaxPromptBytes); }
+std::string prompt_text(const PromptFlags& flags) {
+  if (!flags.text) return read_given_text(*flags.file);
+  expect_utf8(*flags.text, "-p");
+  return *flags.text;
+}
 
 std::vector<TokenId> prompt_ids(const PromptFlags& flags, Session& session) {
   if (flags.ids_file) return read_ids(*flags.ids_file, session.model().spec().vocab_size);

@@ -46,7 +46,7 @@ struct PromptFlags {
 // The flags form a group; its caller says how many of them are needed.
 CLI::Option_group& add_prompt_flags(CLI::App& command, PromptFlags& flags);
 
-// The text that was given as such or in a file.
+// The text that was given as such or in a file, which is UTF-8.
 std::string prompt_text(const PromptFlags& flags);
 
 // The ids of what was given, at least one. A text is encoded raw: with the tokenizer's own special tokens around it and those in it parsed.

@@ -2,6 +2,7 @@
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/given_text.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
 #include "text/chat_template.h"
@@ -24,6 +25,7 @@ struct RunOptions {
 std::vector<TokenId> chat_ids(const RunOptions& options, Session& session) {
   const ChatTemplate chat = ChatTemplate::choose(session.checkpoint().chat_template(), session.tokenizer(), options.chat_template);
   std::vector<ChatMessage> messages;
+  if (options.system) expect_utf8(*options.system, "--system");
   if (options.system) messages.push_back({ChatRole::system, *options.system});
   messages.push_back({ChatRole::user, prompt_text(options.prompt)});
   return chat.encode(session.tokenizer(), messages, true);

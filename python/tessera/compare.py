@@ -98,7 +98,9 @@ def prompt_ids(flags: argparse.Namespace, checkpoint: _core.Checkpoint) -> list[
 
 
 def read(path: str) -> str:
-    with open(path, encoding="utf-8", newline="") as file:
+    """A file's text without a byte-order mark; - is standard input."""
+    given = path in ("-", "/dev/stdin")
+    with open(sys.stdin.fileno() if given else path, encoding="utf-8-sig", newline="", closefd=not given) as file:
         return file.read()
 
 

@@ -78,7 +78,7 @@ CASES = {  # name -> (arguments, exit code, words)
     "prompt that is no UTF-8": (["run", "-m", "TINY", "-p", b"ab\xff"], 2, "not valid UTF-8 at byte 2"),
     "prompt beyond the context": (["run", "-m", "TINY", "-p", "ab" * 600], 2, "the prompt has 600 tokens; the context ends at 512"),
     "prompt file that is not there": (["run", "-m", "TINY", "-f", "/no/such"], 3, "/no/such: cannot be opened"),
-    "prompt file without an end": (["run", "-m", "TINY", "-f", "/dev/zero"], 3, "/dev/zero: is not a regular file"),
+    "prompt file without an end": (["run", "-m", "TINY", "-f", "/dev/zero"], 3, "/dev/zero: has more than 67108864 bytes"),
     "place that cannot be written": (["run", "-m", "TINY", "-p", "ab", "--logits", "/no/such/x.npy"], 3,
                                      "/no/such/x.npy: cannot be written"),
 }

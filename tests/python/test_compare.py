@@ -236,6 +236,13 @@ def test_a_page_is_there_whole_or_not_at_all(sound, tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
+def test_hugging_face_reads_a_prompt_as_the_command_does(tmp_path, monkeypatch):
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
+    with open(tmp_path / "text", "rb") as given:
+        monkeypatch.setattr("sys.stdin", given)
+        assert hf_side.read("-") == hf_side.read(str(tmp_path / "text")) == "one\r\ntwo"
+
+
 def test_what_hugging_face_cannot_run_is_one_line(sound, tmp_path, capsys):
     checkpoint, _, _ = sound["phi"]
     (tmp_path / "ids.json").write_text("[5, 100000]")
