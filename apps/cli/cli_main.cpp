@@ -93,19 +93,18 @@ int cli_main(int argc, char** argv) {
     return 128 + signal.number();
   } catch (const ClosedPipe&) {
     return 0;
-  } catch (const FileError& error) {
-    return fail_with(3, error.what());
-  } catch (const ResourceError& error) {
-    return fail_with(4, error.what());
-  } catch (const DeviceError& error) {
-    return fail_with(kDeviceLost, error.what());
   } catch (const std::bad_alloc&) {
     return fail_with(4, "out of memory");
-  } catch (const std::invalid_argument& error) {
-    return fail_with(2, error.what());
   } catch (const std::exception& error) {
-    return fail_with(1, error.what());
+    return fail_with(exit_code(error), error.what());
   }
+}
+
+int exit_code(const std::exception& error) {
+  if (dynamic_cast<const std::invalid_argument*>(&error) != nullptr) return 2;
+  if (dynamic_cast<const FileError*>(&error) != nullptr) return 3;
+  if (dynamic_cast<const ResourceError*>(&error) != nullptr || dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return 4;
+  return dynamic_cast<const DeviceError*>(&error) != nullptr ? kDeviceLost : 1;
 }
 
 }  // namespace tessera

@@ -62,22 +62,25 @@ std::string_view wide_encoding(std::string_view bytes) {
 }  // namespace
 
 std::string read_given_text(const std::string& path) {
-  constexpr std::string_view kMark = "\xEF\xBB\xBF";
   const std::string name = path == "-" || path == "/dev/stdin" ? "standard input" : path;
   std::string text = read_bytes(path, name);
-  const std::string_view wide = wide_encoding(text);
-  check(wide.empty(), name, ": is ", wide, "; convert it to UTF-8, as iconv -f ", wide, " -t UTF-8 does");
   expect_utf8(text, name);
-  if (text.starts_with(kMark)) {
-    text.erase(0, kMark.size());
-    tell("note: " + name + ": its byte-order mark is left out");
-  }
+  drop_byte_order_mark(text, name);
   return text;
 }
 
 void expect_utf8(std::string_view text, std::string_view name) {
+  const std::string_view wide = wide_encoding(text);
+  check(wide.empty(), name, ": is ", wide, "; convert it to UTF-8, as iconv -f ", wide, " -t UTF-8 does");
   const size_t invalid = text::find_invalid_utf8(text);
   check(invalid == std::string_view::npos, name, ": not valid UTF-8 at byte ", invalid, "; convert it to UTF-8");
+}
+
+void drop_byte_order_mark(std::string& text, std::string_view name) {
+  constexpr std::string_view kMark = "\xEF\xBB\xBF";
+  if (!text.starts_with(kMark)) return;
+  text.erase(0, kMark.size());
+  tell(message("note: ", name, ": its byte-order mark is left out"));
 }
 
 }  // namespace tessera

@@ -8,7 +8,10 @@ namespace tessera {
 // FileError when it cannot be read or is longer, std::invalid_argument when it is not UTF-8, naming what it is or the byte.
 std::string read_given_text(const std::string& path);
 
-// Throws std::invalid_argument with the byte's place unless a text is UTF-8; `name` begins the message.
+// Throws std::invalid_argument unless a text is UTF-8, naming what it is or the byte; `name` begins the message.
 void expect_utf8(std::string_view text, std::string_view name);
+
+// Leaves a byte-order mark at a text's beginning out, and tells of it.
+void drop_byte_order_mark(std::string& text, std::string_view name);
 
 }  // namespace tessera

@@ -40,6 +40,7 @@ int run(const RunOptions& options) {
   Sampler sampler(params, session.generation().tokens.eos);
   const Drafting drafting = open_drafting(options.speculation, options.model, session, sampler);
   const StreamResult result = stream(session, *sequence, sampler, drafting, options.stream);
+  if (result.cut) tell(message("note: the text was cut: the context of ", session.context(), " tokens is full"));
   print_timing(session, result, params);
   SignalWatch::expect_none();
   return 0;

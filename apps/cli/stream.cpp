@@ -74,8 +74,8 @@ class Printer {
 
 StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, const Drafting& drafting, const StreamOptions& options) {
   const auto known = static_cast<int64_t>(sequence.tokens.size());
-  check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(),
-        ". Shorten it or raise -c");
+  check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(), ". Shorten it",
+        longer_context(session));
   StreamResult result{.prompt_tokens = static_cast<size_t>(known - sequence.length())};
   Printer printer(session, options);
   const auto start = Clock::now();
@@ -85,11 +85,15 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
     if (done == total && result.prefill_seconds == 0) result.prefill_seconds = seconds_since(start);
   };
   if (options.logits_file) write_logits(session, sequence, *options.logits_file, progress);
+  const int64_t room = session.context() - known;
+  const int64_t most = std::min(options.new_tokens.value_or(room + 1), room);
+  result.cut = most == 0 && options.new_tokens != 0;
   const auto show = [&](const NewToken& token) {
     if (result.new_tokens++ == 0) result.first_token_seconds = seconds_since(start);
-    return printer.show(token);
+    const bool goes_on = printer.show(token) && !token.end;
+    result.cut = goes_on && result.new_tokens == room && options.new_tokens != room;
+    return goes_on;
   };
-  const int64_t most = std::min(options.new_tokens.value_or(session.context()), session.context() - known);
   Generation generation{.sequence = sequence,
                         .sampler = sampler,
                         .max_new_tokens = most,
@@ -108,6 +112,11 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
   result.decode_seconds = seconds_since(start) - result.first_token_seconds;
   if (most > 0) result.text = printer.finish();
   return result;
+}
+
+std::string longer_context(const Session& session) {
+  const int64_t longest = session.model().spec().max_position_embeddings;
+  return session.context() < longest ? message(", or start with a larger -c (the model's context is ", longest, " tokens)") : "";
 }
 
 void print_timing(const Session& session, const StreamResult& result, const SamplingParams& params) {
