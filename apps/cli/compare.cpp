@@ -43,6 +43,7 @@ struct Side {
 
 // What is not said of the other side is as on this one.
 ModelFlags other_flags(const CompareOptions& options, ModelFlags flags) {
+  if (options.other_model) flags.revision.reset();
   flags.model = options.other_model.value_or(flags.model);
   if (options.other_device) flags.twin.reset();
   if (options.other_device && *options.other_device != flags.device) {

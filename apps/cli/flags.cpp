@@ -24,24 +24,6 @@ CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::opti
       ->type_name("TYPE");
 }
 
-// Token ids as a JSON list, or with blanks between them.
-std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
-  std::string text = read_given_text(path);
-  for (char& c : text)
-    if (c == '[' || c == ']' || c == ',') c = ' ';
-  std::istringstream stream(text);
-  std::vector<TokenId> ids;
-  for (std::string word; stream >> word;) {
-    int64_t id = -1;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-    check(error == std::errc() && end == word.data() + word.size(), path, ": ", printable(word), " is not a token id");
-    check(id >= 0 && id < vocab_size, path, ": token id ", id, " is outside the vocabulary of ", vocab_size);
-    ids.push_back(static_cast<TokenId>(id));
-  }
-  check(!ids.empty(), path, ": holds no token ids");
-  return ids;
-}
-
 std::pair<TokenId, double> parse_bias(const std::string& text) {
   const size_t sign = text.find_first_of("+-", 1);
   TokenId token = 0;
@@ -59,9 +41,7 @@ std::pair<TokenId, double> parse_bias(const std::string& text) {
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.option_defaults()->group("Model");
-  command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
-      ->required()
-      ->type_name("MODEL");
+  add_checkpoint_flags(command, flags.model, flags.revision);
   command.add_option("--device", flags.device, "Where to run: cpu, or n150 with the Python package's command")
       ->type_name("NAME")
       ->capture_default_str();
@@ -86,6 +66,14 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.option_defaults()->group("Options");
 }
 
+void add_checkpoint_flags(CLI::App& command, std::string& model, std::optional<std::string>& revision) {
+  command.add_option("-m,--model", model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
+      ->required()
+      ->type_name("MODEL");
+  command.add_option("--revision", revision, "A branch, tag or commit of the id; main if not given, or the only one that the cache has")
+      ->type_name("NAME");
+}
+
 void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision) {
   const auto unset = [&](const char* otherwise) { return suffix.empty() ? otherwise : "; side a's if not given"; };
   add_data_type(command, prefix + "weights" + suffix, precision.weights,
@@ -105,6 +93,23 @@ CLI::Option_group& add_prompt_flags(CLI::App& command, PromptFlags& flags) {
                   "A file with the prompt's token ids: a JSON list, or blanks between them; - is standard input")
       ->type_name("FILE");
   return group;
+}
+
+std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
+  std::string text = read_given_text(path);
+  for (char& c : text)
+    if (c == '[' || c == ']' || c == ',') c = ' ';
+  std::istringstream stream(text);
+  std::vector<TokenId> ids;
+  for (std::string word; stream >> word;) {
+    int64_t id = -1;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    check(error == std::errc() && end == word.data() + word.size(), path, ": ", printable(word), " is not a token id");
+    check(id >= 0 && id < vocab_size, path, ": token id ", id, " is outside the vocabulary of ", vocab_size);
+    ids.push_back(static_cast<TokenId>(id));
+  }
+  check(!ids.empty(), path, ": holds no token ids");
+  return ids;
 }
 
 std::string prompt_text(const PromptFlags& flags) {

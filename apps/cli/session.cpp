@@ -39,7 +39,7 @@ std::unique_ptr<Device> open_device(const ModelFlags& flags) {
 }
 
 Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device)
-    : Session(Checkpoint::open(flags.model), std::nullopt, flags, sequences, std::move(device)) {}
+    : Session(Checkpoint::open(flags.model, flags.revision), std::nullopt, flags, sequences, std::move(device)) {}
 
 Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
                  std::shared_ptr<Device> device)
@@ -77,6 +77,7 @@ Drafting open_drafting(const SpeculationFlags& flags, const ModelFlags& model, S
   if (!flags.draft) return {};
   ModelFlags draft = model;
   draft.model = *flags.draft;
+  draft.revision.reset();
   draft.precision = flags.draft_precision;
   Checkpoint checkpoint = Checkpoint::open(draft.model);
   expect_same_tokens(Tokenizer::load(checkpoint.tokenizer().string()), draft.model, session.tokenizer(), model.model);
