@@ -34,6 +34,10 @@ constexpr std::array kExamples{
     std::pair{"inspect",
               "  tessera inspect -m google/gemma-3-270m\n"
               "  tessera inspect -m path/to/a/checkpoint --tensors --json facts.json\n"},
+    std::pair{"tokenize",
+              "  tessera tokenize -m google/gemma-3-1b-it -p \"The three primary colours are\"\n"
+              "  tessera tokenize -m google/gemma-3-1b-it --chat -f ask.txt --ids > ids.txt\n"
+              "  tessera tokenize -m google/gemma-3-1b-it --ids-file ids.txt --json -\n"},
     std::pair{"eval",
               "  tessera eval -m google/gemma-3-270m -p \"Once upon a time\" --save-reference ref.json\n"
               "  tessera eval -m google/gemma-3-270m --weights bfloat8_b --reference ref.json\n"

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 UNFIT = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-COMMANDS = ("run", "chat", "perplexity", "inspect", "eval", "bench", "compare", "plan")
+COMMANDS = ("run", "chat", "perplexity", "inspect", "tokenize", "eval", "bench", "compare", "plan")
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +211,10 @@ def test_closed_standard_streams_are_not_given_to_files(call, tiny, tmp_path):
     assert logits.read_bytes().startswith(b"\x93NUMPY")
     done = call("chat", "-m", tiny, stdin=None, preexec_fn=lambda: os.close(0))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("prompt, flags, cut", [(3, ["-n", "7"], False), (3, ["-n", "8"], True), (3, [], True), (3, ["-n", "-1"], True),
+                                                (3, ["--stop", "cccc"], False), (10, ["-n", "0"], False), (10, ["-n", "1"], True)])
+def test_a_text_that_the_context_cuts_says_so(call, tiny, prompt, flags, cut):
+    text = said(call("run", "-m", tiny, "-p", "c" * prompt, "-c", "10", *flags), 0)
+    assert ("note: the text was cut: the context of 10 tokens is full" in text) == cut, text
