@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/given_text.h"
 #include "cli/line_editor.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
@@ -41,6 +43,7 @@ class Conversation {
         sampler_(sampling_params(options.sampling, session.generation(), session.model().spec().vocab_size),
                  session.generation().tokens.eos),
         drafting_(open_drafting(options.speculation, options.model, session, sampler_)) {
+    if (options.system) expect_utf8(*options.system, "--system");
     reset();
   }
 
@@ -52,6 +55,7 @@ class Conversation {
   }
 
   void answer(const std::string& user) {
+    expect_utf8(user, "the message");
     const bool first = sequence_->tokens.empty();
     messages_.push_back({ChatRole::user, user});
     const size_t before = sequence_->tokens.size();
@@ -59,9 +63,15 @@ class Conversation {
       const std::vector<TokenId> ids =
           first ? template_.encode(session_.tokenizer(), messages_, true) : template_.encode_reply(session_.tokenizer(), user);
       sequence_->tokens.insert(sequence_->tokens.end(), ids.begin(), ids.end());
+      const auto tokens = static_cast<int64_t>(sequence_->tokens.size());
+      const std::string advice = longer_context(session_);
+      check(tokens < session_.context(), "with this message the conversation has ", tokens, " tokens; the context ends at ",
+            session_.context(), ". Shorten the message", advice.empty() ? " or" : ",", " begin anew with /reset", advice);
       const StreamResult result = stream(session_, *sequence_, sampler_, drafting_, options_.stream);
       messages_.push_back({ChatRole::assistant, result.text});
       if (result.interrupted) SignalWatch::forget_interrupt();
+      if (result.cut)
+        tell(message("note: the answer was cut: the context of ", session_.context(), " tokens is full. Begin anew with /reset", advice));
     } catch (...) {  // the turn did not happen
       messages_.pop_back();
       session_.cache().truncate(*sequence_, static_cast<int64_t>(std::min(before, sequence_->tokens.size())));
@@ -107,7 +117,7 @@ bool command(const std::string& line, Conversation& conversation) {
     conversation.save(argument);
     std::cerr << "(saved to " << argument << ")\n";
   } else {
-    std::cerr << name << (name == "/save" ? ": name a file, as in /save talk.json\n" : ": is no command; /help lists them\n");
+    fail(name, name == "/save" ? ": name a file, as in /save talk.json" : ": is no command; /help lists them");
   }
   return true;
 }
@@ -117,6 +127,7 @@ int chat(const ChatOptions& options) {
   Session session(options.model);
   Conversation conversation(options, session);
   LineEditor editor;
+  int code = 0;
   if (::isatty(STDIN_FILENO)) std::cerr << "Ask away; /help lists the commands.\n";
   while (const std::optional<std::string> line = editor.read("> ")) {
     if (line->find_first_not_of(" \t\n") == std::string::npos) continue;
@@ -137,9 +148,10 @@ int chat(const ChatOptions& options) {
       throw;
     } catch (const std::exception& error) {  // of this turn alone
       tell(error.what());
+      code = exit_code(error);
     }
   }
-  return 0;
+  return ::isatty(STDIN_FILENO) ? 0 : code;  // a person has seen it
 }
 
 }  // namespace
@@ -152,11 +164,8 @@ void add_chat(CLI::App& app, int& code) {
   command.add_option("--system,--sys", options->system, "The system message")->type_name("TEXT");
   command.add_option("--template", options->chat_template, "The template if the checkpoint has none known: gemma, phi3 or chatml")
       ->type_name("NAME");
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens of an answer at most; as the checkpoint says if not given")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--stop", options->stream.stop, "End an answer before this text; may be given several times")
-      ->type_name("TEXT")
-      ->take_all();
+  add_new_tokens_flag(command, options->stream.new_tokens, 1, "New tokens of an answer at most");
+  add_texts(command, "--stop", options->stream.stop, "End an answer before this text; may be given several times");
   add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);
 }

@@ -1,6 +1,8 @@
 #include <CLI/CLI.hpp>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/given_text.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
 #include "text/chat_template.h"
@@ -23,6 +25,7 @@ struct RunOptions {
 std::vector<TokenId> chat_ids(const RunOptions& options, Session& session) {
   const ChatTemplate chat = ChatTemplate::choose(session.checkpoint().chat_template(), session.tokenizer(), options.chat_template);
   std::vector<ChatMessage> messages;
+  if (options.system) expect_utf8(*options.system, "--system");
   if (options.system) messages.push_back({ChatRole::system, *options.system});
   messages.push_back({ChatRole::user, prompt_text(options.prompt)});
   return chat.encode(session.tokenizer(), messages, true);
@@ -37,6 +40,7 @@ int run(const RunOptions& options) {
   Sampler sampler(params, session.generation().tokens.eos);
   const Drafting drafting = open_drafting(options.speculation, options.model, session, sampler);
   const StreamResult result = stream(session, *sequence, sampler, drafting, options.stream);
+  if (result.cut) tell(message("note: the text was cut: the context of ", session.context(), " tokens is full"));
   print_timing(session, result, params);
   SignalWatch::expect_none();
   return 0;
@@ -57,11 +61,8 @@ void add_run(CLI::App& app, int& code) {
   command.add_option("--template", options->chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")
       ->needs(chat)
       ->type_name("NAME");
-  command
-      .add_option("-n,--predict", options->stream.new_tokens,
-                  "New tokens at most; as the checkpoint says, else to the context's end, if not given")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--stop", options->stream.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
+  add_new_tokens_flag(command, options->stream.new_tokens, 0, "New tokens at most");
+  add_texts(command, "--stop", options->stream.stop, "Stop before this text; may be given several times");
   command.add_flag("--print-ids", options->stream.print_ids, "Print the new tokens' ids instead of text");
   command.add_option("--logits", options->stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")
       ->type_name("FILE");

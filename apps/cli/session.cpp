@@ -19,7 +19,7 @@ void expect_same_tokens(const Tokenizer& draft, const std::string& draft_name, c
 }
 
 Checkpoint open_checkpoint(const ModelFlags& flags) {
-  Checkpoint checkpoint = Checkpoint::open(flags.model);
+  Checkpoint checkpoint = Checkpoint::open(flags.model, flags.revision);
   if (flags.generation_config) checkpoint.use_generation_config(*flags.generation_config);
   return checkpoint;
 }
@@ -93,6 +93,7 @@ Drafting open_drafting(const SpeculationFlags& flags, const ModelFlags& model, S
   if (!flags.draft) return {};
   ModelFlags draft = model;
   draft.model = *flags.draft;
+  draft.revision.reset();
   draft.precision = flags.draft_precision;
   Checkpoint checkpoint = Checkpoint::open(draft.model);
   checkpoint.use_generation_config("none");

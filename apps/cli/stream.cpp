@@ -86,26 +86,26 @@ class Printer {
   std::string text_;
 };
 
-// How many tokens may come behind `known`.
-int64_t most_new_tokens(const Session& session, const StreamOptions& options, int64_t known) {
+// How many tokens are to come behind `known` at most; nullopt: as many as there is room for.
+std::optional<int64_t> wanted_new_tokens(const Session& session, const StreamOptions& options, int64_t known) {
   const GenerationConfig& config = session.generation();
-  int64_t most = session.context() - known;
-  if (options.new_tokens) return std::min(*options.new_tokens, most);
-  if (config.max_new_tokens) return std::min(*config.max_new_tokens, most);
-  if (!config.max_length) return most;
+  if (options.new_tokens) return options.new_tokens;
+  if (config.max_new_tokens || !config.max_length) return config.max_new_tokens;
   check(known < *config.max_length, "the prompt has ", known, " tokens; max_length of generation_config.json is ", *config.max_length,
         ". -n or --generation-config none go past it");
-  return std::min(*config.max_length - known, most);
+  return *config.max_length - known;
 }
 
 }  // namespace
 
 StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, const Drafting& drafting, const StreamOptions& options) {
   const auto known = static_cast<int64_t>(sequence.tokens.size());
-  check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(),
-        ". Shorten it or raise -c");
+  check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(), ". Shorten it",
+        longer_context(session));
   StreamResult result{.prompt_tokens = static_cast<size_t>(known - sequence.length())};
-  const int64_t most = most_new_tokens(session, options, known);
+  const int64_t room = session.context() - known;
+  const std::optional<int64_t> wanted = wanted_new_tokens(session, options, known);
+  const int64_t most = std::min(wanted.value_or(room), room);
   sampler.set_max_length(known + most);
   Printer printer(session, options, sequence, most);
   const auto start = Clock::now();
@@ -116,10 +116,13 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
   };
   if (options.logits_file) write_logits(session, sequence, *options.logits_file, progress);
   const double max_seconds = session.generation().max_time.value_or(std::numeric_limits<double>::infinity());
+  result.cut = room == 0 && wanted != 0;
   const auto show = [&](const NewToken& token) {
     const double seconds = seconds_since(start);
     if (result.new_tokens++ == 0) result.first_token_seconds = seconds;
-    return printer.show(token) && seconds <= max_seconds;
+    const bool goes_on = printer.show(token) && !token.end && seconds <= max_seconds;
+    result.cut = goes_on && result.new_tokens == room && wanted != room;
+    return goes_on;
   };
   Generation generation{.sequence = sequence,
                         .sampler = sampler,
@@ -139,6 +142,11 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
   result.decode_seconds = seconds_since(start) - result.first_token_seconds;
   if (most > 0) result.text = printer.finish();
   return result;
+}
+
+std::string longer_context(const Session& session) {
+  const int64_t longest = session.model().spec().max_position_embeddings;
+  return session.context() < longest ? message(", or start with a larger -c (the model's context is ", longest, " tokens)") : "";
 }
 
 void print_timing(const Session& session, const StreamResult& result, const SamplingParams& params) {

@@ -27,6 +27,7 @@ struct StreamResult {
   int64_t drafted = 0, accepted = 0;  // tokens of drafts, and of these in the answer
   double prefill_seconds = 0, first_token_seconds = 0, decode_seconds = 0;
   bool interrupted = false;
+  bool cut = false;  // by the context's end
 };
 
 // Computes the tokens of `sequence` that are not cached yet and shows the tokens that follow on standard output as they come, to an end
@@ -34,6 +35,9 @@ struct StreamResult {
 // and not kept. The new tokens are appended to `sequence`. All its tokens so far count as the prompt's for penalties. When SIGINT or
 // SIGTERM arrives, the answer ends: `interrupted`.
 StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, const Drafting& drafting, const StreamOptions& options);
+
+// How a context that is full can be longer: ", or ...", empty where the model's own is as long.
+std::string longer_context(const Session& session);
 
 // One line on standard error: load, time to first token, prefill and decode tokens/s, drafts, the seed.
 void print_timing(const Session& session, const StreamResult& result, const SamplingParams& params);

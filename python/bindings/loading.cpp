@@ -253,7 +253,7 @@ void bind_models(nb::module_& m) {
 void bind_loading(nb::module_& m) {
   bind_devices(m);
   nb::class_<Checkpoint>(m, "Checkpoint", "A checkpoint's directory, as Hugging Face writes it.")
-      .def_static("open", &Checkpoint::open, "name_or_directory"_a, nb::call_guard<nb::gil_scoped_release>(),
+      .def_static("open", &Checkpoint::open, "name_or_directory"_a, "revision"_a = nb::none(), nb::call_guard<nb::gil_scoped_release>(),
                   "A directory, or a Hugging Face id that the local cache holds. Raises FileError.")
       .def_prop_ro("directory", [](const Checkpoint& self) { return self.directory().string(); })
       .def_prop_ro("architecture", &Checkpoint::architecture)

@@ -31,8 +31,8 @@ std::optional<std::string> template_of(const ConfigReader& document) {
 
 }  // namespace
 
-Checkpoint Checkpoint::open(std::string_view name_or_directory) {
-  fs::path directory = locate_model(name_or_directory);
+Checkpoint Checkpoint::open(std::string_view name_or_directory, const std::optional<std::string>& revision) {
+  fs::path directory = locate_model(name_or_directory, revision);
   const std::string config = (directory / "config.json").string();
   check<FileError>(is_there(config), config, ": is not there: ", directory.string(), " holds no checkpoint, or its download is incomplete");
   return Checkpoint(std::move(directory), read_json(config));

@@ -18,7 +18,7 @@ namespace tessera {
 class Checkpoint {
  public:
   // See locate_model (hub.h). Refuses a quantised checkpoint.
-  static Checkpoint open(std::string_view name_or_directory);
+  static Checkpoint open(std::string_view name_or_directory, const std::optional<std::string>& revision = std::nullopt);
 
   const std::filesystem::path& directory() const { return directory_; }
 
