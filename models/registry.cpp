@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "checkpoint/kept_weights.h"
 #include "core/error.h"
@@ -108,7 +109,10 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
   ModelDescription description = describe(config, architecture, weights, device);
   description.generation = checkpoint.generation_config(description.spec.tokens, description.spec.vocab_size);
   description.tensors = source->tensors();
-  description.stored = resolve({}, description.tensors).weights;
+  std::vector<StoredTensor> used;
+  std::copy_if(description.tensors.begin(), description.tensors.end(), std::back_inserter(used),
+               [&](const StoredTensor& tensor) { return !weights.is_left(tensor.name); });
+  description.stored = resolve({}, used).weights;
   description.notes = source->notes();
   description.notes.insert(description.notes.end(), weights.notes().begin(), weights.notes().end());
   description.source = std::move(source);
@@ -145,7 +149,7 @@ LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Preci
 LoadedModel load_model(const Checkpoint& checkpoint, const ModelDescription& description, Device& device, const Precision& precision,
                        const Weights::Progress& progress) {
   WeightSource& source = *description.source;
-  LoadedModel loaded{.model = nullptr, .options = resolve(precision, source.tensors()), .generation = description.generation};
+  LoadedModel loaded{.model = nullptr, .options = resolve(precision, description.stored), .generation = description.generation};
   std::optional<KeptWeights> kept = kept_weights(checkpoint, source, device, loaded.options.weights);
   Weights weights(source, device, loaded.options, progress, kept ? &*kept : nullptr);
   loaded.model = make_model(description.architecture, checkpoint.config(), weights);

@@ -13,8 +13,8 @@
 
 namespace tessera {
 
-// Hands a checkpoint's tensors to a device. Each name is taken once or skipped; an absent name, a wrong shape, a type that weights are
-// not read from or a leftover is a FileError that names it. Shapes are checked before anything is allocated.
+// Hands a checkpoint's tensors to a device. Each name is taken once, skipped or left over (expect_all_taken); an absent name, a wrong
+// shape or a type that weights are not read from is a FileError that names it. Shapes are checked before anything is allocated.
 class Weights {
  public:
   using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
@@ -41,7 +41,10 @@ class Weights {
 
   // These names are not the model's: left where they are.
   void skip_prefix(std::string_view prefix);
-  void expect_all_taken() const;
+  // What is left is a note, as it is to transformers. But a weight or a bias in the model's own place is an error, however small: its
+  // config.json then describes another model, whose numbers would be wrong without a word.
+  void expect_all_taken();
+  bool is_left(std::string_view name) const { return left_.contains(name); }
 
   bool has(std::string_view name) const { return source_ && source_->find(name) != nullptr; }
   // Of two tensors that are there (WeightSource::equal).
