@@ -24,38 +24,43 @@ namespace {
 
 struct Architecture {
   std::string_view name, model_type;  // of config.json
+  std::string_view bare;              // the name when it was saved without its head
   std::unique_ptr<Model> (*make)(const ConfigReader& config, Weights& weights);
 };
 
 constexpr std::array kArchitectures{
-    Architecture{"Gemma3ForCausalLM", "gemma3_text", make<Gemma3>},
-    Architecture{"Gemma3ForConditionalGeneration", "gemma3", make<Gemma3>},
-    Architecture{"LlamaForCausalLM", "llama", make<Llama>},
-    Architecture{"MistralForCausalLM", "mistral", make<Mistral>},
-    Architecture{"Phi3ForCausalLM", "phi3", make<Phi3>},
-    Architecture{"Qwen2ForCausalLM", "qwen2", make<Qwen2>},
-    Architecture{"Qwen3ForCausalLM", "qwen3", make<Qwen3>},
+    Architecture{"Gemma3ForCausalLM", "gemma3_text", "Gemma3TextModel", make<Gemma3>},
+    Architecture{"Gemma3ForConditionalGeneration", "gemma3", "Gemma3Model", make<Gemma3>},
+    Architecture{"LlamaForCausalLM", "llama", "LlamaModel", make<Llama>},
+    Architecture{"MistralForCausalLM", "mistral", "MistralModel", make<Mistral>},
+    Architecture{"Phi3ForCausalLM", "phi3", "Phi3Model", make<Phi3>},
+    Architecture{"Qwen2ForCausalLM", "qwen2", "Qwen2Model", make<Qwen2>},
+    Architecture{"Qwen3ForCausalLM", "qwen3", "Qwen3Model", make<Qwen3>},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {
   for (const Architecture& architecture : kArchitectures)
-    if (name.empty() ? architecture.model_type == model_type : architecture.name == name) return architecture;
+    if (name.empty() ? architecture.model_type == model_type : architecture.name == name || architecture.bare == name) return architecture;
+  for (const Architecture& architecture : kArchitectures)
+    check<FileError>(architecture.model_type != model_type, "config.json: architecture ", printable(name),
+                     " is not supported; of the family ", model_type, " these are: ", architecture.name, ", ", architecture.bare);
   std::string known;
   for (const Architecture& architecture : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   fail<FileError>("config.json: architecture ", printable(name.empty() ? model_type : name), " is not supported; these are: ", known);
 }
 
+std::string model_type_of(const ConfigReader& config) { return config.optional_text("model_type").value_or(""); }
+
 constexpr uint64_t kLeastKeptBytes = uint64_t{64} << 20;  // of a checkpoint: less is packed in no time
 
 // One file for each checkpoint's directory, device and type of weights, replaced when it is outdated.
-std::optional<KeptWeights> kept_weights(const Checkpoint& checkpoint, const WeightSource& source, const Device& device,
-                                          DataType weights) {
+std::optional<KeptWeights> kept_weights(const Checkpoint& checkpoint, const WeightSource& source, const Device& device, DataType weights) {
   uint64_t bytes = 0;
   for (const StoredTensor& tensor : source.tensors()) bytes += tensor.bytes;
   const std::optional<std::filesystem::path> folder = kept_folder();
   if (!folder || bytes < kLeastKeptBytes) return std::nullopt;
-  return KeptWeights(kept_path(*folder, checkpoint.directory(), message('\n', device.packed_layout(), '\n', weights), ".weights"),
-                       source, device, weights);
+  return KeptWeights(kept_path(*folder, checkpoint.directory(), message('\n', device.packed_layout(), '\n', weights), ".weights"), source,
+                     device, weights);
 }
 
 // All but what other files than config.json hold.
@@ -96,7 +101,7 @@ std::vector<ArchitectureName> architectures() {
 }
 
 std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights) {
-  return find(architecture, "").make(config, weights);
+  return find(architecture, model_type_of(config)).make(config, weights);
 }
 
 ModelDescription describe_model(const Checkpoint& checkpoint) {
@@ -132,7 +137,7 @@ ModelDescription describe_config(const Checkpoint& checkpoint) {
 ModelDescription describe_config(const std::string& architecture, const ConfigReader& config) {
   DryDevice device;
   Weights weights(device);
-  ModelDescription description = describe(config, find(architecture, ""), weights, device);
+  ModelDescription description = describe(config, find(architecture, model_type_of(config)), weights, device);
   const ConfigReader text = config.object("text_config").value_or(config);
   bool exact = false;
   for (const ConfigReader& part : {config, text})
