@@ -158,6 +158,7 @@ LoadedModel load_model(const Checkpoint& checkpoint, const ModelDescription& des
   std::optional<KeptWeights> kept = kept_weights(checkpoint, source, device, loaded.options.weights);
   Weights weights(source, device, loaded.options, progress, kept ? &*kept : nullptr);
   loaded.model = make_model(description.architecture, checkpoint.config(), weights);
+  loaded.num_parameters = weights.num_parameters();
   loaded.notes = source.notes();
   const std::vector<std::string> notes = kept ? kept->finish(weights.notes()) : weights.notes();
   loaded.notes.insert(loaded.notes.end(), notes.begin(), notes.end());

@@ -1,6 +1,8 @@
 #include "checkpoint/weights.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <stdexcept>
 #include <utility>
 
@@ -98,6 +100,7 @@ StoredType Weights::claim(const std::string& name, std::span<const int64_t> shap
   check<FileError>(tensor->type.has_value(), "tensor ", printable(name), " is stored as ", tensor->dtype,
                    "; weights are read from F32, F16 and BF16");
   done_bytes_ += static_cast<int64_t>(tensor->bytes);
+  num_parameters_ += std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
   return *tensor->type;
 }
 

@@ -50,6 +50,8 @@ class Weights {
   // Of two tensors that are there (WeightSource::equal).
   bool equal(std::string_view a, std::string_view b) const { return source_->equal(a, b); }
 
+  int64_t num_parameters() const { return num_parameters_; }  // values taken so far; a tied embedding's count once
+
   // What is odd but harmless, such as tensors that hold NaN or infinity: for the user to see.
   const std::vector<std::string>& notes() const { return notes_; }
   void note(std::string text) { notes_.push_back(std::move(text)); }
@@ -67,7 +69,7 @@ class Weights {
   KeptWeights* kept_ = nullptr;
   std::set<std::string, std::less<>> left_;
   std::vector<std::string> notes_;
-  int64_t done_bytes_ = 0, total_bytes_ = 0;
+  int64_t done_bytes_ = 0, total_bytes_ = 0, num_parameters_ = 0;
 };
 
 }  // namespace tessera
