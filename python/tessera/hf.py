@@ -169,8 +169,9 @@ class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
         refuse(kwargs, inputs_embeds, token_type_ids)
         if input_ids is None or input_ids.dim() != 2 or input_ids.numel() == 0 or input_ids.is_floating_point():
             raise ValueError(f"input_ids: {'missing' if input_ids is None else f'{input_ids.dtype} {list(input_ids.shape)}'}; token ids [rows, tokens] are needed")
-        if labels is not None and (labels.shape != input_ids.shape or not isinstance(logits_to_keep, int) or logits_to_keep):
-            raise ValueError(f"labels: {list(labels.shape)}; one for each of input_ids' {list(input_ids.shape)} is needed, and all logits (logits_to_keep 0)")
+        if labels is not None and (labels.shape != input_ids.shape or labels.is_floating_point() or not isinstance(logits_to_keep, int) or logits_to_keep):
+            raise ValueError(f"labels: {labels.dtype} {list(labels.shape)}; a token id for each of input_ids' {list(input_ids.shape)} is needed, and all "
+                             "logits (logits_to_keep 0)")
         cache = self._own_cache(past_key_values, len(input_ids)) if past_key_values is not None else self.make_cache()
         mask = new_mask(cache.rows, input_ids, attention_mask)
         check_positions(cache.rows, mask, position_ids)

@@ -117,7 +117,8 @@ void refuse_file(const fs::path& file) {
 
 void refuse_without_config(const fs::path& directory) {
   refuse_by_a_file(directory, "config.json", false);
-  check<FileError>(!names_in(directory).empty(), directory.string(), ": is empty: name the directory that holds the checkpoint's files");
+  check<FileError>(!names_in(directory).empty(), directory.string(),
+                   ": is empty, with no config.json: name the directory that holds the checkpoint's files");
   if (const std::optional<fs::path> below = folder_below(directory))
     fail<FileError>(directory.string(), ": has no config.json; its ", printable(below->lexically_relative(directory).string()),
                     " has one: name that directory");

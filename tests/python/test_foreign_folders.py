@@ -134,7 +134,7 @@ REFUSED = [
     Refused("a model of sentence-transformers with the model in a folder", f.all_of(moved_below("0_Transformer"), f.write("modules.json", "[]")),
             ["has no config.json", 'its "0_Transformer" has one: name that directory']),
     Refused("diffusers", only(model_index__json="{}"), ['only "model_index.json": a pipeline of diffusers makes images']),
-    Refused("an empty folder", emptied, ["is empty: name the directory"]),
+    Refused("an empty folder", emptied, ["is empty, with no config.json: name the directory"]),
     Refused("a folder too high", moved_below("checkpoint-10"), ["has no config.json", 'its "checkpoint-10" has one: name that directory']),
     Refused("a repository of the hub's cache", f.all_of(moved_below("snapshots", "0123abcd"), f.write("README", "x")),
             ["has no config.json", 'its "snapshots/0123abcd" has one: name that directory']),
