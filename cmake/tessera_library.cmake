@@ -20,7 +20,7 @@ function(tessera_test name)
   cmake_parse_arguments(ARG "THREADS" "" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)  # thinned.h
-  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} tessera_flags GTest::gtest_main GTest::gmock)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} tessera_flags nlohmann_json::nlohmann_json GTest::gtest_main GTest::gmock)
   target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # -O3 takes longer to compile than it saves
   add_test(NAME ${name} COMMAND ${name})
   if(NOT TARGET test_programs)

@@ -12,7 +12,6 @@
 #include "cli/session.h"
 #include "cli/terminal.h"
 #include "core/error.h"
-#include "core/json.h"
 #include "evaluate/measures.h"
 #include "generate/generation.h"
 #include "generate/random.h"

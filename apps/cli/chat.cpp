@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "cli/commands.h"
@@ -9,7 +10,6 @@
 #include "cli/stream.h"
 #include "cli/terminal.h"
 #include "core/error.h"
-#include "core/json.h"
 #include "core/output_file.h"
 #include "text/chat_template.h"
 
@@ -152,11 +152,12 @@ void add_chat(CLI::App& app, int& code) {
   command.add_option("--system,--sys", options->system, "The system message")->type_name("TEXT");
   command.add_option("--template", options->chat_template, "The template if the checkpoint has none known: gemma, phi3 or chatml")
       ->type_name("NAME");
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens of an answer at most")->check(CLI::PositiveNumber);
+  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens of an answer at most; as the checkpoint says if not given")
+      ->check(CLI::PositiveNumber);
   command.add_option("--stop", options->stream.stop, "End an answer before this text; may be given several times")
       ->type_name("TEXT")
       ->take_all();
-  add_sampling_flags(command, options->sampling);
+  add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);
 }
 

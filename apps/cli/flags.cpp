@@ -137,11 +137,15 @@ ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const
   return text;
 }
 
-void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
+void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<std::string>& generation_config) {
   const std::string group = "Sampling (generation_config.json's values if not given)";
   const auto add = [&](const std::string& flag, auto& target, const std::string& help) {
     return command.add_option(flag, target, help)->group(group);
   };
+  generation_config = "auto";
+  add("--generation-config", generation_config,
+      "auto: the checkpoint's generation_config.json; none: its end tokens alone; or another file in its place")
+      ->type_name("auto|none|FILE");
   add("--temp", flags.temperature, "Temperature; 0 is greedy");
   add("--top-k", flags.top_k, "Sample from the k most probable tokens; 0: all");
   add("--top-p", flags.top_p, "Sample from the most probable tokens that reach this probability together");
@@ -168,7 +172,9 @@ SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfi
   params.presence_penalty = flags.presence_penalty.value_or(0.0);
   params.frequency_penalty = flags.frequency_penalty.value_or(0.0);
   for (const std::string& text : flags.logit_bias) params.logit_bias.insert(parse_bias(text));
-  params.min_new_tokens = flags.min_new_tokens;
+  params.processors = config.processors;
+  params.min_new_tokens = flags.min_new_tokens.value_or(config.min_new_tokens);
+  if (flags.min_new_tokens) params.processors.min_length = 0;
   params.ignore_eos = flags.ignore_eos;
   params.seed = flags.seed ? *flags.seed : std::random_device()();
   check_sampling(params, vocab_size);

@@ -28,8 +28,9 @@ struct ModelFlags {
   std::optional<std::string> twin;  // "card": the cpu computes as the card does
   int threads = 0;                  // 0: available_threads()
   Precision precision;
-  int64_t context = 0;  // 0: the checkpoint's own, or what memory holds
-  int64_t batch = 0;    // 0: what the device takes
+  int64_t context = 0;                           // 0: the checkpoint's own, or what memory holds
+  int64_t batch = 0;                             // 0: what the device takes
+  std::optional<std::string> generation_config;  // of a command that generates as it says: auto, none or a file
 };
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);
@@ -68,11 +69,12 @@ struct SamplingFlags {
   std::optional<int64_t> top_k;
   std::optional<uint64_t> seed;
   std::vector<std::string> logit_bias;  // "ID+BIAS", "ID-BIAS"
-  int64_t min_new_tokens = 0;
+  std::optional<int64_t> min_new_tokens;
   bool ignore_eos = false;
 };
 
-void add_sampling_flags(CLI::App& command, SamplingFlags& flags);
+// `generation_config` is the ModelFlags'.
+void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<std::string>& generation_config);
 
 // Throws std::invalid_argument naming the value that is out of its range. Without a seed, a random one.
 SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size);

@@ -239,6 +239,8 @@ int inspect(const InspectOptions& options) {
   facts["generation"] = generation_json(model.generation, names);
   facts["weights_bytes"] = weights_json(model);
   facts["cache_bytes"] = cache_json(model);
+  for (const std::string& note : model.generation.notes) model.notes.push_back(note);
+  for (const std::string& field : model.generation.unsupported) model.notes.push_back(field + "; run and chat refuse it");
   facts["notes"] = model.notes;
   report.set(facts);
   report.print(text_of(facts));

@@ -57,13 +57,15 @@ void add_run(CLI::App& app, int& code) {
   command.add_option("--template", options->chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")
       ->needs(chat)
       ->type_name("NAME");
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens at most; to an end token or the context's end if not given")
+  command
+      .add_option("-n,--predict", options->stream.new_tokens,
+                  "New tokens at most; as the checkpoint says, else to the context's end, if not given")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--stop", options->stream.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
   command.add_flag("--print-ids", options->stream.print_ids, "Print the new tokens' ids instead of text");
   command.add_option("--logits", options->stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")
       ->type_name("FILE");
-  add_sampling_flags(command, options->sampling);
+  add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);
 }
 

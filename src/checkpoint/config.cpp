@@ -1,6 +1,5 @@
 #include "checkpoint/config.h"
 
-#include <cmath>
 #include <utility>
 
 namespace tessera {
@@ -8,44 +7,53 @@ namespace {
 
 // A value as it stands in a message.
 struct Shown {
-  const Json& value;
+  JsonValue value;
 };
 
 std::ostream& operator<<(std::ostream& out, const Shown& shown) {
-  switch (shown.value.type()) {
-    case Json::value_t::object:
-      return out << "an object";
-    case Json::value_t::array:
-      return out << "a list of " << shown.value.size();
-    case Json::value_t::string:
-      return out << printable(shown.value.get_ref<const std::string&>());
-    default:
-      return out << shown.value.dump();
-  }
+  if (shown.value.is_object()) return out << "an object";
+  if (const auto list = json_as<JsonArray>(shown.value)) return out << "a list of " << list->size();
+  if (const auto text = json_as<std::string_view>(shown.value)) return out << printable(*text);
+  return out << simdjson::minify(shown.value);
 }
 
-int64_t as_integer(const Json& value, IntegerRange range, const std::string& where) {
-  const bool fits = value.is_number_integer() && (!value.is_number_unsigned() || value.get<uint64_t>() <= INT64_MAX);
-  check<FileError>(fits && value.get<int64_t>() >= range.min && value.get<int64_t>() <= range.max, where, " is ", Shown{value},
+int64_t as_integer(JsonValue value, IntegerRange range, const std::string& where) {
+  const auto integer = json_as<int64_t>(value);
+  check<FileError>(integer && *integer >= range.min && *integer <= range.max, where, " is ", Shown{value}, ": must be ", range);
+  return *integer;
+}
+
+double as_number(JsonValue value, NumberRange range, const std::string& where) {
+  const auto number = json_as<double>(value);
+  check<FileError>(number && *number > range.above && *number >= range.min && *number <= range.max, where, " is ", Shown{value},
                    ": must be ", range);
-  return value.get<int64_t>();
+  return *number;
 }
 
-double as_number(const Json& value, NumberRange range, const std::string& where) {
-  const double number = value.is_number() ? value.get<double>() : std::nan("");
-  check<FileError>(number > range.above && number >= range.min && number <= range.max, where, " is ", Shown{value}, ": must be ", range);
-  return number;
+std::string as_text(JsonValue value, const std::string& where) {
+  const auto text = json_as<std::string_view>(value);
+  check<FileError>(text.has_value(), where, " is ", Shown{value}, ": must be text");
+  return std::string(*text);
 }
 
-std::string as_text(const Json& value, const std::string& where) {
-  check<FileError>(value.is_string(), where, " is ", Shown{value}, ": must be text");
-  return value.get<std::string>();
+JsonArray as_list(JsonValue value, size_t most, const std::string& where) {
+  const auto list = json_as<JsonArray>(value);
+  check<FileError>(list.has_value(), where, " is ", Shown{value}, ": must be a list");
+  check<FileError>(list->size() <= most, where, " is ", Shown{value}, ": at most ", most, " are allowed");
+  return *list;
 }
 
-const Json::array_t& as_list(const Json& value, size_t most, const std::string& where) {
-  check<FileError>(value.is_array(), where, " is ", Shown{value}, ": must be a list");
-  check<FileError>(value.size() <= most, where, " is ", Shown{value}, ": at most ", most, " are allowed");
-  return value.get_ref<const Json::array_t&>();
+JsonObject as_object(JsonValue value, const std::string& where) {
+  const auto object = json_as<JsonObject>(value);
+  check<FileError>(object.has_value(), where, " is ", Shown{value}, ": must be an object");
+  return *object;
+}
+
+std::vector<int64_t> as_integers(JsonValue list, IntegerRange range, size_t most, const std::string& where) {
+  std::vector<int64_t> result;
+  for (const JsonValue value : as_list(list, most, where))
+    result.push_back(as_integer(value, range, message(where, "[", result.size(), "]")));
+  return result;
 }
 
 }  // namespace
@@ -65,21 +73,18 @@ std::ostream& operator<<(std::ostream& out, const NumberRange& range) {
   return out;
 }
 
-ConfigReader::ConfigReader(const Json& object, std::string source) : ConfigReader(object, std::move(source), "") {
-  check<FileError>(object.is_object(), source_, ": is ", Shown{object}, ", not an object");
+ConfigReader::ConfigReader(JsonValue root, std::string source) : source_(std::move(source)) {
+  check<FileError>(root.get(object_) == simdjson::SUCCESS, source_, ": is ", Shown{root}, ", not an object");
 }
 
-ConfigReader::ConfigReader(const Json& object, std::string source, std::string prefix)
-    : object_(&object), source_(std::move(source)), prefix_(std::move(prefix)) {}
+ConfigReader::ConfigReader(JsonObject object, std::string source, std::string prefix)
+    : object_(object), source_(std::move(source)), prefix_(std::move(prefix)) {}
 
-const Json* ConfigReader::find(std::string_view field) const {
-  const auto found = object_->find(field);
-  return found == object_->end() ? nullptr : &*found;
-}
+std::optional<JsonValue> ConfigReader::find(std::string_view field) const { return json_as<JsonValue>(object_.at_key(field)); }
 
-const Json& ConfigReader::require(std::string_view field) const {
-  const Json* const value = find(field);
-  if (value == nullptr) fail<FileError>(where(field), " is missing");
+JsonValue ConfigReader::require(std::string_view field) const {
+  const std::optional<JsonValue> value = find(field);
+  if (!value) fail<FileError>(where(field), " is missing");
   return *value;
 }
 
@@ -87,14 +92,20 @@ std::string ConfigReader::where(std::string_view field) const { return message(s
 
 std::string ConfigReader::where(std::string_view list, size_t index) const { return message(where(list), "[", index, "]"); }
 
-std::string ConfigReader::shown(std::string_view field) const {
-  const Json* const value = find(field);
-  return value == nullptr ? "missing" : message(Shown{*value});
+std::string ConfigReader::told(std::string_view field) const {
+  const std::optional<JsonValue> value = find(field);
+  return value ? message(where(field), " is ", Shown{*value}) : where(field) + " is missing";
 }
 
-bool ConfigReader::contains(std::string_view field) const { return find(field) != nullptr; }
+bool ConfigReader::contains(std::string_view field) const { return find(field).has_value(); }
 
 bool ConfigReader::is_set(std::string_view field) const { return contains(field) && !find(field)->is_null(); }
+
+std::vector<std::string> ConfigReader::fields() const {
+  std::vector<std::string> names;
+  for (const auto& field : object_) names.emplace_back(field.key);
+  return names;
+}
 
 bool ConfigReader::is_list(std::string_view field) const { return contains(field) && find(field)->is_array(); }
 
@@ -108,9 +119,10 @@ double ConfigReader::number(std::string_view field, NumberRange range, std::opti
 
 bool ConfigReader::boolean(std::string_view field, std::optional<bool> absent) const {
   if (absent && !contains(field)) return *absent;
-  const Json& value = require(field);
-  check<FileError>(value.is_boolean(), where(field), " is ", Shown{value}, ": must be true or false");
-  return value.get<bool>();
+  const JsonValue value = require(field);
+  const auto boolean = json_as<bool>(value);
+  check<FileError>(boolean.has_value(), where(field), " is ", Shown{value}, ": must be true or false");
+  return *boolean;
 }
 
 std::string ConfigReader::text(std::string_view field, std::optional<std::string_view> absent) const {
@@ -132,40 +144,53 @@ std::optional<std::string> ConfigReader::optional_text(std::string_view field) c
 }
 
 std::vector<int64_t> ConfigReader::integers(std::string_view field, IntegerRange range, size_t most) const {
-  std::vector<int64_t> result;
-  for (const Json& value : as_list(require(field), most, where(field)))
-    result.push_back(as_integer(value, range, where(field, result.size())));
+  return as_integers(require(field), range, most, where(field));
+}
+
+std::vector<std::vector<int64_t>> ConfigReader::integer_lists(std::string_view field, IntegerRange range, size_t most) const {
+  std::vector<std::vector<int64_t>> result;
+  for (const JsonValue value : as_list(require(field), most, where(field)))
+    result.push_back(as_integers(value, range, most, where(field, result.size())));
+  return result;
+}
+
+std::vector<std::pair<std::vector<int64_t>, double>> ConfigReader::integer_lists_with_numbers(std::string_view field, IntegerRange integers,
+                                                                                              NumberRange numbers, size_t most) const {
+  std::vector<std::pair<std::vector<int64_t>, double>> result;
+  for (const JsonValue value : as_list(require(field), most, where(field))) {
+    const std::string at = where(field, result.size());
+    const JsonArray pair = as_list(value, 2, at);
+    check<FileError>(pair.size() == 2, at, " is ", Shown{value}, ": must be a list of integers and a number");
+    result.emplace_back(as_integers(pair.at(0), integers, most, at + "[0]"), as_number(pair.at(1), numbers, at + "[1]"));
+  }
   return result;
 }
 
 std::vector<double> ConfigReader::numbers(std::string_view field, NumberRange range, size_t most) const {
   std::vector<double> result;
-  for (const Json& value : as_list(require(field), most, where(field)))
+  for (const JsonValue value : as_list(require(field), most, where(field)))
     result.push_back(as_number(value, range, where(field, result.size())));
   return result;
 }
 
 std::vector<std::string> ConfigReader::texts(std::string_view field, size_t most) const {
   std::vector<std::string> result;
-  for (const Json& value : as_list(require(field), most, where(field))) result.push_back(as_text(value, where(field, result.size())));
+  for (const JsonValue value : as_list(require(field), most, where(field))) result.push_back(as_text(value, where(field, result.size())));
   return result;
 }
 
 std::vector<ConfigReader> ConfigReader::objects(std::string_view field, size_t most) const {
   std::vector<ConfigReader> result;
-  for (const Json& value : as_list(require(field), most, where(field))) {
-    const std::string at = message(prefix_, field, "[", result.size(), "]");
-    check<FileError>(value.is_object(), source_, ": ", at, " is ", Shown{value}, ": must be an object");
-    result.push_back(ConfigReader(value, source_, at + "."));
+  for (const JsonValue value : as_list(require(field), most, where(field))) {
+    const size_t index = result.size();
+    result.push_back(ConfigReader(as_object(value, where(field, index)), source_, message(prefix_, field, "[", index, "].")));
   }
   return result;
 }
 
 std::optional<ConfigReader> ConfigReader::object(std::string_view field) const {
   if (!is_set(field)) return std::nullopt;
-  const Json& value = *find(field);
-  check<FileError>(value.is_object(), where(field), " is ", Shown{value}, ": must be an object");
-  return ConfigReader(value, source_, message(prefix_, field, "."));
+  return ConfigReader(as_object(*find(field), where(field)), source_, message(prefix_, field, "."));
 }
 
 }  // namespace tessera

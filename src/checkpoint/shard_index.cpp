@@ -19,33 +19,29 @@ bool is_plain_file_name(std::string_view name) {
 
 ShardIndex parse_shard_index(std::string_view text, const std::string& source) {
   const JsonDocument document = parse_json(text, source, {.max_bytes = kMostIndexBytes, .max_depth = 8});
-  const Json& json = document.root();
-  check<FileError>(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object(), source,
-                   ": weight_map is not an object");
-  const Json& weight_map = json["weight_map"];
-  check<FileError>(!weight_map.empty(), source, ": weight_map is empty");
+  const auto weight_map = json_as<JsonObject>(document.root()["weight_map"]);
+  check<FileError>(weight_map.has_value(), source, ": weight_map is not an object");
+  check<FileError>(weight_map->size() > 0, source, ": weight_map is empty");
 
-  ShardIndex index;
   std::map<std::string_view, size_t> shards;
-  for (const auto& [tensor, shard] : weight_map.items()) {
-    check<FileError>(shard.is_string(), source, ": weight_map: ", printable(tensor), " is not a file name");
-    const std::string& name = shard.get_ref<const std::string&>();
-    check<FileError>(is_plain_file_name(name), source, ": weight_map: ", printable(tensor), " is in ", printable(name),
+  std::vector<std::pair<std::string_view, std::string_view>> entries;
+  for (const auto [tensor, shard] : *weight_map) {
+    const auto name = json_as<std::string_view>(shard);
+    check<FileError>(name.has_value(), source, ": weight_map: ", printable(tensor), " is not a file name");
+    check<FileError>(is_plain_file_name(*name), source, ": weight_map: ", printable(tensor), " is in ", printable(*name),
                      ", which is not the name of a .safetensors file in this directory");
-    shards.emplace(name, 0);
+    shards.emplace(*name, 0);
+    entries.emplace_back(tensor, *name);
   }
+  ShardIndex index;
   for (auto& [name, number] : shards) {
     number = index.shards.size();
     index.shards.emplace_back(name);
   }
-  index.entries.reserve(weight_map.size());
-  for (const auto& [tensor, shard] : weight_map.items()) index.entries.push_back({tensor, shards.at(shard.get_ref<const std::string&>())});
-
-  const auto metadata = json.find("metadata");
-  if (metadata != json.end() && metadata->is_object()) {
-    const auto total_size = metadata->find("total_size");
-    if (total_size != metadata->end() && total_size->is_number_unsigned()) index.total_size = total_size->get<uint64_t>();
-  }
+  std::sort(entries.begin(), entries.end());
+  index.entries.reserve(entries.size());
+  for (const auto& [tensor, shard] : entries) index.entries.push_back({std::string(tensor), shards.at(shard)});
+  index.total_size = json_as<uint64_t>(document.root()["metadata"]["total_size"]);
   return index;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/digest.h"
@@ -101,9 +102,9 @@ void KeptFileWriter::add(const std::string& name, std::span<const std::byte> byt
 }
 
 void KeptFileWriter::finish() {
-  Json pieces = Json::object();
+  nlohmann::json pieces = nlohmann::json::object();
   for (const auto& [name, place] : places_) pieces[name] = {place.begin, place.size, place.digest};
-  const std::string directory = Json{{"identity", identity_}, {"pieces", pieces}}.dump();
+  const std::string directory = nlohmann::json{{"identity", identity_}, {"pieces", pieces}}.dump();
   const Trailer trailer{directory.size(), checksum_of(directory), kVersion, kMagic};
   write(std::as_bytes(std::span(directory)));
   write(std::as_bytes(std::span(&trailer, 1)));
@@ -112,12 +113,13 @@ void KeptFileWriter::finish() {
 }
 
 // The piece at `place` of a file that ends where its directory begins.
-std::optional<KeptFile::Piece> KeptFile::piece_at(std::span<const std::byte> file, const Json& place) {
-  if (!place.is_array() || place.size() != 3 || !place[0].is_number_unsigned() || !place[1].is_number_unsigned() || !place[2].is_string())
-    return std::nullopt;
-  const uint64_t begin = place[0], size = place[1];
-  if (begin % kAlignment != 0 || begin > file.size() || size > file.size() - begin) return std::nullopt;
-  return Piece{file.subspan(begin, size), place[2]};
+std::optional<KeptFile::Piece> KeptFile::piece_at(std::span<const std::byte> file, JsonValue place) {
+  const auto parts = json_as<JsonArray>(place);
+  if (!parts || parts->size() != 3) return std::nullopt;
+  const auto begin = json_as<uint64_t>(parts->at(0)), size = json_as<uint64_t>(parts->at(1));
+  const auto digest = json_as<std::string_view>(parts->at(2));
+  if (!begin || !size || !digest || *begin % kAlignment != 0 || *begin > file.size() || *size > file.size() - *begin) return std::nullopt;
+  return Piece{file.subspan(*begin, *size), std::string(*digest)};
 }
 
 std::optional<KeptFile> KeptFile::read(std::span<const std::byte> file, std::string_view identity) {
@@ -132,11 +134,10 @@ std::optional<KeptFile> KeptFile::read(std::span<const std::byte> file, std::str
   if (checksum_of(directory) != trailer.checksum) return std::nullopt;
   try {
     const JsonDocument document = parse_json(directory, "packed file");
-    const Json& root = document.root();
-    if (!root.is_object() || root.value("identity", Json()) != identity || !root.contains("pieces") || !root["pieces"].is_object())
-      return std::nullopt;
+    const auto pieces = json_as<JsonObject>(document.root()["pieces"]);
+    if (json_as<std::string_view>(document.root()["identity"]) != identity || !pieces) return std::nullopt;
     KeptFile packed;
-    for (const auto& [name, place] : root["pieces"].items()) {
+    for (const auto [name, place] : *pieces) {
       auto piece = piece_at(before_trailer.first(before_trailer.size() - directory.size()), place);
       if (!piece) return std::nullopt;
       packed.pieces_.emplace(name, std::move(*piece));

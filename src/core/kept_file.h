@@ -76,7 +76,7 @@ class KeptFile {
     std::span<const std::byte> bytes;
     std::string digest;
   };
-  static std::optional<Piece> piece_at(std::span<const std::byte> file, const Json& place);
+  static std::optional<Piece> piece_at(std::span<const std::byte> file, JsonValue place);
 
   std::map<std::string, Piece> pieces_;
 };

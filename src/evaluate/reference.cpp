@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/error.h"
@@ -20,43 +21,51 @@ constexpr double kProbabilitySlack = 1e-3;  // that rounded log-probabilities ma
 // Strict access to the file's lists; every message names the file and the field.
 class Fields {
  public:
-  Fields(const Json& root, const std::string& path, int64_t vocab_size) : root_(root), path_(path), vocab_size_(vocab_size) {
-    check<FileError>(root.is_object() && root.contains("format") && root["format"] == kFormat, path,
-                     ": is not a reference: its \"format\" is not \"", kFormat, '"');
+  Fields(JsonValue root, const std::string& path, int64_t vocab_size) : root_(root), path_(path), vocab_size_(vocab_size) {
+    check<FileError>(json_as<std::string_view>(root["format"]) == kFormat, path, ": is not a reference: its \"format\" is not \"", kFormat,
+                     '"');
   }
 
-  bool has(const char* field) const { return root_.contains(field); }
+  bool has(std::string_view field) const { return json_as<JsonValue>(root_[field]).has_value(); }
 
-  const Json& list(const char* field) const {
-    check<FileError>(root_.contains(field) && root_[field].is_array(), path_, ": ", field, " is not a list");
-    return root_[field];
+  JsonArray list(std::string_view field) const {
+    const auto list = json_as<JsonArray>(root_[field]);
+    check<FileError>(list.has_value(), path_, ": ", field, " is not a list");
+    return *list;
   }
 
   // As many lists as there are tokens.
-  const Json& lists(const char* field, size_t count) const {
-    const Json& all = list(field);
-    check<FileError>(all.size() == count, path_, ": ", field, " has ", all.size(), " entries for ", count, " reference_ids");
-    for (size_t i = 0; i < count; ++i) check<FileError>(all[i].is_array(), path_, ": ", field, '[', i, "] is not a list");
-    return all;
+  std::vector<JsonArray> lists(std::string_view field, size_t count) const {
+    std::vector<JsonArray> lists;
+    for (const JsonValue value : list(field)) {
+      const auto list = json_as<JsonArray>(value);
+      check<FileError>(list.has_value(), path_, ": ", field, '[', lists.size(), "] is not a list");
+      lists.push_back(*list);
+    }
+    check<FileError>(lists.size() == count, path_, ": ", field, " has ", lists.size(), " entries for ", count, " reference_ids");
+    return lists;
   }
 
-  std::vector<TokenId> ids(const Json& from, const char* field) const {
+  std::vector<TokenId> ids(JsonArray from, std::string_view field) const {
     std::vector<TokenId> ids;
-    for (const Json& id : from) {
-      check<FileError>(id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(vocab_size_), path_, ": ", field, " holds ",
-                       printable(id.dump()), ", which is no token id of a vocabulary of ", vocab_size_);
-      ids.push_back(id.get<TokenId>());
+    for (const JsonValue value : from) {
+      const auto id = json_as<int64_t>(value);
+      if (!id || *id < 0 || *id >= vocab_size_)
+        fail<FileError>(path_, ": ", field, " holds ", printable(simdjson::minify(value)), ", which is no token id of a vocabulary of ",
+                        vocab_size_);
+      ids.push_back(static_cast<TokenId>(*id));
     }
     return ids;
   }
 
-  std::vector<double> log_probs(const Json& from, const char* field) const {
+  std::vector<double> log_probs(JsonArray from, std::string_view field) const {
     std::vector<double> values;
     double sum = 0;
-    for (const Json& value : from) {
-      check<FileError>(value.is_number() && value.get<double>() <= kProbabilitySlack, path_, ": ", field, " holds ",
-                       printable(value.dump()), ", which is no logarithm of a probability");
-      values.push_back(value.get<double>());
+    for (const JsonValue value : from) {
+      const auto log_prob = json_as<double>(value);
+      if (!log_prob || *log_prob > kProbabilitySlack)
+        fail<FileError>(path_, ": ", field, " holds ", printable(simdjson::minify(value)), ", which is no logarithm of a probability");
+      values.push_back(*log_prob);
       sum += std::exp(values.back());
     }
     check<FileError>(sum <= 1 + kProbabilitySlack, path_, ": ", field, " has probabilities that sum to ", sum);
@@ -64,12 +73,10 @@ class Fields {
     return values;
   }
 
-  std::string text(const char* field) const {
-    return root_.contains(field) && root_[field].is_string() ? root_[field].get<std::string>() : "";
-  }
+  std::string text(std::string_view field) const { return std::string(json_as<std::string_view>(root_[field]).value_or("")); }
 
  private:
-  const Json& root_;
+  JsonValue root_;
   const std::string& path_;
   int64_t vocab_size_;
 };
@@ -126,18 +133,18 @@ Reference read_reference(const std::string& path, int64_t vocab_size) {
   if (fields.has("forced_ids")) reference.forced = fields.ids(fields.list("forced_ids"), "forced_ids");
   check<FileError>(reference.forced.empty() || reference.forced.size() == count, path, ": forced_ids has ", reference.forced.size(),
                    " entries for ", count, " reference_ids");
-  for (const Json& entry : fields.lists("top5_ids", count)) {
+  for (const JsonArray entry : fields.lists("top5_ids", count)) {
     const std::vector<TokenId> ids = fields.ids(entry, "top5_ids");
     check<FileError>(ids.size() == 5, path, ": top5_ids holds a list of ", ids.size());
     std::copy(ids.begin(), ids.end(), reference.top5.emplace_back().begin());
   }
   if (!fields.has("top_ids") && !fields.has("top_log_probs")) return reference;
-  for (const Json& entry : fields.lists("top_ids", count)) {
+  for (const JsonArray entry : fields.lists("top_ids", count)) {
     reference.top_ids.push_back(fields.ids(entry, "top_ids"));
     const std::vector<TokenId>& ids = reference.top_ids.back();
     check<FileError>(std::set<TokenId>(ids.begin(), ids.end()).size() == ids.size(), path, ": top_ids names a token twice");
   }
-  for (const Json& entry : fields.lists("top_log_probs", count)) {
+  for (const JsonArray entry : fields.lists("top_log_probs", count)) {
     reference.top_log_probs.push_back(fields.log_probs(entry, "top_log_probs"));
     const size_t i = reference.top_log_probs.size() - 1;
     check<FileError>(reference.top_log_probs[i].size() == reference.top_ids[i].size(), path, ": top_log_probs[", i, "] and top_ids[", i,

@@ -114,29 +114,23 @@ void Bpe::read_tokens(const Fields& model) {
 
 // Messages are made on failure only here: there are hundreds of thousands of tokens.
 void Bpe::read_vocabulary(const Fields& model) {
-  simdjson::dom::object tokens;
-  if (model.at("vocab").get(tokens) != simdjson::SUCCESS) model.refuse("vocab", "must be an object");
-  if (tokens.size() > Vocabulary::kLargestId) model.refuse("vocab", "has more than ", Vocabulary::kLargestId, " tokens");
-  vocabulary_.reserve(tokens.size());
-  for (const auto field : tokens) {
-    const std::string_view token = field.key;
+  const auto tokens = json_as<JsonObject>(model.at("vocab"));
+  if (!tokens) model.refuse("vocab", "must be an object");
+  if (tokens->size() > Vocabulary::kLargestId) model.refuse("vocab", "has more than ", Vocabulary::kLargestId, " tokens");
+  vocabulary_.reserve(tokens->size());
+  for (const auto [token, value] : *tokens) {
     const auto refuse_token = [&](const auto&... parts) { model.refuse("vocab", "the token ", quoted(token), parts...); };
     if (token.size() > Vocabulary::kLongestToken)
       refuse_token(" has ", token.size(), " bytes; at most ", Vocabulary::kLongestToken, " are supported");
-    int64_t id = -1;
-    if (field.value.get(id) != simdjson::SUCCESS || id < 0 || id > Vocabulary::kLargestId)
-      refuse_token(" must have an integer of 0 to ", Vocabulary::kLargestId, " as its id");
-    const auto added = vocabulary_.add(token, static_cast<TokenId>(id));
-    if (added == Vocabulary::Added::text_taken) refuse_token(" stands twice");
-    if (added == Vocabulary::Added::id_taken)
+    const int64_t id = json_as<int64_t>(value).value_or(-1);
+    if (id < 0 || id > Vocabulary::kLargestId) refuse_token(" must have an integer of 0 to ", Vocabulary::kLargestId, " as its id");
+    if (!vocabulary_.add(token, static_cast<TokenId>(id)))
       refuse_token(" has the id ", id, ", as has ", quoted(vocabulary_.token(static_cast<TokenId>(id))));
   }
 }
 
 void Bpe::read_merges(const Fields& model) {
-  simdjson::dom::array merges;
-  if (model.at("merges").get(merges) != simdjson::SUCCESS) model.refuse("merges", "must be an array");
-  if (merges.size() > kMostMerges) model.refuse("merges", "has more than ", kMostMerges, " merges");
+  const JsonArray merges = model.array("merges", kMostMerges);
   merges_.reserve(merges.size());
   size_t index = 0;
   const auto refuse_merge = [&](const auto&... parts) { model.refuse(message("merges[", index, "]"), parts...); };
@@ -153,13 +147,13 @@ void Bpe::read_merges(const Fields& model) {
     std::string_view left, right;
     if (index == 0) are_texts = element.is_string();
     if (are_texts) {
-      std::string_view line;
-      if (element.get(line) != simdjson::SUCCESS) refuse_merge("must be a text, as the one before it");
-      const size_t space = line.find(' ');
-      left = line.substr(0, space);
-      right = space == std::string_view::npos ? "" : line.substr(space + 1);
+      const auto line = json_as<std::string_view>(element);
+      if (!line) refuse_merge("must be a text, as the one before it");
+      const size_t space = line->find(' ');
+      left = line->substr(0, space);
+      right = space == std::string_view::npos ? "" : line->substr(space + 1);
       if (space == std::string_view::npos || right.find(' ') != std::string_view::npos)
-        refuse_merge(quoted(line), " is not two tokens with one space between them");
+        refuse_merge(quoted(*line), " is not two tokens with one space between them");
     } else {
       simdjson::dom::array pair;
       if (element.get(pair) != simdjson::SUCCESS || pair.size() != 2 || pair.at(0).get(left) != simdjson::SUCCESS ||

@@ -1,21 +1,17 @@
 #pragma once
-// The fields of one JSON object of a tokenizer.json, read strictly: a field that is missing, unknown, repeated or of another type than
-// asked for is a FileError that names the file and the field's path.
-#include <simdjson.h>
-
+// The fields of one JSON object of a tokenizer.json, read strictly: a field that is missing, unknown or of another type than asked for is a
+// FileError that names the file and the field's path.
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "core/error.h"
+#include "core/json.h"
 
 namespace tessera::text {
-
-using JsonValue = simdjson::dom::element;
 
 class Fields {
  public:
@@ -38,6 +34,7 @@ class Fields {
   int64_t integer(std::string_view key, int64_t least, int64_t most) const;
   char32_t character(std::string_view key) const;  // a text of exactly one character
   Fields object(std::string_view key) const { return Fields(at(key), path_of(key)); }
+  JsonArray array(std::string_view key, size_t most) const;  // of at most that many elements
   // An array of at most `most` objects, one after the other.
   void each_object(std::string_view key, size_t most, const std::function<void(const Fields&)>& use) const;
 
@@ -48,12 +45,12 @@ class Fields {
   }
 
  private:
+  JsonObject object_;
   std::string path_;
   std::string_view joint_;
-  std::vector<std::pair<std::string_view, JsonValue>> fields_;
 };
 
-// The text of a JSON string; refused when it is another type. (The parser lets lone surrogates through as invalid UTF-8: refused too.)
+// The text of a JSON string; refused when it is another type.
 std::string_view text_of(JsonValue value, std::string_view path);
 // An integer within [least, most].
 int64_t integer_of(JsonValue value, int64_t least, int64_t most, std::string_view path);

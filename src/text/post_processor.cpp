@@ -11,11 +11,8 @@ constexpr size_t kMostIds = 1024;
 std::vector<TokenId> ids_of(const Fields& token, TokenId end_id) {
   token.allow({"id", "ids", "tokens"});
   const std::string path = token.path_of("ids");
-  simdjson::dom::array array;
-  check<FileError>(token.at("ids").get(array) == simdjson::SUCCESS && array.size() <= kMostIds, path, ": must be an array of at most ",
-                   kMostIds, " ids");
   std::vector<TokenId> ids;
-  for (const JsonValue id : array) ids.push_back(static_cast<TokenId>(integer_of(id, 0, end_id - 1, path)));
+  for (const JsonValue id : token.array("ids", kMostIds)) ids.push_back(static_cast<TokenId>(integer_of(id, 0, end_id - 1, path)));
   return ids;
 }
 

@@ -1,8 +1,4 @@
 // Tokenizers from a tokenizer.json, or from what the last loading of it left behind.
-#include <simdjson.h>
-
-#include <algorithm>
-
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -13,33 +9,18 @@
 namespace tessera {
 namespace {
 
-constexpr size_t kDeepestJson = 64;
 constexpr size_t kLeastKeptBytes = size_t{1} << 20;        // of a tokenizer.json: less is read in no time
 constexpr size_t kMostKeptBytes = size_t{512} << 20;       // of a file of tables
 constexpr std::string_view kKeptVersion = "tokenizer 1 ";  // changes with the tables, and with what a vocabulary or merges are refused for
 constexpr const char* kRest = "rest";
 
-class Document {
- public:
-  Document(std::string_view json, const std::string& source) : parser_(Tokenizer::kLargestFile) {
-    check<FileError>(json.size() <= Tokenizer::kLargestFile, source, ": has ", json.size(), " bytes; at most ", Tokenizer::kLargestFile,
-                     " are read");
-    auto error = parser_.allocate(std::max<size_t>(json.size(), 64), kDeepestJson);
-    check<ResourceError>(error == simdjson::SUCCESS, source, ": not enough memory to read ", json.size(), " bytes of JSON");
-    error = parser_.parse(json.data(), json.size()).get(root_);
-    check<ResourceError>(error != simdjson::MEMALLOC, source, ": not enough memory to read ", json.size(), " bytes of JSON");
-    check<FileError>(error == simdjson::SUCCESS, source, ": not valid JSON: ", simdjson::error_message(error));
-  }
-  text::JsonValue root() const { return root_; }
-
- private:
-  simdjson::dom::parser parser_;
-  text::JsonValue root_;
-};
+JsonDocument read(std::string_view json, const std::string& source) {
+  return parse_json(json, source, {.max_bytes = Tokenizer::kLargestFile});
+}
 
 // The fields of an object that has been read without an error: their names are plain.
 template <class Value>
-std::string json_of(simdjson::dom::object object, const Value& value) {
+std::string json_of(JsonObject object, const Value& value) {
   std::string json;
   for (const auto field : object) {
     const std::string text = value(field.key, field.value);
@@ -49,11 +30,11 @@ std::string json_of(simdjson::dom::object object, const Value& value) {
 }
 
 // The JSON without the model's vocabulary and merges.
-std::string rest_of(text::JsonValue root) {
-  const auto outside_tables = [](std::string_view key, text::JsonValue value) {
+std::string rest_of(JsonValue root) {
+  const auto outside_tables = [](std::string_view key, JsonValue value) {
     return key == "vocab" || key == "merges" ? std::string() : std::string(simdjson::minify(value));
   };
-  return json_of(root, [&](std::string_view key, text::JsonValue value) {
+  return json_of(root, [&](std::string_view key, JsonValue value) {
     return key == "model" ? json_of(value, outside_tables) : std::string(simdjson::minify(value));
   });
 }
@@ -66,7 +47,7 @@ std::unique_ptr<const Tokenizer::Parts> Tokenizer::Parts::restore(const std::str
   const auto file = KeptFile::read(std::as_bytes(std::span(bytes)), identity);
   const auto rest = file ? file->find(kRest) : std::nullopt;
   if (!rest) return nullptr;
-  const Document document({reinterpret_cast<const char*>(rest->data()), rest->size()}, path);
+  const JsonDocument document = read({reinterpret_cast<const char*>(rest->data()), rest->size()}, path);
   const text::Fields root(document.root(), path, ": ");
   auto bpe = text::Bpe::restore(root.object("model"), *file);
   return bpe ? std::make_unique<const Parts>(root, std::move(*bpe)) : nullptr;
@@ -87,14 +68,14 @@ Tokenizer Tokenizer::load(const std::string& path, const std::optional<std::file
   std::unique_ptr<const Parts> parts;
   succeeds([&] { parts = Parts::restore(kept, identity); });
   if (parts) return Tokenizer(std::move(parts));
-  const Document document(json, path);
+  const JsonDocument document = read(json, path);
   parts = std::make_unique<const Parts>(text::Fields(document.root(), path, ": "));
   succeeds([&] { parts->keep(kept, identity, rest_of(document.root())); });
   return Tokenizer(std::move(parts));
 }
 
 Tokenizer Tokenizer::parse(std::string_view json, const std::string& source) {
-  const Document document(json, source);
+  const JsonDocument document = read(json, source);
   return Tokenizer(std::make_unique<const Parts>(text::Fields(document.root(), source, ": ")));
 }
 

@@ -61,18 +61,16 @@ void Vocabulary::grow(size_t slots) {
   }
 }
 
-Vocabulary::Added Vocabulary::add(std::string_view token, TokenId id) {
-  if (has(id)) return Added::id_taken;
+bool Vocabulary::add(std::string_view token, TokenId id) {
+  if (has(id)) return false;
   if (slots_.size() < 2 * (size_ + 1)) grow(std::max<size_t>(16, 2 * slots_.size()));
   const auto tag = static_cast<uint32_t>(hash_bytes(keys_, token));
-  Slot& slot = slots_[slot_of(token, tag)];
-  if (slot.id != kNoToken) return Added::text_taken;
   if (id >= end_id()) places_.resize(static_cast<size_t>(id) + 1, Place{kGap, 0});
-  slot = {tag, id};
+  slots_[slot_of(token, tag)] = {tag, id};
   places_[id] = {static_cast<uint32_t>(bytes_.size()), static_cast<uint32_t>(token.size())};
   bytes_ += token;
   ++size_;
-  return Added::ok;
+  return true;
 }
 
 TokenId Vocabulary::find(std::string_view token) const {

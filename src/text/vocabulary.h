@@ -27,12 +27,11 @@ class Vocabulary {
   static constexpr TokenId kLargestId = (TokenId{1} << 22) - 1;
   static constexpr size_t kLongestToken = 65536;  // bytes
 
-  enum class Added { ok, text_taken, id_taken };
-
   // Room for `tokens` tokens.
   void reserve(size_t tokens);
-  // `id` is within 0 and kLargestId, `token` at most kLongestToken bytes. Nothing is added unless the result is ok.
-  Added add(std::string_view token, TokenId id);
+  // `id` is within 0 and kLargestId, `token` at most kLongestToken bytes and not there yet. False, and nothing is added, if the id is
+  // taken.
+  bool add(std::string_view token, TokenId id);
 
   TokenId find(std::string_view token) const;  // kNoToken when there is none
   bool has(TokenId id) const { return id >= 0 && id < end_id() && places_[id].begin != kGap; }

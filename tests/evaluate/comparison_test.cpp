@@ -8,7 +8,6 @@
 #include <map>
 
 #include "core/error.h"
-#include "core/json.h"
 #include "cpu/cpu_device.h"
 #include "evaluate/observations.h"
 #include "last_logits.h"

@@ -9,7 +9,6 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/json.h"
 #include "cpu/cpu_device.h"
 #include "last_logits.h"
 #include "tiny_models.h"

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/json.h"
 #include "text/chat_template.h"
 #include "text/small_tokenizer.h"
 #include "text/tokenizer.h"

@@ -38,7 +38,8 @@ std::unique_ptr<Model> TinyCheckpoint::load(Device& device, const ModelOptions& 
 }
 
 std::unique_ptr<Model> TinyCheckpoint::load(Weights& weights) const {
-  return make_model(config_["architectures"][0], ConfigReader(config_, "config.json"), weights);
+  const JsonDocument config = parse_json(config_.dump(), "config.json");
+  return make_model(config_["architectures"][0], ConfigReader(config.root(), "config.json"), weights);
 }
 
 TinyCheckpoint tiny_gemma3(int64_t window) { return TinyCheckpoint(window == 4 ? "small-gemma3-window-4" : "small-gemma3"); }

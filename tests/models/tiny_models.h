@@ -3,15 +3,17 @@
 // plain C++ kernel bears.
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "checkpoint/memory_source.h"
 #include "checkpoint/weights.h"
-#include "core/json.h"
 #include "ops/model.h"
 
 namespace tessera {
+
+using Json = nlohmann::json;
 
 class TinyCheckpoint {
  public:

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "checkpoint/memory_source.h"
 #include "core/error.h"
 #include "cpu/cpu_device.h"
@@ -9,6 +11,8 @@
 
 namespace tessera {
 namespace {
+
+using Json = nlohmann::json;
 
 std::string error_of(const std::function<void()>& action) {
   try {
@@ -86,7 +90,8 @@ std::string refused(const std::string& architecture, const Json& config, const s
   cpu::CpuDevice device({.threads = 1});
   MemorySource source(items);
   Weights weights(source, device, {});
-  return error_of([&] { make_model(architecture, ConfigReader(config, "config.json"), weights); });
+  const JsonDocument document = parse_json(config.dump(), "config.json");
+  return error_of([&] { make_model(architecture, ConfigReader(document.root(), "config.json"), weights); });
 }
 
 TEST(models, refuse_what_they_do_not_implement_by_its_name) {

@@ -1,13 +1,15 @@
 #pragma once
 // Small tokenizer.json documents for tests.
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
 #include "core/error.h"
-#include "core/json.h"
 #include "text/tokenizer.h"
 
 namespace tessera {
+
+using Json = nlohmann::json;
 
 // A tokenizer that loads: the model's tokens a, b, ab, <unk> (ids 0 to 3), the merge a b, and nothing else.
 inline Json small_tokenizer() {

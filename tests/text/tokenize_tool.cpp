@@ -12,17 +12,17 @@
 #include <chrono>
 #include <filesystem>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
-#include "core/json.h"
 #include "text/chat_template.h"
 #include "text/detokenizer.h"
 #include "text/tokenizer.h"
 
 namespace {
 
-using tessera::Json;
+using Json = nlohmann::json;
 using tessera::TokenId;
 
 Json decoded(const tessera::Tokenizer& tokenizer, const std::vector<TokenId>& ids, bool skip_special) {
