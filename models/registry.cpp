@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "checkpoint/kept_weights.h"
 #include "core/error.h"
@@ -23,26 +24,32 @@ namespace {
 
 struct Architecture {
   std::string_view name, model_type;  // of config.json
+  std::string_view bare;              // the name when it was saved without its head
   std::unique_ptr<Model> (*make)(const ConfigReader& config, Weights& weights);
 };
 
 constexpr std::array kArchitectures{
-    Architecture{"Gemma3ForCausalLM", "gemma3_text", make<Gemma3>},
-    Architecture{"Gemma3ForConditionalGeneration", "gemma3", make<Gemma3>},
-    Architecture{"LlamaForCausalLM", "llama", make<Llama>},
-    Architecture{"MistralForCausalLM", "mistral", make<Mistral>},
-    Architecture{"Phi3ForCausalLM", "phi3", make<Phi3>},
-    Architecture{"Qwen2ForCausalLM", "qwen2", make<Qwen2>},
-    Architecture{"Qwen3ForCausalLM", "qwen3", make<Qwen3>},
+    Architecture{"Gemma3ForCausalLM", "gemma3_text", "Gemma3TextModel", make<Gemma3>},
+    Architecture{"Gemma3ForConditionalGeneration", "gemma3", "Gemma3Model", make<Gemma3>},
+    Architecture{"LlamaForCausalLM", "llama", "LlamaModel", make<Llama>},
+    Architecture{"MistralForCausalLM", "mistral", "MistralModel", make<Mistral>},
+    Architecture{"Phi3ForCausalLM", "phi3", "Phi3Model", make<Phi3>},
+    Architecture{"Qwen2ForCausalLM", "qwen2", "Qwen2Model", make<Qwen2>},
+    Architecture{"Qwen3ForCausalLM", "qwen3", "Qwen3Model", make<Qwen3>},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {
   for (const Architecture& architecture : kArchitectures)
-    if (name.empty() ? architecture.model_type == model_type : architecture.name == name) return architecture;
+    if (name.empty() ? architecture.model_type == model_type : architecture.name == name || architecture.bare == name) return architecture;
+  for (const Architecture& architecture : kArchitectures)
+    check<FileError>(architecture.model_type != model_type, "config.json: architecture ", printable(name),
+                     " is not supported; of the family ", model_type, " these are: ", architecture.name, ", ", architecture.bare);
   std::string known;
   for (const Architecture& architecture : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   fail<FileError>("config.json: architecture ", printable(name.empty() ? model_type : name), " is not supported; these are: ", known);
 }
+
+std::string model_type_of(const ConfigReader& config) { return config.optional_text("model_type").value_or(""); }
 
 constexpr uint64_t kLeastKeptBytes = uint64_t{64} << 20;  // of a checkpoint: less is packed in no time
 
@@ -94,7 +101,7 @@ std::vector<ArchitectureName> architectures() {
 }
 
 std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights) {
-  return find(architecture, "").make(config, weights);
+  return find(architecture, model_type_of(config)).make(config, weights);
 }
 
 ModelDescription describe_model(const Checkpoint& checkpoint) {
@@ -107,7 +114,10 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
   ModelDescription description = describe(config, architecture, weights, device);
   description.generation = checkpoint.generation_config(description.spec.tokens, description.spec.vocab_size);
   description.tensors = source->tensors();
-  description.stored = resolve({}, description.tensors).weights;
+  std::vector<StoredTensor> used;
+  std::copy_if(description.tensors.begin(), description.tensors.end(), std::back_inserter(used),
+               [&](const StoredTensor& tensor) { return !weights.is_left(tensor.name); });
+  description.stored = resolve({}, used).weights;
   description.notes = source->notes();
   description.notes.insert(description.notes.end(), weights.notes().begin(), weights.notes().end());
   description.source = std::move(source);
@@ -127,7 +137,7 @@ ModelDescription describe_config(const Checkpoint& checkpoint) {
 ModelDescription describe_config(const std::string& architecture, const ConfigReader& config) {
   DryDevice device;
   Weights weights(device);
-  ModelDescription description = describe(config, find(architecture, ""), weights, device);
+  ModelDescription description = describe(config, find(architecture, model_type_of(config)), weights, device);
   const ConfigReader text = config.object("text_config").value_or(config);
   bool exact = false;
   for (const ConfigReader& part : {config, text})
@@ -144,10 +154,11 @@ LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Preci
 LoadedModel load_model(const Checkpoint& checkpoint, const ModelDescription& description, Device& device, const Precision& precision,
                        const Weights::Progress& progress) {
   WeightSource& source = *description.source;
-  LoadedModel loaded{.model = nullptr, .options = resolve(precision, source.tensors()), .generation = description.generation};
+  LoadedModel loaded{.model = nullptr, .options = resolve(precision, description.stored), .generation = description.generation};
   std::optional<KeptWeights> kept = kept_weights(checkpoint, source, device, loaded.options.weights);
   Weights weights(source, device, loaded.options, progress, kept ? &*kept : nullptr);
   loaded.model = make_model(description.architecture, checkpoint.config(), weights);
+  loaded.num_parameters = weights.num_parameters();
   loaded.notes = source.notes();
   const std::vector<std::string> notes = kept ? kept->finish(weights.notes()) : weights.notes();
   loaded.notes.insert(loaded.notes.end(), notes.begin(), notes.end());

@@ -129,6 +129,7 @@ LoadedModel make_model(const std::string& architecture, const std::string& confi
   loaded.options = resolve(asked, source.tensors());
   Weights taken(source, device, loaded.options, [&](int64_t done, int64_t total) { report(progress, done, total); });
   loaded.model = tessera::make_model(architecture, ConfigReader(document.root(), "config"), taken);
+  loaded.num_parameters = taken.num_parameters();
   loaded.notes = taken.notes();
   return loaded;
 }
@@ -245,6 +246,7 @@ void bind_models(nb::module_& m) {
           "model", [](LoadedModel& self) -> Model& { return *self.model; }, nb::rv_policy::reference_internal)
       .def_ro("options", &LoadedModel::options)
       .def_ro("generation", &LoadedModel::generation, "Of a checkpoint; the defaults for make_model.")
+      .def_ro("num_parameters", &LoadedModel::num_parameters, "Of what was loaded: without a vision tower; a tied embedding's count once.")
       .def_ro("notes", &LoadedModel::notes, "Odd but harmless: for the user to see.");
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/foreign_files.h"
 #include "core/error.h"
 #include "core/json.h"
 
@@ -129,7 +130,7 @@ fs::path locate_model(std::string_view name_or_directory, const std::optional<st
     return path;
   }
   std::error_code error;
-  check<FileError>(!fs::exists(path, error), path.string(), ": is not a directory: name the directory that holds the checkpoint's files");
+  if (fs::exists(path, error)) refuse_file(path);
   check<FileError>(is_id(name_or_directory), printable(name_or_directory),
                    ": no such directory, and not a Hugging Face id like \"google/gemma-3-270m\"");
   return find_in_cache(std::string(name_or_directory), revision);

@@ -62,6 +62,8 @@ TEST(checkpoint, refuses_a_bad_config_naming_what_is_wrong) {
 TEST(checkpoint, refuses_files_that_are_absent_or_too_large_before_reading_them) {
   const TemporaryDirectory directory;
   const auto error = [&] { return error_of([&] { Checkpoint::open(directory.path().string()); }); };
+  EXPECT_TRUE(holds(error(), ": is empty"));
+  directory.write("README.md", "");
   EXPECT_TRUE(holds(error(), "config.json: is not there"));
   directory.write("config.json", "{}");
   EXPECT_EQ(error(), "");
