@@ -13,10 +13,10 @@
 #include <optional>
 #include <span>
 
+#include "core/thread_pool.h"
 #include "cpu/isa.h"
 #include "cpu/kv_cache.h"
 #include "cpu/row_view.h"
-#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 

@@ -4,12 +4,12 @@
 #include <string>
 #include <vector>
 
+#include "core/thread_pool.h"
 #include "cpu/attention.h"
 #include "cpu/buffer_pool.h"
 #include "cpu/cpu_step.h"
 #include "cpu/isa.h"
 #include "cpu/packed_weight.h"
-#include "core/thread_pool.h"
 #include "ops/device.h"
 
 namespace tessera::cpu {

@@ -8,9 +8,9 @@
 #include "core/cache_spec.h"
 #include "core/sequence.h"
 #include "core/tensor.h"
+#include "core/thread_pool.h"
 #include "cpu/kernels/attention_kernels.h"
 #include "cpu/row_view.h"
-#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 

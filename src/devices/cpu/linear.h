@@ -1,9 +1,9 @@
 #pragma once
 // y = x W^T.
+#include "core/thread_pool.h"
 #include "cpu/isa.h"
 #include "cpu/kernels/linear_kernels.h"
 #include "cpu/packed_weight.h"
-#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 

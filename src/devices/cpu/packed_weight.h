@@ -10,8 +10,8 @@
 
 #include "core/data_type.h"
 #include "core/stored_type.h"
-#include "cpu/isa.h"
 #include "core/thread_pool.h"
+#include "cpu/isa.h"
 
 namespace tessera::cpu {
 

@@ -5,9 +5,9 @@
 // An output may be its op's input (same data, same strides), or must not overlap it. Throws std::invalid_argument for shapes that disagree.
 #include <span>
 
+#include "core/thread_pool.h"
 #include "cpu/isa.h"
 #include "cpu/row_view.h"
-#include "core/thread_pool.h"
 
 namespace tessera::cpu {
 

@@ -92,8 +92,7 @@ std::vector<Load> MemoryPlan::changes(const Load& load) const {
   constexpr DataType kBlocks = DataType::bfloat8_b;
   const DataType weights = load.weights == DataType::bfloat4_b ? load.weights : kBlocks;
   const bool cache_alone = types(load.weights, kBlocks), weights_alone = types(weights, load.cache);
-  if (!cache_alone && !weights_alone && weights != load.weights && load.cache != kBlocks)
-    types(weights, kBlocks);
+  if (!cache_alone && !weights_alone && weights != load.weights && load.cache != kBlocks) types(weights, kBlocks);
   Load shorter = load, fewer = load;
   if ((shorter.context = longest_context(load)) > 0) all.push_back(shorter);
   if ((fewer.sequences = most_sequences(load)) > 0) all.push_back(fewer);

@@ -168,7 +168,7 @@ Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spe
 std::string TtnnDevice::packed_layout() const { return "n150 tiles 1"; }
 
 Tensor TtnnDevice::restore(std::span<const std::span<const std::byte>> kept, const std::shared_ptr<const MappedFile>& file,
-                          const WeightSpec& spec) {
+                           const WeightSpec& spec) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   if (traces_) traces_->drop();
@@ -176,8 +176,8 @@ Tensor TtnnDevice::restore(std::span<const std::span<const std::byte>> kept, con
   if (!std::equal(pieces.begin(), pieces.end(), kept.begin(), kept.end(),
                   [](const Piece& piece, std::span<const std::byte> bytes) { return piece.bytes() == static_cast<int64_t>(bytes.size()); }))
     return {};
-  Tensor restored = make_weight(
-      spec, pieces, [&](size_t i, std::span<std::byte> bytes) { std::memcpy(bytes.data(), kept[i].data(), bytes.size()); });
+  Tensor restored =
+      make_weight(spec, pieces, [&](size_t i, std::span<std::byte> bytes) { std::memcpy(bytes.data(), kept[i].data(), bytes.size()); });
   file->expect_unchanged();
   return restored;
 }
