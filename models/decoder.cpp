@@ -28,8 +28,10 @@ int64_t read_head_dim(const ConfigReader& json, const Config& c, const Config& d
 
 AttentionParams Config::attention(int64_t layer) const {
   const double factor = scale > 0 ? scale : 1.0 / std::sqrt(static_cast<double>(head_dim));
-  return {
-      .layer = layer, .scale = static_cast<float>(factor), .window = windows.empty() ? std::nullopt : windows[static_cast<size_t>(layer)]};
+  return {.layer = layer,
+          .scale = static_cast<float>(factor),
+          .window = windows.empty() ? std::nullopt : windows[static_cast<size_t>(layer)],
+          .softcap = attention_softcap ? std::optional(static_cast<float>(*attention_softcap)) : std::nullopt};
 }
 
 Config read_config(const ConfigReader& json, Config defaults) {
@@ -88,12 +90,37 @@ Heads::Heads(const Scope& at, const Config& c, Names qkv, Bias qkv_bias, Bias o_
       num_heads_(c.num_attention_heads),
       num_kv_heads_(c.num_key_value_heads) {}
 
-GatedMlp::GatedMlp(const Scope& at, const Config& c, Names gate_up, Bias bias)
-    : gate_up_proj_(at.weights().take_joined(
-          names(at, gate_up),
-          std::vector(gate_up.size(), Shape{1, 1, 2 * c.intermediate_size / static_cast<int64_t>(gate_up.size()), c.hidden_size}),
-          Role::gate_up, bias)),
+Mlp::Mlp(const Scope& at, const Config& c, Names up, Bias bias, bool gated)
+    : up_proj_(at.weights().take_joined(
+          names(at, up),
+          std::vector(up.size(), Shape{1, 1, (gated ? 2 : 1) * c.intermediate_size / static_cast<int64_t>(up.size()), c.hidden_size}),
+          gated ? Role::gate_up : Role::up, bias)),
       down_proj_(at.weights().take(at.weight("down_proj"), {1, 1, c.hidden_size, c.intermediate_size}, Role::down, bias)) {}
+
+MoeConfig read_moe(const ConfigReader& json, const MoeConfig& defaults, std::string_view width_field) {
+  // num_local_experts is another name of the same field.
+  const char* const count = json.is_set("num_local_experts") && !json.is_set("num_experts") ? "num_local_experts" : "num_experts";
+  MoeConfig moe{.num_experts = json.integer(count, kCount, defaults.num_experts),
+                .num_experts_per_tok = json.integer("num_experts_per_tok", kCount, defaults.num_experts_per_tok),
+                .intermediate_size = json.integer(width_field, kSize, defaults.intermediate_size),
+                .norm_topk_prob = json.boolean("norm_topk_prob", defaults.norm_topk_prob)};
+  if (moe.num_experts_per_tok > moe.num_experts) json.refuse("num_experts_per_tok", "there are ", moe.num_experts, " experts");
+  return moe;
+}
+
+Experts::Experts(const Scope& at, const Config& c, const MoeConfig& moe)
+    : gate_(at.weights().take(at.weight("gate"), {1, 1, moe.num_experts, c.hidden_size}, Role::router)),
+      params_{.top_k = moe.num_experts_per_tok, .norm_topk_prob = moe.norm_topk_prob} {
+  std::vector<std::string> up, down;
+  for (int64_t expert = 0; expert < moe.num_experts; ++expert) {
+    const Scope one = at / "experts" / expert;
+    up.insert(up.end(), {one.weight("gate_proj"), one.weight("up_proj")});
+    down.push_back(one.weight("down_proj"));
+  }
+  const Shape in{1, 1, moe.intermediate_size, c.hidden_size}, out{1, 1, c.hidden_size, moe.intermediate_size};
+  gate_up_proj_ = at.weights().take_experts(up, std::vector{in, in}, moe.num_experts, Role::experts_gate_up);
+  down_proj_ = at.weights().take_experts(down, std::vector{out}, moe.num_experts, Role::experts_down);
+}
 
 Head::Head(Weights& weights, const Config& c) {
   constexpr std::string_view kEmbedding = "model.embed_tokens.weight", kHead = "lm_head.weight";
@@ -118,6 +145,7 @@ ModelSpec spec_of(const Config& c, Ropes ropes) {
   ModelSpec spec{.vocab_size = c.vocab_size,
                  .max_position_embeddings = c.max_position_embeddings,
                  .tied = c.tie_word_embeddings,
+                 .attention_softcap = c.attention_softcap.has_value(),
                  .ropes = std::move(ropes),
                  .tokens = c.tokens};
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)

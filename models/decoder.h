@@ -34,6 +34,7 @@ struct Config {
 
   Windows windows = {};  // set by the model; empty: no layer has one
   double scale = 0;      // of attention's scores, set by the model; 0: 1 / sqrt(head_dim)
+  std::optional<double> attention_softcap = {};
 
   float epsilon() const { return static_cast<float>(rms_norm_eps); }
   AttentionParams attention(int64_t layer) const;
@@ -89,15 +90,36 @@ class Heads {
   int64_t num_heads_, num_kv_heads_;
 };
 
-// The linears of a gated MLP; `gate_up` names two, or a joined one. The activation stands between them in the model's file.
-class GatedMlp {
+// The linears of an MLP; `up` names gate and up, one that joins them, or, of one that is not gated, up alone. The activation stands between
+// them in the model's file.
+class Mlp {
  public:
-  GatedMlp(const Scope& at, const Config& c, Names gate_up, Bias bias = Bias::none);
-  Tensor gate_up(const Tensor& x) const { return ops::linear(x, gate_up_proj_); }
+  Mlp(const Scope& at, const Config& c, Names up, Bias bias = Bias::none, bool gated = true);
+  Tensor up(const Tensor& x) const { return ops::linear(x, up_proj_); }
   Tensor down(const Tensor& x) const { return ops::linear(x, down_proj_); }
 
  private:
-  Tensor gate_up_proj_, down_proj_;
+  Tensor up_proj_, down_proj_;
+};
+
+// The sizes of a mixture of experts, under Hugging Face's names but for the width of an expert.
+struct MoeConfig {
+  int64_t num_experts, num_experts_per_tok;
+  int64_t intermediate_size;  // of one expert
+  bool norm_topk_prob = false;
+};
+// `width_field` holds an expert's width.
+MoeConfig read_moe(const ConfigReader& json, const MoeConfig& defaults, std::string_view width_field);
+
+// The router and the experts that it chooses among, in place of an MLP.
+class Experts {
+ public:
+  Experts(const Scope& at, const Config& c, const MoeConfig& moe);
+  Tensor operator()(const Tensor& x) const { return ops::experts(x, ops::linear(x, gate_), gate_up_proj_, down_proj_, params_); }
+
+ private:
+  Tensor gate_, gate_up_proj_, down_proj_;
+  RouterParams params_;
 };
 
 // The embedding, and the head that is tied to it or its own. As modeling_utils.py, tie_weights: where config.json ties them, equal values
@@ -113,6 +135,9 @@ class Head {
   Tensor embed_tokens_, lm_head_;
   bool tied_;
 };
+
+// A factor that a model keeps in its weights' type, rounded as x is.
+inline float rounded_as(const Tensor& x, float factor) { return x.dtype() == DataType::bfloat16 ? round_to_bfloat16(factor) : factor; }
 
 using Ropes = std::vector<ModelSpec::Rope>;
 ModelSpec spec_of(const Config& c, Ropes ropes);
@@ -136,11 +161,5 @@ class Decoder : public Model {
   Norm norm;
   std::vector<Layer> layers;
 };
-
-// In the file of each model: template std::unique_ptr<Model> make<M>(const ConfigReader&, Weights&);
-template <class M>
-std::unique_ptr<Model> make(const ConfigReader& config, Weights& weights) {
-  return std::make_unique<M>(config, weights);
-}
 
 }  // namespace tessera

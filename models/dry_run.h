@@ -49,6 +49,8 @@ class DryDevice final : public Device {
   Tensor nlp_concat_heads(const Tensor&) override { refuse(); }
   Tensor gelu_mul(const Tensor&) override { refuse(); }
   Tensor silu_mul(const Tensor&) override { refuse(); }
+  Tensor relu2(const Tensor&) override { refuse(); }
+  Tensor experts(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const RouterParams&) override { refuse(); }
   Tensor add(const Tensor&, const Tensor&) override { refuse(); }
   Tensor mul(const Tensor&, float) override { refuse(); }
   Tensor softcap(const Tensor&, float) override { refuse(); }

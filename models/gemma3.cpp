@@ -82,12 +82,12 @@ class Layer {
 
   Tensor operator()(Tensor x, const Step& step) const {
     x = ops::add(x, post_attention_layernorm_(self_attn_(input_layernorm_(x), step)));
-    return ops::add(x, post_feedforward_layernorm_(mlp_.down(ops::gelu_mul(mlp_.gate_up(pre_feedforward_layernorm_(x))))));
+    return ops::add(x, post_feedforward_layernorm_(mlp_.down(ops::gelu_mul(mlp_.up(pre_feedforward_layernorm_(x))))));
   }
 
  private:
   Attention self_attn_;
-  GatedMlp mlp_;
+  Mlp mlp_;
   Norm input_layernorm_, post_attention_layernorm_, pre_feedforward_layernorm_, post_feedforward_layernorm_;
 };
 
@@ -98,8 +98,8 @@ class Gemma3 final : public Decoder<Layer> {
   Gemma3(const ConfigReader& json, Weights& weights) : Gemma3(text_of(json), read(text_of(json)), weights) {}
 
   Tensor forward(const Step& step) const override {
-    // The factor is rounded to the activations' type, as Gemma3TextScaledWordEmbedding does.
-    Tensor x = ops::mul(head.embed(step), std::sqrt(hidden_size_));
+    Tensor x = head.embed(step);
+    x = ops::mul(x, rounded_as(x, std::sqrt(hidden_size_)));  // Gemma3TextScaledWordEmbedding
     for (const Layer& layer : layers) x = layer(x, step);
     x = head.logits(norm(ops::select_rows(x, step)));
     return final_logit_softcapping_ ? ops::softcap(x, static_cast<float>(*final_logit_softcapping_)) : x;
@@ -119,6 +119,6 @@ class Gemma3 final : public Decoder<Layer> {
   std::optional<double> final_logit_softcapping_;
 };
 
-template std::unique_ptr<Model> make<Gemma3>(const ConfigReader&, Weights&);
+std::unique_ptr<Model> make_gemma3(const ConfigReader& json, Weights& weights) { return std::make_unique<Gemma3>(json, weights); }
 
 }  // namespace tessera

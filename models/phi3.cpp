@@ -61,12 +61,12 @@ class Layer {
 
   Tensor operator()(Tensor x, const Step& step) const {
     x = ops::add(x, self_attn_(input_layernorm_(x), step));
-    return ops::add(x, mlp_.down(ops::silu_mul(mlp_.gate_up(post_attention_layernorm_(x)))));
+    return ops::add(x, mlp_.down(ops::silu_mul(mlp_.up(post_attention_layernorm_(x)))));
   }
 
  private:
   Attention self_attn_;
-  GatedMlp mlp_;
+  Mlp mlp_;
   Norm input_layernorm_, post_attention_layernorm_;
 };
 
@@ -88,6 +88,6 @@ class Phi3 final : public Decoder<Layer> {
                 [&](const Scope& at, int64_t layer, const Ropes& ropes) { return Layer(at, c, layer, ropes[0].rotary); }) {}
 };
 
-template std::unique_ptr<Model> make<Phi3>(const ConfigReader&, Weights&);
+std::unique_ptr<Model> make_phi3(const ConfigReader& json, Weights& weights) { return std::make_unique<Phi3>(json, weights); }
 
 }  // namespace tessera

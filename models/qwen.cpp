@@ -83,12 +83,12 @@ class Layer {
 
   Tensor operator()(Tensor x, const Step& step) const {
     x = ops::add(x, self_attn_(input_layernorm_(x), step));
-    return ops::add(x, mlp_.down(ops::silu_mul(mlp_.gate_up(post_attention_layernorm_(x)))));
+    return ops::add(x, mlp_.down(ops::silu_mul(mlp_.up(post_attention_layernorm_(x)))));
   }
 
  private:
   Attention self_attn_;
-  GatedMlp mlp_;
+  Mlp mlp_;
   Norm input_layernorm_, post_attention_layernorm_;
 };
 
@@ -120,7 +120,7 @@ class Qwen3 final : public Qwen<Qwen3Attention> {
       : Qwen(json, read(json, qwen3_defaults()), json.boolean("attention_bias", false) ? Bias::each_output : Bias::none, weights) {}
 };
 
-template std::unique_ptr<Model> make<Qwen2>(const ConfigReader&, Weights&);
-template std::unique_ptr<Model> make<Qwen3>(const ConfigReader&, Weights&);
+std::unique_ptr<Model> make_qwen2(const ConfigReader& json, Weights& weights) { return std::make_unique<Qwen2>(json, weights); }
+std::unique_ptr<Model> make_qwen3(const ConfigReader& json, Weights& weights) { return std::make_unique<Qwen3>(json, weights); }
 
 }  // namespace tessera

@@ -11,31 +11,39 @@
 
 namespace tessera {
 
-class Gemma3;
-class Llama;
-class Mistral;
-class Phi3;
-class Qwen2;
-class Qwen3;
-template <class M>
-std::unique_ptr<Model> make(const ConfigReader& config, Weights& weights);  // in the model's own file
+// Each in its model's own file.
+using Make = std::unique_ptr<Model>(const ConfigReader& config, Weights& weights);
+Make make_gemma2, make_gemma3, make_ministral3, make_mistral3, make_olmo2, make_olmo3, make_olmoe, make_phi3, make_qwen2, make_qwen3,
+    make_qwen3_moe;
+Make make_arcee, make_granite, make_llama, make_ministral, make_mistral, make_smollm3;  // in llama.cpp
 
 namespace {
 
 struct Architecture {
   std::string_view name, model_type;  // of config.json
   std::string_view bare;              // the name when it was saved without its head
-  std::unique_ptr<Model> (*make)(const ConfigReader& config, Weights& weights);
+  Make* make;
 };
 
 constexpr std::array kArchitectures{
-    Architecture{"Gemma3ForCausalLM", "gemma3_text", "Gemma3TextModel", make<Gemma3>},
-    Architecture{"Gemma3ForConditionalGeneration", "gemma3", "Gemma3Model", make<Gemma3>},
-    Architecture{"LlamaForCausalLM", "llama", "LlamaModel", make<Llama>},
-    Architecture{"MistralForCausalLM", "mistral", "MistralModel", make<Mistral>},
-    Architecture{"Phi3ForCausalLM", "phi3", "Phi3Model", make<Phi3>},
-    Architecture{"Qwen2ForCausalLM", "qwen2", "Qwen2Model", make<Qwen2>},
-    Architecture{"Qwen3ForCausalLM", "qwen3", "Qwen3Model", make<Qwen3>},
+    Architecture{"ArceeForCausalLM", "arcee", "ArceeModel", make_arcee},
+    Architecture{"Gemma2ForCausalLM", "gemma2", "Gemma2Model", make_gemma2},
+    Architecture{"Gemma3ForCausalLM", "gemma3_text", "Gemma3TextModel", make_gemma3},
+    Architecture{"Gemma3ForConditionalGeneration", "gemma3", "Gemma3Model", make_gemma3},
+    Architecture{"GraniteForCausalLM", "granite", "GraniteModel", make_granite},
+    Architecture{"LlamaForCausalLM", "llama", "LlamaModel", make_llama},
+    Architecture{"Ministral3ForCausalLM", "ministral3", "Ministral3Model", make_ministral3},
+    Architecture{"MinistralForCausalLM", "ministral", "MinistralModel", make_ministral},
+    Architecture{"Mistral3ForConditionalGeneration", "mistral3", "Mistral3Model", make_mistral3},
+    Architecture{"MistralForCausalLM", "mistral", "MistralModel", make_mistral},
+    Architecture{"Olmo2ForCausalLM", "olmo2", "Olmo2Model", make_olmo2},
+    Architecture{"Olmo3ForCausalLM", "olmo3", "Olmo3Model", make_olmo3},
+    Architecture{"OlmoeForCausalLM", "olmoe", "OlmoeModel", make_olmoe},
+    Architecture{"Phi3ForCausalLM", "phi3", "Phi3Model", make_phi3},
+    Architecture{"Qwen2ForCausalLM", "qwen2", "Qwen2Model", make_qwen2},
+    Architecture{"Qwen3ForCausalLM", "qwen3", "Qwen3Model", make_qwen3},
+    Architecture{"Qwen3MoeForCausalLM", "qwen3_moe", "Qwen3MoeModel", make_qwen3_moe},
+    Architecture{"SmolLM3ForCausalLM", "smollm3", "SmolLM3Model", make_smollm3},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {

@@ -49,21 +49,24 @@ OrderedJson ropes_json(const ModelDescription& model) {
 }
 
 OrderedJson shape_json(const ModelDescription& model) {
+  const WeightSpec& up = find(model, {Role::gate_up, Role::up, Role::experts_gate_up});
   const WeightSpec& qkv = find(model, {Role::qkv});
   OrderedJson windows = OrderedJson::array();
   for (const CacheLayer& layer : model.spec.cache.layers) windows.push_back(layer.window ? OrderedJson(*layer.window) : OrderedJson());
-  return {{"architecture", model.architecture},
-          {"layers", model.spec.cache.layers.size()},
-          {"hidden_size", find(model, {Role::embedding, Role::tied_embedding}).shape[3]},
-          {"intermediate_size", find(model, {Role::gate_up}).shape[2] / 2},
-          {"num_attention_heads", qkv.num_heads},
-          {"num_key_value_heads", qkv.num_kv_heads},
-          {"head_dim", qkv.head_dim},
-          {"windows", windows},
-          {"vocab_size", model.spec.vocab_size},
-          {"tied", model.spec.tied},
-          {"max_position_embeddings", model.spec.max_position_embeddings},
-          {"ropes", ropes_json(model)}};
+  OrderedJson json{{"architecture", model.architecture},
+                   {"layers", model.spec.cache.layers.size()},
+                   {"hidden_size", find(model, {Role::embedding, Role::tied_embedding}).shape[3]},
+                   {"intermediate_size", up.role == Role::up ? up.shape[2] : up.shape[2] / 2},
+                   {"num_attention_heads", qkv.num_heads},
+                   {"num_key_value_heads", qkv.num_kv_heads},
+                   {"head_dim", qkv.head_dim},
+                   {"windows", windows},
+                   {"vocab_size", model.spec.vocab_size},
+                   {"tied", model.spec.tied},
+                   {"max_position_embeddings", model.spec.max_position_embeddings},
+                   {"ropes", ropes_json(model)}};
+  if (up.shape[1] > 1) json["num_experts"] = up.shape[1];
+  return json;
 }
 
 OrderedJson tensors_json(const ModelDescription& model, bool list) {
@@ -205,7 +208,8 @@ std::string text_of(const OrderedJson& facts) {
   line("directory", one_line(facts["directory"].get<std::string>()));
   line("architecture", facts["architecture"].get<std::string>());
   line("layers", layers_text(facts));
-  line("hidden size", message(facts["hidden_size"], ", intermediate ", facts["intermediate_size"]));
+  line("hidden size", message(facts["hidden_size"], ", intermediate ", facts["intermediate_size"],
+                              facts.contains("num_experts") ? message(" of each of ", facts["num_experts"], " experts") : ""));
   line("heads",
        message(facts["num_attention_heads"], " of ", facts["head_dim"], " values, ", facts["num_key_value_heads"], " of keys and values"));
   line("vocabulary", message(facts["vocab_size"], facts["tied"].get<bool>() ? ", the head tied to the embedding" : ", a head of its own"));

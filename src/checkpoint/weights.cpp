@@ -50,6 +50,15 @@ Tensor Weights::take_joined(std::span<const std::string> names, std::span<const 
   return pack(names, shapes, {.role = role, .shape = joined, .bias = bias});
 }
 
+Tensor Weights::take_experts(std::span<const std::string> names, std::span<const Shape> shapes, int64_t count, Role role) {
+  Shape joined = shapes.front();
+  for (const Shape& shape : shapes.subspan(1)) joined[2] += shape[2];
+  joined[1] = count;
+  std::vector<Shape> all;
+  for (int64_t expert = 0; expert < count; ++expert) all.insert(all.end(), shapes.begin(), shapes.end());
+  return pack(names, all, {.role = role, .shape = joined});
+}
+
 Tensor Weights::take_qkv(std::span<const std::string> names, int64_t hidden, const Heads& heads, Bias bias) {
   const auto rows = [&](int64_t count) { return Shape{1, 1, count * heads.head_dim, hidden}; };
   const Shape joined = rows(heads.num_heads + 2 * heads.num_kv_heads);

@@ -27,6 +27,9 @@ class Weights {
   // A weight [1, 1, out, in], or an embedding [1, 1, vocab, hidden]. With biases "X.weight" is taken with "X.bias" [out].
   Tensor take(std::string_view name, const Shape& shape, Role role, Bias bias = Bias::none);
 
+  // Those of `count` experts, [1, count, out, in] together: names in the experts' order, of each as many as shapes.
+  Tensor take_experts(std::span<const std::string> names, std::span<const Shape> shapes, int64_t count, Role role);
+
   // Several weights of the same input, their outputs laid end to end: q|k|v, gate|up.
   Tensor take_joined(std::span<const std::string> names, std::span<const Shape> shapes, Role role, Bias bias);
 

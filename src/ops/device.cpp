@@ -13,12 +13,18 @@ std::string WeightSpec::label() const {
   const std::string module(label.substr(0, label.find_last_of('.') + 1));
   if (role == Role::qkv) return module + "qkv_proj";
   if (role == Role::gate_up) return module + "gate_up_proj";
+  // "layers.3.mlp.experts.0.gate_proj"
+  if (role == Role::experts_gate_up || role == Role::experts_down)
+    return module.substr(0, module.find(".experts.")) + (role == Role::experts_down ? ".experts.down_proj" : ".experts.gate_up_proj");
   return std::string(label);
 }
 
 int64_t alive_values(const WeightSpec& spec) {
   const int64_t sums = spec.bias == Bias::none ? 0 : 2 * spec.shape[2];  // of float32, before biases are added
   if (spec.role == Role::qkv) return 2 * spec.shape[3] + 2 * spec.shape[2] + sums;
+  if (spec.role == Role::up) return 2 * spec.shape[3] + 2 * spec.shape[2] + sums;
+  if (spec.role == Role::experts_gate_up)
+    return 6 * spec.shape[3] + spec.shape[2] + spec.shape[2] / 2;  // the sum of the experts is float32
   if (spec.role == Role::gate_up) return 2 * spec.shape[3] + spec.shape[2] + spec.shape[2] / 2 + sums;
   return 0;
 }

@@ -28,7 +28,14 @@ struct QkvHeads {
 struct AttentionParams {
   int64_t layer;
   float scale;
-  std::optional<int64_t> window;  // keys that a query sees, its own included; nullopt: all before it
+  std::optional<int64_t> window;      // keys that a query sees, its own included; nullopt: all before it
+  std::optional<float> softcap = {};  // of the scaled scores: cap * tanh(score / cap)
+};
+
+// Which experts a token goes to.
+struct RouterParams {
+  int64_t top_k;
+  bool norm_topk_prob;  // their weights add up to one
 };
 
 // Data types of one loaded model, not of a device: two precisions of a model can run side by side.
@@ -40,13 +47,13 @@ struct ModelOptions {
 };
 
 // What a weight is for; a device packs, permutes, pads or shards by it.
-enum class Role { embedding, tied_embedding, qkv, gate_up, output, down, head, norm };
+enum class Role { embedding, tied_embedding, qkv, gate_up, up, output, down, head, norm, router, experts_gate_up, experts_down };
 
 enum class Bias { none, each_output };
 
 struct WeightSpec {
   Role role;
-  Shape shape;  // [1, 1, out, in] of the parts joined; a norm's is [1, 1, 1, width]
+  Shape shape;  // [1, 1, out, in] of the parts joined; of experts [1, experts, out, in], each's parts in turn; a norm's is [1, 1, 1, width]
   Bias bias = Bias::none;
   ModelOptions options;
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  // of a qkv
@@ -132,6 +139,9 @@ class Device {
   virtual Tensor nlp_concat_heads(const Tensor& x) = 0;
   virtual Tensor gelu_mul(const Tensor& gate_up) = 0;
   virtual Tensor silu_mul(const Tensor& gate_up) = 0;
+  virtual Tensor relu2(const Tensor& x) = 0;
+  virtual Tensor experts(const Tensor& x, const Tensor& router_logits, const Tensor& gate_up, const Tensor& down,
+                         const RouterParams& params) = 0;
   virtual Tensor add(const Tensor& a, const Tensor& b) = 0;
   virtual Tensor mul(const Tensor& a, float b) = 0;
   virtual Tensor softcap(const Tensor& x, float cap) = 0;

@@ -25,6 +25,7 @@ struct ModelSpec {
   int64_t max_position_embeddings = 0;  // the longest context, in tokens
   bool tied = false;                    // the head is the embedding
   CacheSpec cache;
+  bool attention_softcap = false;               // attention's scores are capped
   std::optional<int64_t> recompute_after = {};  // LongRoPE: a sequence that grows past this length is prefilled anew
   std::vector<Rope> ropes = {};
   SpecialTokens tokens = {};  // the class's own, for a checkpoint that names none

@@ -40,7 +40,8 @@ Tensor linear(const Tensor& x, const Tensor& weight) {
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, float epsilon) {
-  check(weight.shape()[3] == x.shape()[3], "rms_norm: weight ", weight.shape(), " does not accept input ", x.shape());
+  check(weight.shape()[3] == x.shape()[3] || weight.shape()[3] == x.shape()[1] * x.shape()[3], "rms_norm: weight ", weight.shape(),
+        " does not accept input ", x.shape());
   return shown({.name = "rms_norm", .weight = &weight, .input = &x}, x.device().rms_norm(x, weight, epsilon));
 }
 
@@ -67,6 +68,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& 
   check(k.shape() == v.shape() && k.shape()[2] == q.shape()[2] && k.shape()[3] == q.shape()[3] && q.shape()[1] % k.shape()[1] == 0,
         "attention: q ", q.shape(), ", k ", k.shape(), " and v ", v.shape(), " do not belong together");
   check(!params.window || *params.window >= 1, "attention: window ", params.window.value_or(0), " is below 1");
+  check(!params.softcap || *params.softcap > 0, "attention: softcap ", params.softcap.value_or(0), " is not positive");
   return shown({.name = "attention", .input = &q}, q.device().attention(q, k, v, step, params));
 }
 
@@ -80,6 +82,22 @@ Tensor gelu_mul(const Tensor& gate_up) {
 Tensor silu_mul(const Tensor& gate_up) {
   check_gate_up("silu_mul", gate_up);
   return shown({.name = "silu_mul", .input = &gate_up}, gate_up.device().silu_mul(gate_up));
+}
+
+Tensor relu2(const Tensor& x) {
+  check_hidden("relu2", x);
+  return shown({.name = "relu2", .input = &x}, x.device().relu2(x));
+}
+
+Tensor experts(const Tensor& x, const Tensor& router_logits, const Tensor& gate_up, const Tensor& down, const RouterParams& params) {
+  check_hidden("experts", x);
+  const int64_t count = gate_up.shape()[1], hidden = x.shape()[3];
+  check(router_logits.shape() == Shape{1, 1, x.shape()[2], count}, "experts: router logits ", router_logits.shape(), " are not [1, 1, ",
+        x.shape()[2], ", ", count, "]");
+  check(gate_up.shape()[3] == hidden && down.shape() == Shape{1, count, hidden, gate_up.shape()[2] / 2}, "experts: weights ",
+        gate_up.shape(), " and ", down.shape(), " do not accept input ", x.shape());
+  check(params.top_k >= 1 && params.top_k <= count, "experts: top_k ", params.top_k, " of ", count);
+  return shown({.name = "experts", .weight = &down, .input = &x}, x.device().experts(x, router_logits, gate_up, down, params));
 }
 
 Tensor add(const Tensor& a, const Tensor& b) {

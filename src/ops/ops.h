@@ -15,16 +15,18 @@ Tensor embedding(const Step& step, const Tensor& table);
 // inputs in one order, the same for any number of rows; the bias is added before the one rounding. A head's output has the logits' type.
 Tensor linear(const Tensor& x, const Tensor& weight);
 
-// x / sqrt(mean(x^2) + epsilon) * weight over the last dimension.
+// x / sqrt(mean(x^2) + epsilon) * weight over the last dimension; of x [1, heads, tokens, head_dim] with a weight as wide as all heads,
+// over all heads of a token.
 Tensor rms_norm(const Tensor& x, const Tensor& weight, float epsilon);
 
-// Rotates x [1, heads, tokens, head_dim] by the Step's positions; cos and sin are rounded to the activations' type.
+// Rotates x [1, heads, tokens, head_dim] by the Step's positions; cos and sin are rounded to the activations' type if `rotary` rounds.
 Tensor rotary_embedding(const Tensor& x, const Rotary& rotary, const Step& step);
 
 // Splits qkv [1, 1, tokens, (num_heads + 2 num_kv_heads) * head_dim], rows ordered q | k | v.
 QkvHeads nlp_create_qkv_heads(const Tensor& qkv, int64_t num_heads, int64_t num_kv_heads);
 
-// Appends k and v [1, kv_heads, tokens, head_dim] to the cache, rounded to its type, and attends: softmax(scale q k^T) v over the keys
+// Appends k and v [1, kv_heads, tokens, head_dim] to the cache, rounded to its type, and attends: softmax(scale q k^T) v, the scores
+// capped where params has a softcap, over the keys
 // at positions (p - window, p] of the query's sequence. Query head h uses key head h / (heads / kv_heads). -> q's shape.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, const AttentionParams& params);
 
@@ -35,9 +37,18 @@ Tensor nlp_concat_heads(const Tensor& x);
 Tensor gelu_mul(const Tensor& gate_up);
 Tensor silu_mul(const Tensor& gate_up);
 
+// max(x, 0)^2
+Tensor relu2(const Tensor& x);
+
+// A mixture of experts. Each token of x [1, 1, tokens, hidden] goes to the top_k experts with the largest softmax of its router_logits
+// [1, 1, tokens, experts], of equal ones to the first; the softmax is in float32 over all, its values divided by their sum with
+// norm_topk_prob, then rounded to the activations' type. The sum over the token's experts, in their order, of that value times
+// down(silu_mul(gate_up(x))): gate_up [1, experts, 2 n, hidden], down [1, experts, hidden, n].
+Tensor experts(const Tensor& x, const Tensor& router_logits, const Tensor& gate_up, const Tensor& down, const RouterParams& params);
+
 Tensor add(const Tensor& a, const Tensor& b);
 
-// a * b, with b rounded to the activations' type first.
+// a * b
 Tensor mul(const Tensor& a, float b);
 
 // cap * tanh(x / cap)

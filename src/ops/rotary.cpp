@@ -9,17 +9,19 @@ namespace tessera {
 RotaryRows rotary_rows(ThreadPool& pool, const Batch& batch, const Rotary& rotary, DataType activations, int64_t rows) {
   const int64_t half = rotary.dim / 2, per_piece = std::max<int64_t>(1, 1024 / half);  // tokens: some microseconds of sines
   RotaryRows made{std::vector<float>(static_cast<size_t>(rows * half)), std::vector<float>(static_cast<size_t>(rows * half))};
-  const auto round = [&](float x) { return activations == DataType::bfloat16 ? round_to_bfloat16(x) : x; };
+  const auto round = [&](float x) { return rotary.rounds && activations == DataType::bfloat16 ? round_to_bfloat16(x) : x; };
   for (const Batch::Slice& slice : batch.slices) {
     const std::vector<float>& frequencies = rotary.frequencies(slice.rope_length);
     pool.parallel_for((slice.count + per_piece - 1) / per_piece, [&](int64_t piece, int) {
       for (int64_t token = piece * per_piece; token < std::min(slice.count, (piece + 1) * per_piece); ++token) {
         const auto position = static_cast<float>(slice.position + token);
+        const double growth = rotary.growth * std::log1p(static_cast<double>((slice.position + token) / rotary.growth_after));
+        const float factor = rotary.attention_factor * static_cast<float>(1 + growth);
         for (int64_t i = 0; i < half; ++i) {
           const double angle = position * frequencies[static_cast<size_t>(i)];  // the product is a float32's
           const auto at = static_cast<size_t>((slice.first + token) * half + i);
-          made.cos[at] = round(static_cast<float>(std::cos(angle)) * rotary.attention_factor);
-          made.sin[at] = round(static_cast<float>(std::sin(angle)) * rotary.attention_factor);
+          made.cos[at] = round(static_cast<float>(std::cos(angle)) * factor);
+          made.sin[at] = round(static_cast<float>(std::sin(angle)) * factor);
         }
       }
     });

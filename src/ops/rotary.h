@@ -20,6 +20,10 @@ struct Rotary {
   std::vector<float> long_inverse_frequencies;  // [dim / 2]; empty: there is one set
   int64_t long_after = 0;                       // rope_length beyond which the long set applies
   float attention_factor = 1.0f;                // multiplies cos and sin
+  bool rounds = true;                           // cos and sin, to the activations' type; OLMo's do not
+  // Ministral 3's queries grow with their position: times 1 + growth * ln(1 + floor(position / growth_after)).
+  double growth = 0;
+  int64_t growth_after = 1;
 
   const std::vector<float>& frequencies(int64_t rope_length) const {
     return !long_inverse_frequencies.empty() && rope_length > long_after ? long_inverse_frequencies : inverse_frequencies;
@@ -32,7 +36,7 @@ struct RotaryRows {
 };
 
 // Of each token of the Batch, and zeros up to `rows`: angles in float32 as Hugging Face makes them, times the attention factor, rounded to
-// `activations`.
+// `activations` if it rounds.
 RotaryRows rotary_rows(ThreadPool& pool, const Batch& batch, const Rotary& rotary, DataType activations, int64_t rows);
 
 // Inverse frequencies [dim / 2] in float32, as the functions of transformers' modeling_rope_utils.py (5.23) that are named.

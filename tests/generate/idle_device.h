@@ -20,6 +20,8 @@ class IdleDevice : public Device {
   Tensor nlp_concat_heads(const Tensor&) override { return {}; }
   Tensor gelu_mul(const Tensor&) override { return {}; }
   Tensor silu_mul(const Tensor&) override { return {}; }
+  Tensor relu2(const Tensor&) override { return {}; }
+  Tensor experts(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const RouterParams&) override { return {}; }
   Tensor add(const Tensor&, const Tensor&) override { return {}; }
   Tensor mul(const Tensor&, float) override { return {}; }
   Tensor softcap(const Tensor&, float) override { return {}; }

@@ -152,6 +152,12 @@ TEST(determinism, qwen2_with_its_biases_gives_the_same_bits_for_any_threads_chun
   for (const Setting& setting : thinned(settings(), 2)) expect_one_hash(TinyCheckpoint("small-qwen2"), setting, 60);
 }
 
+TEST(determinism, every_family_gives_the_same_bits_for_any_threads_chunks_and_neighbours) {
+  for (const char* name : {"small-llama", "small-mistral", "small-qwen3", "small-ministral3", "small-smollm3", "small-arcee",
+                           "small-granite", "small-gemma2", "small-olmo2", "small-olmo3", "small-qwen3-moe", "small-olmoe"})
+    for (const Setting& setting : thinned(settings(), 4)) expect_one_hash(TinyCheckpoint(name), setting, 60);
+}
+
 TEST(determinism, a_caches_history_does_not_show) {
   for (const Setting& setting : thinned(settings(), 2)) expect_history_does_not_matter(tiny_gemma3(), setting);
 }

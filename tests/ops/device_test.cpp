@@ -161,6 +161,9 @@ TEST(WeightSpec, a_label_is_the_module_s_name) {
   EXPECT_EQ(label(Role::norm, "model.layers.3.self_attn.q_norm.weight"), "layers.3.self_attn.q_norm");
   EXPECT_EQ(label(Role::qkv, "model.layers.3.self_attn.q_proj.weight"), "layers.3.self_attn.qkv_proj");
   EXPECT_EQ(label(Role::gate_up, "model.layers.0.mlp.gate_proj.weight"), "layers.0.mlp.gate_up_proj");
+  EXPECT_EQ(label(Role::up, "model.layers.0.mlp.up_proj.weight"), "layers.0.mlp.up_proj");
+  EXPECT_EQ(label(Role::experts_gate_up, "model.layers.2.mlp.experts.0.gate_proj.weight"), "layers.2.mlp.experts.gate_up_proj");
+  EXPECT_EQ(label(Role::experts_down, "model.layers.2.mlp.experts.0.down_proj.weight"), "layers.2.mlp.experts.down_proj");
   EXPECT_EQ(label(Role::tied_embedding, "model.embed_tokens.weight"), "embed_tokens");
   EXPECT_EQ(label(Role::head, "lm_head.weight"), "lm_head");
 }

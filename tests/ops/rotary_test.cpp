@@ -44,6 +44,31 @@ TEST(rotary_rows, are_the_cosines_of_float32_angles_far_out_too) {
     }
 }
 
+TEST(rotary_rows, stay_float32_where_the_model_s_do) {
+  ThreadPool pool(1);
+  Rotary turned = rotary(1.0f);
+  turned.rounds = false;
+  const std::vector<TokenId> tokens(1);
+  const Batch::Slice slices[] = {{nullptr, 0, 1, 5, 0, 6}};
+  const RotaryRows rows = rotary_rows(pool, {tokens, slices}, turned, DataType::bfloat16, 1);
+  EXPECT_FLOAT_EQ(rows.cos[0], std::cos(5.0f));
+  EXPECT_NE(rows.cos[0], round_to_bfloat16(rows.cos[0]));
+}
+
+TEST(rotary_rows, grow_with_the_position_by_steps) {
+  ThreadPool pool(1);
+  Rotary turned = rotary(1.0f);
+  turned.growth = 0.1;
+  turned.growth_after = 16;
+  const std::vector<TokenId> tokens(4);
+  const Batch::Slice slices[] = {{nullptr, 0, 2, 15, 0, 17}, {nullptr, 2, 1, 31, 0, 32}, {nullptr, 3, 1, 1000, 0, 1001}};
+  const RotaryRows rows = rotary_rows(pool, {tokens, slices}, turned, DataType::float32, 4);
+  const double factors[] = {1, 1 + 0.1 * std::log(2.0), 1 + 0.1 * std::log(2.0), 1 + 0.1 * std::log(63.0)};
+  const double positions[] = {15, 16, 31, 1000};
+  for (size_t token = 0; token < 4; ++token)
+    EXPECT_NEAR(rows.cos[token * kHalf], std::cos(positions[token]) * factors[token], 3 * kEps * factors[token]) << token;
+}
+
 TEST(rotary_rows, take_the_frequencies_of_each_slices_length) {
   ThreadPool pool(1);
   Rotary turned = rotary(1.0f);

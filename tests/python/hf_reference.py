@@ -41,7 +41,7 @@ class HfReference:
             shape = (len(ids), model.lm_head.out_features)
             out = np.lib.format.open_memmap(self.folder / f"{key}.npy", mode="w+", dtype=np.float32, shape=shape)
             for begin in range(0, len(ids), ROWS):
-                logits = model.lm_head(hidden[begin:begin + ROWS])
+                logits = model.lm_head(hidden[begin:begin + ROWS]) / getattr(model.config, "logits_scaling", 1)  # Granite's
                 out[begin:begin + ROWS] = logits if cap is None else cap * torch.tanh(logits / cap)
             self.files[key] = out.filename
             del out

@@ -186,7 +186,7 @@ def test_a_big_checkpoint_is_described_without_reading_its_weights(tessera, tmp_
 
 @pytest.mark.parametrize("damage, said", [
     (lambda folder: (folder / "config.json").unlink(), "config.json"),
-    (lambda folder: (folder / "config.json").write_text('{"architectures": ["BertModel"]}'), "these are: Gemma3ForCausalLM, "),
+    (lambda folder: (folder / "config.json").write_text('{"architectures": ["BertModel"]}'), "these are: ArceeForCausalLM, "),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), "model.safetensors"),
     (lambda folder: change(folder, num_hidden_layers=4), "model.layers.3"),
     (lambda folder: change(folder, intermediate_size=137), "gate_up_proj"),

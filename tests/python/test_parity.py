@@ -102,7 +102,7 @@ def test_a_generation_that_crosses_the_longrope_boundary_equals_generate(tessera
     assert compared > 64 - 58 + 5, "too few ids behind the boundary"
 
 
-LENGTHS = {"mistral-default-window": (4150,)}  # past its 4096
+LENGTHS = dict.fromkeys(("mistral-default-window", "ministral-default-window", "olmo3-default-window"), (4150,))  # past their 4096
 
 
 @pytest.mark.parametrize("name", TRAITS)
@@ -155,7 +155,6 @@ REFUSED = {
     "sliding layers whose window is not used": (QWEN2, {"sliding_window": 4, "layer_types": [SLIDING, FULL, FULL]}, "layer_types"),
     "Qwen3's sliding layers whose window is not used": (QWEN3, {"sliding_window": 4, "layer_types": [SLIDING, FULL, FULL]}, "layer_types"),
     "sliding layers without a window": (QWEN2, {"use_sliding_window": True, "sliding_window": None, "layer_types": [SLIDING, FULL, FULL]}, "layer_types"),
-    "a Mistral that AutoModel reads as a Ministral": (MISTRAL, {"sliding_window": 4, "head_dim": 32, "layer_types": [SLIDING, FULL, SLIDING]}, "layer_types"),
     "too few layer types": (QWEN2, {"layer_types": [FULL, FULL]}, "layer_types"),
     "an unknown layer type": (QWEN3, {"layer_types": ["linear_attention", FULL, FULL]}, "layer_types"),
     "an activation": (LLAMA, {"hidden_act": "relu"}, "hidden_act"),

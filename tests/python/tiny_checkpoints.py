@@ -47,7 +47,7 @@ PHI3 = {
     "sliding_window": None, "rope_scaling": None,
     "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
 }
-LLAMA = {  # as Mistral, Qwen2 and Qwen3 too
+LLAMA = {  # the sizes of most others too
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 211, "hidden_size": 128, "intermediate_size": 136,
     "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0, "max_position_embeddings": 4096, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
@@ -56,6 +56,25 @@ MISTRAL_CLASS = {"architectures": ["MistralForCausalLM"], "model_type": "mistral
 QWEN2_CLASS = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
 QWEN3_CLASS = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
 MISTRAL, QWEN2, QWEN3 = {**LLAMA, **MISTRAL_CLASS}, {**LLAMA, **QWEN2_CLASS}, {**LLAMA, **QWEN3_CLASS, "head_dim": 32}
+MINISTRAL = {**LLAMA, "architectures": ["MinistralForCausalLM"], "model_type": "ministral", "head_dim": 32}
+MINISTRAL3 = {**LLAMA, "architectures": ["Ministral3ForCausalLM"], "model_type": "ministral3", "head_dim": 32}
+MINISTRAL3_ROPE = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 1024, "beta_fast": 16.0,
+                   "beta_slow": 2.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}
+SMOLLM3 = {**LLAMA, "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3"}
+ARCEE = {**LLAMA, "architectures": ["ArceeForCausalLM"], "model_type": "arcee", "hidden_act": "relu2"}
+GRANITE = {**LLAMA, "architectures": ["GraniteForCausalLM"], "model_type": "granite", "attention_multiplier": 0.11, "embedding_multiplier": 3.3,
+           "residual_multiplier": 0.43, "logits_scaling": 0.7}
+GEMMA2 = {
+    "architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "vocab_size": 199, "hidden_size": 72, "intermediate_size": 100,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32,
+    "attn_logit_softcapping": 5.0, "final_logit_softcapping": 4.0, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
+    "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
+}
+OLMO2 = {**LLAMA, "architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2"}
+OLMO3 = {**{key: value for key, value in LLAMA.items() if key != "rope_theta"}, "architectures": ["Olmo3ForCausalLM"], "model_type": "olmo3"}
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2}
+QWEN3_MOE = {**LLAMA, **EXPERTS, "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "head_dim": 32, "moe_intermediate_size": 96}
+OLMOE = {**LLAMA, **EXPERTS, "architectures": ["OlmoeForCausalLM"], "model_type": "olmoe", "num_key_value_heads": 4, "intermediate_size": 64}
 SLIDING, FULL = "sliding_attention", "full_attention"
 # For heads of 32 and theta 10000: frequencies in all three bands, and a ramp whose ends are both inside.
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
@@ -153,6 +172,86 @@ TRAITS = {  # each is compared with Hugging Face
     "qwen3-odd-hidden": row(QWEN3, hidden_size=100, num_attention_heads=3, num_key_value_heads=1),
     "qwen3-tied": row(QWEN3, tie_word_embeddings=True),
     "qwen3-yarn": row(QWEN3, ["rope_theta"], rope_parameters={**YARN, "rope_theta": 1000000.0}),
+
+    # HF reads a Mistral with layer_types as a Ministral.
+    "mistral-layer-types": row(MISTRAL, head_dim=32, sliding_window=4, layer_types=[SLIDING, FULL, SLIDING]),
+    "ministral-layer-types": row(MINISTRAL, sliding_window=4, layer_types=[SLIDING, FULL, SLIDING]),
+    "ministral-all-slide": row(MINISTRAL, sliding_window=4),
+    "ministral-default-window": row(MINISTRAL, max_position_embeddings=8192),  # 4096
+
+    "ministral3-default-rope": row(MINISTRAL3, ["rope_theta"]),  # yarn: 16 times 16384
+    "ministral3-queries-grow": row(MINISTRAL3, ["rope_theta"], rope_parameters={**MINISTRAL3_ROPE, "original_max_position_embeddings": 16}),
+    "ministral3-queries-grow-much": row(MINISTRAL3, ["rope_theta"], rope_parameters={
+        **MINISTRAL3_ROPE, "original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.7}),
+    "ministral3-window-4": row(MINISTRAL3, ["rope_theta"], rope_parameters=MINISTRAL3_ROPE, sliding_window=4),
+    "ministral3-default-head-dim": row(MINISTRAL3, ["head_dim", "rope_theta"], rope_parameters=MINISTRAL3_ROPE),  # 128
+    "ministral3-tied": row(MINISTRAL3, ["rope_theta"], rope_parameters=MINISTRAL3_ROPE, tie_word_embeddings=True),
+
+    "smollm3-interval-4": row(SMOLLM3, num_hidden_layers=5),
+    "smollm3-interval-2": row(SMOLLM3, no_rope_layer_interval=2),
+    "smollm3-listed-layers": row(SMOLLM3, no_rope_layers=[0, 1, 1], no_rope_layer_interval=2),
+    "smollm3-unrotated-layers-slide": row(SMOLLM3, no_rope_layers=[1, 0, 1], use_sliding_window=True, sliding_window=4),
+    "smollm3-unused-window": row(SMOLLM3, no_rope_layers=[1, 0, 1], use_sliding_window=False, sliding_window=4),
+    "smollm3-default-tied": row(SMOLLM3, ["tie_word_embeddings"]),
+    "smollm3-default-theta": row(SMOLLM3, ["rope_theta"]),  # 2,000,000
+    "smollm3-biases": row(SMOLLM3, attention_bias=True, mlp_bias=True),
+    "smollm3-yarn": row(SMOLLM3, rope_scaling=YARN),
+
+    "arcee-plain": row(ARCEE),
+    "arcee-biases": row(ARCEE, attention_bias=True, mlp_bias=True),
+    "arcee-yarn": row(ARCEE, ["rope_theta"], rope_parameters={**YARN, "rope_theta": 10000.0}),
+    "arcee-free-head-dim": row(ARCEE, head_dim=64),
+    "arcee-default-activation": row(ARCEE, ["hidden_act"]),
+    "arcee-tied": row(ARCEE, tie_word_embeddings=True),
+
+    "granite-multipliers": row(GRANITE),
+    "granite-default-attention-multiplier": row(GRANITE, ["attention_multiplier"], residual_multiplier=0.22),  # 1, not head_dim^-0.5
+    "granite-default-multipliers": row(GRANITE, ["attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"]),
+    "granite-lone-logits-scaling": row(GRANITE, ["embedding_multiplier", "residual_multiplier"], logits_scaling=0.4),
+    "granite-biases": row(GRANITE, attention_bias=True, mlp_bias=True),
+    "granite-tied": row(GRANITE, tie_word_embeddings=True),
+
+    "gemma2-window-4": row(GEMMA2, sliding_window=4),
+    "gemma2-default-softcaps": row(GEMMA2, ["attn_logit_softcapping", "final_logit_softcapping"], sliding_window=4),  # 50 and 30
+    "gemma2-small-attention-softcap": row(GEMMA2, attn_logit_softcapping=1.5, sliding_window=4),
+    "gemma2-null-softcaps": row(GEMMA2, attn_logit_softcapping=None, final_logit_softcapping=None, sliding_window=4),
+    "gemma2-layer-types": row(GEMMA2, sliding_window=4, layer_types=[FULL, SLIDING, SLIDING]),
+    "gemma2-query-scale": row(GEMMA2, query_pre_attn_scalar=50),
+    "gemma2-biases": row(GEMMA2, attention_bias=True),
+    "gemma2-default-head-dim": row(GEMMA2, ["head_dim", "query_pre_attn_scalar"]),  # 256 both
+
+    "olmo2-plain": row(OLMO2),
+    "olmo2-grouped-queries": row(OLMO2, num_key_value_heads=1),  # its norm of keys is narrower
+    "olmo2-default-key-heads": row(OLMO2, ["num_key_value_heads"]),
+    "olmo2-biases": row(OLMO2, attention_bias=True),
+    "olmo2-tied": row(OLMO2, tie_word_embeddings=True),
+    "olmo2-default-epsilon": row(OLMO2, ["rms_norm_eps"]),
+    "olmo2-linear-rope": row(OLMO2, rope_scaling={"type": "linear", "factor": 4.0}),
+
+    "olmo3-default-layers": row(OLMO3, num_hidden_layers=5, sliding_window=4),
+    "olmo3-layer-types": row(OLMO3, sliding_window=4, layer_types=[SLIDING, FULL, SLIDING]),
+    "olmo3-yarn-old": row(OLMO3, sliding_window=4, layer_types=[SLIDING, FULL, SLIDING], rope_scaling=YARN),  # of the full layers alone
+    "olmo3-outer-theta": row(OLMO3, rope_theta=300.0, sliding_window=4, layer_types=[SLIDING, FULL, SLIDING]),  # the sliding ones' stays 500,000
+    "olmo3-ropes-by-layer": row(OLMO3, ["rope_theta"], sliding_window=4, layer_types=[SLIDING, FULL, SLIDING], rope_parameters={
+        SLIDING: {"rope_type": "default", "rope_theta": 700.0}, FULL: {**YARN, "rope_theta": 50000.0}}),
+    "olmo3-default-window": row(OLMO3, max_position_embeddings=8192),  # 4096
+
+    "qwen3-moe-plain": row(QWEN3_MOE),
+    "qwen3-moe-normed": row(QWEN3_MOE, norm_topk_prob=True),
+    "qwen3-moe-default-head-dim": row(QWEN3_MOE, ["head_dim"], hidden_size=192),  # hidden_size / heads, not 128
+    "qwen3-moe-dense-layers": row(QWEN3_MOE, mlp_only_layers=[1]),
+    "qwen3-moe-sparse-step": row(QWEN3_MOE, decoder_sparse_step=2),
+    "qwen3-moe-one-expert-a-token": row(QWEN3_MOE, num_experts_per_tok=1, norm_topk_prob=True),
+    "qwen3-moe-all-experts": row(QWEN3_MOE, num_experts=4, num_experts_per_tok=4),
+    "qwen3-moe-window-4": row(QWEN3_MOE, use_sliding_window=True, sliding_window=4),
+    "qwen3-moe-unused-window": row(QWEN3_MOE, use_sliding_window=False, sliding_window=4),
+    "qwen3-moe-attention-biases": row(QWEN3_MOE, attention_bias=True),
+    "qwen3-moe-tied": row(QWEN3_MOE, tie_word_embeddings=True),
+
+    "olmoe-plain": row(OLMOE),
+    "olmoe-normed": row(OLMOE, norm_topk_prob=True),
+    "olmoe-grouped-queries": row(OLMOE, num_key_value_heads=2),
+    "olmoe-attention-biases": row(OLMOE, attention_bias=True),
 }
 
 # Room for thousands of tokens: what the tests of caches, generators and devices run. Fields that are left out have the class's defaults.
@@ -167,7 +266,8 @@ SMALL_PHI3 = {
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 4096,
     "original_max_position_embeddings": 4096, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
 }
-SMALL_LLAMA = {**LLAMA, "vocab_size": 300, "intermediate_size": 160, "head_dim": 64}
+SMALL_SIZES = {"vocab_size": 300, "intermediate_size": 160, "head_dim": 64}
+SMALL_LLAMA = {**LLAMA, **SMALL_SIZES}
 SMALL = {
     "small-gemma3": row(SMALL_GEMMA3),
     "small-gemma3-window-4": row(SMALL_GEMMA3, sliding_window=4),
@@ -194,6 +294,15 @@ SMALL = {
     "small-mistral": row({**SMALL_LLAMA, **MISTRAL_CLASS}, sliding_window=16),
     "small-qwen2": row({**SMALL_LLAMA, **QWEN2_CLASS}, key_bias=158.0, use_sliding_window=True, sliding_window=16, max_window_layers=1),
     "small-qwen3": row({**SMALL_LLAMA, **QWEN3_CLASS}, rope_scaling=YARN),
+    "small-ministral3": row({**MINISTRAL3, **SMALL_SIZES}, ["rope_theta"], rope_parameters={**MINISTRAL3_ROPE, "original_max_position_embeddings": 16}),
+    "small-smollm3": row({**SMOLLM3, **SMALL_SIZES}, no_rope_layers=[1, 0, 1], use_sliding_window=True, sliding_window=16),
+    "small-arcee": row({**ARCEE, **SMALL_SIZES}, rope_scaling=YARN),
+    "small-granite": row({**GRANITE, **SMALL_SIZES}),
+    "small-gemma2": row({**GEMMA2, **SMALL_SIZES}, hidden_size=96, max_position_embeddings=4096, sliding_window=16),
+    "small-olmo2": row({**OLMO2, **SMALL_SIZES}),
+    "small-olmo3": row({**OLMO3, **SMALL_SIZES}, sliding_window=16, layer_types=[SLIDING, FULL, SLIDING], rope_scaling=YARN),
+    "small-qwen3-moe": row({**QWEN3_MOE, **SMALL_SIZES}, mlp_only_layers=[1], norm_topk_prob=True),
+    "small-olmoe": row({**OLMOE, **SMALL_SIZES}, ["head_dim"]),
 }
 
 GEMMA3_4B = {
@@ -281,7 +390,16 @@ def stored_tensors(model, dtype="bfloat16", head="as tied"):
     """As a file has them."""
     import torch
 
-    tensors = {name: weight.to(getattr(torch, dtype)).contiguous() for name, weight in model.state_dict().items()}
+    weights = {}
+    for name, weight in model.state_dict().items():
+        if ".experts." in name:  # in memory all experts' are one
+            halves = ("gate_proj", "up_proj") if "gate_up" in name else ("down_proj",)
+            for expert, own in enumerate(weight):
+                for half, part in zip(halves, own.chunk(len(halves))):
+                    weights[name.replace(name.rsplit(".", 1)[1], f"{expert}.{half}.weight")] = part
+        else:
+            weights[name] = weight
+    tensors = {name: weight.to(getattr(torch, dtype)).contiguous() for name, weight in weights.items()}
     embedding = "model.embed_tokens.weight"
     if head == "as tied" and model.config.get_text_config().tie_word_embeddings:
         del tensors["lm_head.weight"]

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "cpu/kernels/attention_kernels.h"
+#include "cpu/kernels/row_kernels.h"
 
 namespace tessera::cpu {
 namespace {
@@ -82,6 +83,8 @@ class Call {
                               : kGroupPages),
         range_kernels_(pairs_ ? kernels_.bfloat16 : kernels_.float32),
         scale_(options.scale * std::numbers::log2e_v<float>),
+        softcap_(options.softcap.value_or(0) / options.scale),
+        cap_(row_kernels(isa).float32.softcap),
         window_(options.window.value_or(std::numeric_limits<int64_t>::max())),
         group_(q.heads / layer_.num_kv_heads),
         stride_((q.width + 15) / 16 * 16),
@@ -123,6 +126,8 @@ class Call {
   const int64_t group_pages_;
   const RangeKernels& range_kernels_;
   const float scale_;
+  const float softcap_;  // of the scores before they are scaled; 0: none
+  void (*const cap_)(const float* x, float cap, int64_t n, float* y);
   const int64_t window_, group_, stride_;
   AttentionScratch& scratch_;
 };
@@ -249,6 +254,11 @@ void Call::attend_range(const Block& block, int64_t range, Worker& worker, const
                       .acc_stride = stride_};
   const int64_t pages = task.last_page - task.first_page;
   for (int64_t i = 0; i < pages; i += group_pages_) range_kernels_.scores(task, group(block, range, task, i, worker));
+  if (softcap_ > 0)
+    for (int64_t row = 0; row < block.rows; ++row) {
+      float* const scores = task.scores + row * kRangeTokens + task.first_page * kPageTokens;
+      cap_(scores, softcap_, pages * kPageTokens, scores);
+    }
   range_kernels_.softmax(task);
   std::fill_n(result.acc, block.rows * stride_, 0.0f);
   for (int64_t i = pages; i < 2 * pages; i += group_pages_) range_kernels_.accumulate(task, group(block, range, task, i, worker));
@@ -307,6 +317,7 @@ void check_shapes(const KvCache::Layer& layer, std::span<const CacheSlice> slice
         " do not fit ", layer.num_kv_heads, " key heads of ", layer.head_dim);
   check(options.scale > 0, "attention: a scale of ", options.scale);
   check(!options.window || *options.window >= 1, "attention: a window of ", options.window.value_or(0), " keys");
+  check(!options.softcap || *options.softcap > 0, "attention: a softcap of ", options.softcap.value_or(0));
   for (const CacheSlice& slice : slices) {
     check(slice.first >= 0 && slice.count >= 1 && slice.position >= 0 && slice.first + slice.count <= q.tokens, "attention: slice [",
           slice.first, ", ", slice.first + slice.count, ") at position ", slice.position, " does not lie in a batch of ", q.tokens,

@@ -1,5 +1,6 @@
 #pragma once
-// Fused attention over cache pages: softmax(scale q k^T) v with an online softmax, never a full matrix of scores.
+// Fused attention over cache pages: softmax(scale q k^T) v, the scores capped or not, with an online softmax, never a full matrix of
+// scores.
 //
 // The order of every sum is fixed by positions alone. Keys are worked on in ranges of 256 that start at absolute positions. Inside a range
 // a score sums over head_dim, the softmax's sum and the values' sums over the keys in order; the ranges' results are merged left to right.
@@ -23,7 +24,8 @@ namespace tessera::cpu {
 struct AttentionOptions {
   int64_t layer;
   float scale;
-  std::optional<int64_t> window;  // keys that a query sees, its own included; nullopt: all before it
+  std::optional<int64_t> window;      // keys that a query sees, its own included; nullopt: all before it
+  std::optional<float> softcap = {};  // of the scaled scores
 };
 
 struct AttentionScratch;

@@ -8,6 +8,8 @@
 #include "core/neighbouring_pairs.h"
 #include "cpu/card_attention.h"
 #include "cpu/cpu_step.h"
+#include "cpu/experts.h"
+#include "cpu/kernels/linear_kernels.h"
 #include "cpu/kv_cache.h"
 #include "cpu/linear.h"
 #include "cpu/rows.h"
@@ -57,9 +59,18 @@ Rows rows(const Tensor& x) {
 
 bool is_block_format(DataType type) { return type == DataType::bfloat8_b || type == DataType::bfloat4_b; }
 
-// A lookup alone needs no blocks: the rows stay as they are, in the nearest type that is not a block format.
+// The same values as rows of `width`: heads, or all of a token's as one.
+Rows joined(Rows x, int64_t width) {
+  x.heads = x.heads * x.width / width;
+  x.width = x.head_stride = width;
+  return x;
+}
+
+// A lookup alone needs no blocks, and a router's choices are worth its few bytes: these stay as they are, in the nearest type that is not a
+// block format.
 DataType packed_type(const WeightSpec& spec) {
-  return spec.role == Role::embedding && is_block_format(spec.options.weights) ? DataType::bfloat16 : spec.options.weights;
+  const bool stays = spec.role == Role::embedding || spec.role == Role::router;
+  return stays && is_block_format(spec.options.weights) ? DataType::bfloat16 : spec.options.weights;
 }
 
 // What a card does not take.
@@ -68,6 +79,21 @@ void check_twin(Twin twin, const ModelOptions& types) {
   check(types.activations == DataType::bfloat16, "cpu: card mode does not take activations of ", types.activations, "; choose bfloat16");
   check(types.weights != DataType::float32, "cpu: card mode does not take weights of ", types.weights,
         "; choose bfloat16, bfloat8_b or bfloat4_b");
+}
+
+// All experts' are one weight, in which each begins a panel.
+int64_t expert_outputs(const Shape& shape) { return (shape[2] + kPanel - 1) / kPanel * kPanel; }
+int64_t outputs(const WeightSpec& spec) { return spec.shape[1] == 1 ? spec.shape[2] : spec.shape[1] * expert_outputs(spec.shape); }
+
+std::vector<WeightPart> with_whole_panels(std::span<const WeightPart> parts, const Shape& shape, const std::byte* zeros) {
+  std::vector<WeightPart> all;
+  const size_t each = parts.size() / static_cast<size_t>(shape[1]);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    all.push_back(parts[i]);
+    if (const int64_t rest = expert_outputs(shape) - shape[2]; (i + 1) % each == 0 && rest > 0)
+      all.push_back({zeros, StoredType::bfloat16, rest});
+  }
+  return all;
 }
 
 void as_pairs(const ConstRows& from, const Rows& to) {
@@ -120,7 +146,7 @@ size_t CpuDevice::weight_bytes(const WeightSpec& spec, bool exact) {
   if (spec.role == Role::norm) return static_cast<size_t>(spec.shape[3]) * sizeof(float);
   const DataType type = packed_type(spec);
   const size_t biases = spec.bias == Bias::none ? 0 : static_cast<size_t>(spec.shape[2]) * sizeof(float);
-  return PackedWeight::bytes_of(exact && type == DataType::float32 ? DataType::bfloat16 : type, spec.shape[2], spec.shape[3]) + biases;
+  return PackedWeight::bytes_of(exact && type == DataType::float32 ? DataType::bfloat16 : type, outputs(spec), spec.shape[3]) + biases;
 }
 
 size_t CpuDevice::cache_bytes(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) {
@@ -175,12 +201,19 @@ Tensor CpuDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spec
     return Tensor(*this, spec.shape, DataType::float32, std::move(vector));
   }
   const auto turn = take_turn();
-  const std::vector<WeightPart> paired = pair_heads(spec) > 0 ? with_neighbouring_pairs(parts, spec) : std::vector<WeightPart>();
-  PackedWeight packed = PackedWeight::pack(pool_, isa_, packed_type(spec), paired.empty() ? parts : paired, spec.shape[3]);
-  if (!paired.empty())
+  std::vector<WeightPart> arranged(parts.begin(), parts.end());
+  std::vector<std::byte> zeros;
+  if (pair_heads(spec) > 0) {
+    arranged = with_neighbouring_pairs(parts, spec);
+  } else if (spec.shape[1] > 1) {
+    zeros.resize(static_cast<size_t>(kPanel * spec.shape[3]) * 2);
+    arranged = with_whole_panels(parts, spec.shape, zeros.data());
+  }
+  PackedWeight packed = PackedWeight::pack(pool_, isa_, packed_type(spec), arranged, spec.shape[3]);
+  if (pair_heads(spec) > 0)
     for (const WeightPart& part : parts)
       if (part.done) part.done(0, part.rows);
-  check(packed.out() == spec.shape[2], "pack: the parts have ", packed.out(), " outputs; the shape is ", spec.shape);
+  check(packed.out() == outputs(spec), "pack: the parts have ", packed.out(), " outputs; the shape is ", spec.shape);
   check(packed.bias().empty() == (spec.bias == Bias::none), "pack: ", packed.bias().size(), " biases of ", spec.name);
   if (keep) {
     keep(packed.data());
@@ -203,7 +236,7 @@ Tensor CpuDevice::restore(std::span<const std::span<const std::byte>> pieces, co
   if (pieces.size() != (biased ? 2u : 1u)) return {};
   const std::span<const std::byte> piece = pieces.front(), biases = biased ? pieces.back() : std::span<const std::byte>();
   if (biased && biases.size() != static_cast<size_t>(spec.shape[2]) * sizeof(float)) return {};
-  auto packed = PackedWeight::restore(packed_type(spec), spec.shape[2], spec.shape[3], {file, piece.data()}, piece.size(),
+  auto packed = PackedWeight::restore(packed_type(spec), outputs(spec), spec.shape[3], {file, piece.data()}, piece.size(),
                                       {reinterpret_cast<const float*>(biases.data()), biases.size() / sizeof(float)});
   if (!packed) return {};
   const auto turn = take_turn();
@@ -287,7 +320,9 @@ Tensor CpuDevice::linear(const Tensor& x, const Tensor& weight) {
 
 Tensor CpuDevice::rms_norm(const Tensor& x, const Tensor& weight, float epsilon) {
   Tensor out = make(x.shape(), x.dtype());
-  cpu::rms_norm(pool_, rows_isa_, rows(x), static_cast<const Vector&>(weight.storage()).values, epsilon, rows(out));
+  const int64_t width = weight.shape()[3];
+  cpu::rms_norm(pool_, rows_isa_, joined(rows(x), width), static_cast<const Vector&>(weight.storage()).values, epsilon,
+                joined(rows(out), width));
   return out;
 }
 
@@ -313,7 +348,7 @@ Tensor CpuDevice::attention(const Tensor& q, const Tensor& k, const Tensor& v, c
   Tensor out = make(q.shape(), q.dtype());
   KvCache& cache = static_cast<PagedCache&>(step.batch().slices.front().sequence->cache()).pages;
   const std::vector<CacheSlice>& slices = static_cast<const CpuStep&>(step).cache_slices(cache.layer(params.layer).group);
-  const AttentionOptions options{params.layer, params.scale, params.window};
+  const AttentionOptions options{params.layer, params.scale, params.window, params.softcap};
   if (twin_ == Twin::none) {
     cache.append(pool_, params.layer, slices, rows(k), rows(v));
     attention_.attend(cache, slices, rows(q), rows(out), options);
@@ -378,6 +413,38 @@ Tensor CpuDevice::silu_mul(const Tensor& gate_up) {
   return out;
 }
 
+Tensor CpuDevice::relu2(const Tensor& x) {
+  Tensor out = make(x.shape(), x.dtype());
+  cpu::relu2(pool_, rows_isa_, rows(x), rows(out));
+  return out;
+}
+
+Tensor CpuDevice::experts(const Tensor& x, const Tensor& router_logits, const Tensor& gate_up, const Tensor& down,
+                          const RouterParams& params) {
+  check(twin_ == Twin::none, "cpu: card mode has no mixtures of experts");
+  const std::vector<ExpertRows> routed = route(rows(router_logits), params);
+  const int64_t tokens = x.shape()[2], hidden = x.shape()[3], out = gate_up.shape()[2];
+  Tensor sum = make(x.shape(), DataType::float32);
+  auto* const sums = rows(sum).row<float>(0);
+  std::fill_n(sums, tokens * hidden, 0.0f);
+  const auto linear = [&](const Tensor& weight, int64_t expert, const Tensor& from, int64_t width) {
+    Tensor to = make({1, 1, from.shape()[2], width}, from.dtype());
+    const Rows a = rows(from), b = rows(to);
+    cpu::linear(pool_, isa_, weight_of(weight).packed.part(expert * expert_outputs(weight.shape()), weight.shape()[2]), a.tokens,
+                {a.data, a.type, a.token_stride}, {b.data, b.type, b.token_stride});
+    return to;
+  };
+  for (const ExpertRows& expert : routed) {
+    Tensor mine = make({1, 1, static_cast<int64_t>(expert.tokens.size()), hidden}, x.dtype());
+    cpu::select_rows(pool_, isa_, rows(x), expert.tokens, rows(mine));
+    const Tensor y = linear(down, expert.expert, silu_mul(linear(gate_up, expert.expert, mine, out)), hidden);
+    add_weighted(pool_, rows(y), expert, sums);
+  }
+  Tensor result = make(x.shape(), x.dtype());
+  convert(pool_, isa_, rows(sum), rows(result));
+  return result;
+}
+
 Tensor CpuDevice::add(const Tensor& a, const Tensor& b) {
   Tensor out = make(a.shape(), a.dtype());
   cpu::add(pool_, rows_isa_, rows(a), rows(b), rows(out));
@@ -386,7 +453,7 @@ Tensor CpuDevice::add(const Tensor& a, const Tensor& b) {
 
 Tensor CpuDevice::mul(const Tensor& a, float b) {
   Tensor out = make(a.shape(), a.dtype());
-  cpu::mul(pool_, rows_isa_, rows(a), a.dtype() == DataType::bfloat16 ? round_to_bfloat16(b) : b, rows(out));
+  cpu::mul(pool_, rows_isa_, rows(a), b, rows(out));
   return out;
 }
 

@@ -66,6 +66,9 @@ class CpuDevice final : public Device {
   Tensor nlp_concat_heads(const Tensor& x) override;
   Tensor gelu_mul(const Tensor& gate_up) override;
   Tensor silu_mul(const Tensor& gate_up) override;
+  Tensor relu2(const Tensor& x) override;
+  Tensor experts(const Tensor& x, const Tensor& router_logits, const Tensor& gate_up, const Tensor& down,
+                 const RouterParams& params) override;
   Tensor add(const Tensor& a, const Tensor& b) override;
   Tensor mul(const Tensor& a, float b) override;
   Tensor softcap(const Tensor& x, float cap) override;

@@ -114,6 +114,19 @@ int64_t PackedWeight::panels() const { return (out_ + kPanel - 1) / kPanel; }
 int64_t PackedWeight::blocks() const { return (in_ + kBlock - 1) / kBlock; }
 size_t PackedWeight::panel_bytes() const { return static_cast<size_t>(blocks()) * block_bytes(dtype_); }
 
+PackedWeight PackedWeight::part(int64_t first, int64_t rows) const {
+  check(first >= 0 && first % kPanel == 0 && rows >= 1 && rows <= out_ - first, "packed weight: outputs [", first, ", ", first + rows,
+        ") of ", out_, "; a part begins at a multiple of ", kPanel);
+  PackedWeight part;
+  part.dtype_ = dtype_;
+  part.out_ = rows;
+  part.in_ = in_;
+  part.bytes_ = static_cast<size_t>(part.panels()) * panel_bytes();
+  part.data_ = {data_, panel(first / kPanel)};
+  if (!bias_.empty()) part.bias_.assign(bias_.begin() + first, bias_.begin() + first + rows);
+  return part;
+}
+
 size_t PackedWeight::bytes_of(DataType dtype, int64_t out, int64_t in) {
   check(out >= 1 && out <= kLargestSize && in >= 1 && in <= kLargestSize, "packed weight: [", out, ", ", in, "]; each must be 1 to ",
         kLargestSize);

@@ -47,6 +47,9 @@ class PackedWeight {
   void lookup(int64_t row, float* values) const;
   void lookup(int64_t row, bfloat16* values) const;
 
+  // The outputs [first, first + rows), in the same memory; first is a multiple of 64.
+  PackedWeight part(int64_t first, int64_t rows) const;
+
   int64_t panels() const;
   int64_t blocks() const;  // of 64 inputs in a panel
   size_t panel_bytes() const;

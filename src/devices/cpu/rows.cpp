@@ -15,23 +15,14 @@ namespace {
 // The numbers in one piece of work: some microseconds of it.
 constexpr int64_t kPiece = 16384;
 
-const RowKernels& kernels(Isa isa) {
-  if (isa == Isa::card) return kRowsCard;
-#if defined(__x86_64__)
-  if (isa == Isa::avx512) return kRowsAvx512;
-  if (isa == Isa::avx2) return kRowsAvx2;
-#endif
-  return kRowsPlain;
-}
-
 // Calls fn(kernels of x's type, its type's element) with the kernels for float32 or bfloat16.
 template <class Fn>
 void with_type(const char* op, DataType type, Isa isa, Fn fn) {
   check(type == DataType::float32 || type == DataType::bfloat16, op, ": activations are float32 or bfloat16, not ", type);
   if (type == DataType::float32)
-    fn(kernels(isa).float32, float{});
+    fn(row_kernels(isa).float32, float{});
   else
-    fn(kernels(isa).bfloat16, uint16_t{});
+    fn(row_kernels(isa).bfloat16, uint16_t{});
 }
 
 void check_same_shape(const char* op, const ConstRows& x, const Rows& out) {
@@ -107,6 +98,15 @@ void check_activations(const char* op, const ConstRows& x) {
 
 }  // namespace
 
+const RowKernels& row_kernels(Isa isa) {
+  if (isa == Isa::card) return kRowsCard;
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return kRowsAvx512;
+  if (isa == Isa::avx2) return kRowsAvx2;
+#endif
+  return kRowsPlain;
+}
+
 void rms_norm(ThreadPool& pool, Isa isa, const ConstRows& x, std::span<const float> weight, float epsilon, const Rows& out) {
   check_same_shape("rms_norm", x, out);
   check_same_type("rms_norm", x, out);
@@ -160,6 +160,10 @@ void silu_mul(ThreadPool& pool, Isa isa, const ConstRows& gate_up, const Rows& o
   gated(pool, isa, "silu_mul", gate_up, out, [](const auto& k) { return k.silu_mul; });
 }
 
+void relu2(ThreadPool& pool, Isa isa, const ConstRows& x, const Rows& out) {
+  map(pool, isa, "relu2", x, out, [](const auto& k, auto* from, int64_t n, auto* to) { k.relu2(from, n, to); });
+}
+
 void select_rows(ThreadPool& pool, Isa isa, const ConstRows& x, std::span<const int64_t> rows, const Rows& out) {
   check_activations("select_rows", x);
   check_activations("select_rows", out);
@@ -167,7 +171,7 @@ void select_rows(ThreadPool& pool, Isa isa, const ConstRows& x, std::span<const 
         " rows of ", x.heads, " x ", x.width, " do not give ", out.tokens, " of ", out.heads, " x ", out.width);
   for (int64_t row : rows) check(row >= 0 && row < x.tokens, "select_rows: row ", row, " is outside 0..", x.tokens - 1);
   for_parts(pool, out.tokens, out.heads, out.width, [&](int64_t token, int64_t head, int64_t column, int64_t n) {
-    convert_numbers(kernels(isa), x, rows[static_cast<size_t>(token)], head, out, token, column, n);
+    convert_numbers(row_kernels(isa), x, rows[static_cast<size_t>(token)], head, out, token, column, n);
   });
 }
 
@@ -176,7 +180,7 @@ void convert(ThreadPool& pool, Isa isa, const ConstRows& x, const Rows& out) {
   check_activations("convert", out);
   check_same_shape("convert", x, out);
   for_parts(pool, x.tokens, x.heads, x.width, [&](int64_t token, int64_t head, int64_t column, int64_t n) {
-    convert_numbers(kernels(isa), x, token, head, out, token, column, n);
+    convert_numbers(row_kernels(isa), x, token, head, out, token, column, n);
   });
 }
 

@@ -27,6 +27,9 @@ void softcap(ThreadPool& pool, Isa isa, const ConstRows& x, float cap, const Row
 void gelu_mul(ThreadPool& pool, Isa isa, const ConstRows& gate_up, const Rows& out);
 void silu_mul(ThreadPool& pool, Isa isa, const ConstRows& gate_up, const Rows& out);
 
+// max(x, 0)^2.
+void relu2(ThreadPool& pool, Isa isa, const ConstRows& x, const Rows& out);
+
 // Row i of `out` is row rows[i] of x, in out's type.
 void select_rows(ThreadPool& pool, Isa isa, const ConstRows& x, std::span<const int64_t> rows, const Rows& out);
 

@@ -377,6 +377,15 @@ Tensor TtnnDevice::gelu_mul(const Tensor& gate_up) { return gated(gate_up, "GELU
 
 Tensor TtnnDevice::silu_mul(const Tensor& gate_up) { return gated(gate_up, "SILU"); }
 
+Tensor TtnnDevice::relu2(const Tensor& x) {
+  const nb::object positive = (*ttnn_)("relu", tensor(x), "memory_config"_a = dram_);
+  return make(x.shape(), {(*ttnn_)("square", positive, "memory_config"_a = dram_)});
+}
+
+Tensor TtnnDevice::experts(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const RouterParams&) {
+  fail("n150: mixtures of experts are not supported");
+}
+
 Tensor TtnnDevice::add(const Tensor& a, const Tensor& b) {
   return make(a.shape(), {(*ttnn_)("add", tensor(a), tensor(b), "memory_config"_a = dram_)});
 }

@@ -125,7 +125,8 @@ class Feeder {
       return rows;
     };
     cache_.append(pool_, 0, slices, part(first.q.heads, first.k.heads), part(first.q.heads + first.k.heads, first.k.heads));
-    attention_.attend(cache_, slices, part(0, first.q.heads), out.rows(), {.layer = 0, .scale = scale(first.q.width), .window = window_});
+    attention_.attend(cache_, slices, part(0, first.q.heads), out.rows(),
+                      {.layer = 0, .scale = scale(first.q.width), .window = window_, .softcap = softcap});
     row = 0;
     for (const Next& next : nexts) {
       Fed& s = *next.sequence;
@@ -148,6 +149,7 @@ class Feeder {
   ThreadPool& pool() { return pool_; }
   Attention& attention() { return attention_; }
   std::vector<int32_t> free_pages;
+  std::optional<float> softcap;
 
  private:
   // A windowed sequence gives back the pages that no later token sees.
@@ -267,7 +269,8 @@ Numbers rounded(const Numbers& x, DataType cache_type) {
   return y;
 }
 
-Expected expected(const Case& c, const Tokens& tokens, const Numbers& k, const Numbers& v, int64_t position, int64_t head) {
+Expected expected(const Case& c, const Tokens& tokens, const Numbers& k, const Numbers& v, int64_t position, int64_t head,
+                  std::optional<float> softcap) {
   const int64_t width = tokens.q.width, kv_head = head / (tokens.q.heads / tokens.k.heads);
   const int64_t first = c.window ? std::max<int64_t>(0, position - *c.window + 1) : 0;
   constexpr double u = 0x1p-24;
@@ -280,10 +283,10 @@ Expected expected(const Case& c, const Tokens& tokens, const Numbers& k, const N
       s += product, size += std::abs(product);
     }
     const double scale = Feeder::scale(width);
-    score.push_back(s * scale);
-    top = std::max(top, s * scale);
+    score.push_back(softcap ? *softcap * std::tanh(s * scale / *softcap) : s * scale);
+    top = std::max(top, score.back());
     // width products and sums, scaled twice; the same again for the maximum that is taken off; the power itself.
-    score_error = std::max(score_error, 2 * (static_cast<double>(width) + 4) * u * size * scale + 8 * u);
+    score_error = std::max(score_error, 2 * (static_cast<double>(width) + 4) * u * size * scale + 8 * u + 16 * u * softcap.value_or(0));
   }
   Expected e{std::vector<double>(static_cast<size_t>(width)), std::vector<double>(static_cast<size_t>(width))};
   std::vector<double> size(static_cast<size_t>(width));
@@ -306,12 +309,12 @@ Expected expected(const Case& c, const Tokens& tokens, const Numbers& k, const N
   return e;
 }
 
-void expect_close(const Case& c, const Fed& fed) {
+void expect_close(const Case& c, const Fed& fed, std::optional<float> softcap = {}) {
   const Tokens& tokens = *fed.tokens;
   const Numbers k = rounded(tokens.k, c.types.cache), v = rounded(tokens.v, c.types.cache);
   for (int64_t position = 0; position < tokens.q.tokens; position += position < 40 || position > tokens.q.tokens - 40 ? 1 : 11)
     for (int64_t head = 0; head < tokens.q.heads; ++head) {
-      const Expected want = expected(c, tokens, k, v, position, head);
+      const Expected want = expected(c, tokens, k, v, position, head, softcap);
       for (int64_t i = 0; i < tokens.q.width; ++i)
         ASSERT_NEAR(fed.out.get(position, head, i), want.out[static_cast<size_t>(i)], want.bound[static_cast<size_t>(i)])
             << "position " << position << " head " << head << " of " << tokens.q.heads << " number " << i << " of " << tokens.q.width;
@@ -324,6 +327,17 @@ TEST_P(AttendingInAnyWindow, matches_a_float64_loop_past_a_range) {
   Fed fed(tokens, f.free_pages);
   f.feed_all(fed, 300);
   expect_close(GetParam(), fed);
+}
+
+TEST_P(AttendingInAnyWindow, matches_a_float64_loop_with_capped_scores) {
+  const Tokens tokens(GetParam().types.activations, {2, 1, 32}, 300, 11);
+  Feeder f = feeder(2, {2, 1, 32});
+  f.softcap = 1.5f;
+  Fed fed(tokens, f.free_pages), alone(tokens, f.free_pages);
+  f.feed_all(fed, 300);
+  expect_close(GetParam(), fed, f.softcap);
+  f.feed_all(alone, 31);
+  EXPECT_EQ(alone.out.bytes, fed.out.bytes);
 }
 
 TEST_P(Attending, matches_a_float64_loop_at_every_length) {

@@ -174,6 +174,17 @@ TEST_P(EveryIsaAndType, gelu_mul_and_silu_mul_match_a_float64_loop) {
     }
 }
 
+TEST_P(EveryIsaAndType, relu2_matches_a_float64_loop) {
+  for (int64_t width : kWidths) {
+    Buffer x(type(), 33, 1, width), y(type(), 33, 1, width);
+    x.fill(12, 4.0f);
+    relu2(pool_, isa(), x.rows, y.rows);
+    expect_close(
+        y, [&](int64_t t, int64_t h, int64_t i) { return std::pow(std::max(x.get(t, h, i), 0.0), 2); },
+        [](int64_t, int64_t, int64_t) { return 0.0; });
+  }
+}
+
 TEST_P(EveryIsaAndType, activations_are_right_over_their_whole_range) {
   std::vector<float> gates;
   for (float magnitude = 1e-30f; magnitude < 1e30f; magnitude *= 1.7f) gates.insert(gates.end(), {magnitude, -magnitude});

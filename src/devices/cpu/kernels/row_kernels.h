@@ -3,6 +3,8 @@
 // no inline function of the standard library, so that none compiled for one instruction set is linked into another's path.
 #include <cstdint>
 
+#include "cpu/isa.h"
+
 namespace tessera::cpu {
 
 // T is float, or uint16_t for the bits of a bfloat16.
@@ -15,6 +17,7 @@ struct TypedRowKernels {
   void (*softcap)(const T* x, float cap, int64_t n, T* y);
   void (*gelu_mul)(const T* gate, const T* up, int64_t n, T* y);
   void (*silu_mul)(const T* gate, const T* up, int64_t n, T* y);
+  void (*relu2)(const T* x, int64_t n, T* y);
 };
 
 struct RowKernels {
@@ -30,5 +33,8 @@ extern const RowKernels kRowsCard;
 extern const RowKernels kRowsAvx2;
 extern const RowKernels kRowsAvx512;
 #endif
+
+// Those of an instruction set that this machine has.
+const RowKernels& row_kernels(Isa isa);
 
 }  // namespace tessera::cpu

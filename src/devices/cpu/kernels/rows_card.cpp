@@ -56,7 +56,7 @@ void silu(const uint16_t* x, const uint16_t* one, int64_t n, uint16_t* y) { kRow
 
 RowKernels rows() {
   RowKernels kernels = kRowsPlain;
-  kernels.bfloat16 = {rms_norm, rotary, add, mul, kRowsPlain.bfloat16.softcap, gated<gelu>, gated<silu>};
+  kernels.bfloat16 = {rms_norm, rotary, add, mul, kRowsPlain.bfloat16.softcap, gated<gelu>, gated<silu>, kRowsPlain.bfloat16.relu2};
   return kernels;
 }
 

@@ -60,6 +60,14 @@ void silu_mul(const T* gate, const T* up, int64_t n, T* y) {
   for (int64_t i = 0; i < n; ++i) put(get(gate[i]) / (1.0f + std::exp(-get(gate[i]))) * get(up[i]), y[i]);
 }
 
+template <class T>
+void relu2(const T* x, int64_t n, T* y) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float positive = get(x[i]) < 0 ? 0 : get(x[i]);
+    put(positive * positive, y[i]);
+  }
+}
+
 void narrow(const float* x, int64_t n, uint16_t* y) {
   for (int64_t i = 0; i < n; ++i) put(x[i], y[i]);
 }
@@ -69,7 +77,7 @@ void widen(const uint16_t* x, int64_t n, float* y) {
 }
 
 template <class T>
-constexpr TypedRowKernels<T> kTyped{rms_norm<T>, rotary<T>, add<T>, mul<T>, softcap<T>, gelu_mul<T>, silu_mul<T>};
+constexpr TypedRowKernels<T> kTyped{rms_norm<T>, rotary<T>, add<T>, mul<T>, softcap<T>, gelu_mul<T>, silu_mul<T>, relu2<T>};
 
 }  // namespace
 

@@ -63,6 +63,14 @@ void silu_mul_row(const T* gate, const T* up, int64_t n, T* y) {
   });
 }
 
+template <class T>
+void relu2_row(const T* x, int64_t n, T* y) {
+  for_lanes(n, [&](int64_t i, auto lanes) {
+    const Vec positive = max(set(0), load(x + i, lanes));
+    store(y + i, mul(positive, positive), lanes);
+  });
+}
+
 template <class From, class To>
 void convert_row(const From* x, int64_t n, To* y) {
   for_lanes(n, [&](int64_t i, auto lanes) { store(y + i, load(x + i, lanes), lanes); });
@@ -70,7 +78,7 @@ void convert_row(const From* x, int64_t n, To* y) {
 
 template <class T>
 constexpr TypedRowKernels<T> kTypedRows{rms_norm_row<T>, rotary_row<T>,   add_rows<T>,    mul_row<T>,
-                                        softcap_row<T>,  gelu_mul_row<T>, silu_mul_row<T>};
+                                        softcap_row<T>,  gelu_mul_row<T>, silu_mul_row<T>, relu2_row<T>};
 
 constexpr RowKernels kRowTable{kTypedRows<float>, kTypedRows<uint16_t>, convert_row<float, uint16_t>, convert_row<uint16_t, float>};
 
