@@ -9,24 +9,12 @@ namespace tessera {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr size_t kMostTemplateBytes = size_t{1} << 20;
-
 void refuse_quantised(const ConfigReader& config) {
   if (!config.is_set("quantization_config")) return;
   const std::optional<ConfigReader> quantization = config.object("quantization_config");
   const std::string method = quantization->is_set("quant_method") ? quantization->text("quant_method") : "";
   config.refuse("quantization_config", "a checkpoint quantised by ", printable(method),
                 " is not supported; take the original one, stored as float32, float16 or bfloat16, and quantise it here");
-}
-
-// The template of a document that has "chat_template": text, or a list of named ones.
-std::optional<std::string> template_of(const ConfigReader& document) {
-  constexpr std::string_view kField = "chat_template";
-  if (!document.is_list(kField)) return document.optional_text(kField);
-  for (const ConfigReader& named : document.objects(kField, 100)) {
-    if (named.text("name") == "default") return named.text("template");
-  }
-  document.refuse(kField, "none of them is named \"default\"");
 }
 
 }  // namespace
@@ -64,21 +52,6 @@ fs::path Checkpoint::tokenizer() const {
   check<FileError>(is_there(path), path.string(),
                    ": is not there: only tokenizer.json is supported; save_pretrained of transformers' fast tokenizer writes one");
   return path;
-}
-
-std::optional<std::string> Checkpoint::chat_template() const {
-  if (const fs::path jinja = directory_ / "chat_template.jinja"; is_there(jinja)) return read_file(jinja.string(), kMostTemplateBytes);
-  for (const std::string_view name : {"tokenizer_config.json", "chat_template.json"}) {
-    const fs::path path = directory_ / name;
-    if (!is_there(path)) continue;
-    const JsonDocument document = read_json(path.string());
-    std::optional<std::string> found = template_of(ConfigReader(document.root(), path.string()));
-    if (!found) continue;
-    check<FileError>(found->size() <= kMostTemplateBytes, path.string(), ": chat_template has ", found->size(), " bytes; at most ",
-                     kMostTemplateBytes, " are read");
-    return found;
-  }
-  return std::nullopt;
 }
 
 }  // namespace tessera

@@ -269,6 +269,7 @@ Value to_int(Call& call) {
     if (base != 10) call.refuse("a base other than 10 is not supported");
     std::string_view digits = trim_left(trim_right(text->view()));
     if (digits.starts_with('+')) digits.remove_prefix(1);
+    if (digits.find('_') != digits.npos) call.refuse("an underscore in a number's text is not supported");
     int64_t whole = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), whole);
     if (error == std::errc::result_out_of_range) call.refuse("an integer of more than 64 bits is not supported");

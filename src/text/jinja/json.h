@@ -1,14 +1,14 @@
 #pragma once
 #include <string>
-#include <string_view>
 
+#include "core/json.h"
 #include "text/jinja/value.h"
 
 namespace tessera::jinja {
 
-// A JSON document as Python's json.loads gives it; keys keep their order, and of a key that stands twice the last value counts. Its texts,
-// digits and brackets are a person's. Throws std::invalid_argument, beginning with `source`, for what is no JSON, nested more than
-// Value::kMostLevels levels deep, or holds an integer of more than 64 bits.
-Value parse_json(std::string_view json, const std::string& source);
+// A JSON value as Python's json.loads gives it; keys keep their order. Its texts, digits and brackets are a person's. Throws FileError,
+// beginning with `source`, for what a template cannot hold: more than Value::kMostLevels levels, more than Dict::kMostItems fields, half of
+// a surrogate pair, an integer beyond int64_t.
+Value from_json(JsonValue json, const std::string& source);
 
 }  // namespace tessera::jinja

@@ -20,7 +20,7 @@ struct Token {
   bool is(std::string_view wanted) const { return (type == Type::op || type == Type::name) && text == wanted; }
 };
 
-inline constexpr size_t kMostSourceBytes = size_t{256} << 10;
+inline constexpr size_t kMostSourceBytes = size_t{1} << 20;
 
 // The tokens of a source, the last of type end. Throws FileError: "NAME, line 3, column 7: ...".
 std::vector<Token> tokenize(std::string_view source, const std::string& name);

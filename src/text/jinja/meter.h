@@ -15,8 +15,8 @@ struct Place {
 
 struct Limits {
   size_t steps = size_t{10} << 20;         // of the interpreter; a text or list costs steps by its length
-  size_t output_bytes = size_t{64} << 20;  // the rendered text
-  size_t value_bytes = size_t{256} << 20;  // held by the template's own values at one time
+  size_t output_bytes = size_t{16} << 20;  // the rendered text
+  size_t value_bytes = size_t{32} << 20;   // held by the template's own values at one time
   size_t depth = 1000;                     // of expressions and blocks within each other, through macros
 };
 

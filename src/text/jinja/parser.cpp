@@ -582,6 +582,7 @@ class Parser {
   Statement loop(Place place) {
     Statement made{Statement::Kind::loop, place};
     made.targets.push_back(target(false));
+    if (made.targets[0]->name == "loop") refuse(place, "the loop's variable cannot be 'loop'");
     expect("in");
     made.values.push_back(tuple(false, false));
     const Soft soft(*this, false);

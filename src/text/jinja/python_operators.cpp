@@ -57,6 +57,7 @@ Value repeated(Meter& meter, const Value& value, int64_t times, bool person) {
   const auto count = static_cast<size_t>(std::max<int64_t>(times, 0));
   if (const Text* text = value.text()) {
     Builder out(meter);
+    out.expect(text->memory(), count);
     if (!text->empty())
       for (size_t i = 0; i < count; ++i) out.append(*text);
     return out.finish();

@@ -1,5 +1,7 @@
 #include "text/jinja/template.h"
 
+#include <algorithm>
+
 #include "text/jinja/lexer.h"
 #include "text/jinja/parser.h"
 
@@ -9,8 +11,10 @@ Template Template::compile(std::string_view source, std::string name) {
   Template made;
   made.name_ = std::move(name);
   made.block_ = std::make_shared<const Block>(parse(source, made.name_));
-  for (Token& token : tokenize(source, made.name_))
+  for (Token& token : tokenize(source, made.name_)) {
     if (token.type == Token::Type::data || token.type == Token::Type::string) made.literals_.push_back(std::move(token.text));
+    if (token.type == Token::Type::name) made.names_.push_back(std::move(token.text));
+  }
   return made;
 }
 
@@ -24,6 +28,8 @@ Text Template::render(const Variables& variables, const std::tm& now, const Limi
     fail(name_, ": the rendered text has more than ", limits.output_bytes, " bytes; shorten the conversation");
   return out.take();
 }
+
+bool Template::names(std::string_view name) const { return std::find(names_.begin(), names_.end(), name) != names_.end(); }
 
 std::vector<std::string_view> Template::literals() const { return {literals_.begin(), literals_.end()}; }
 

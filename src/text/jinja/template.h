@@ -31,13 +31,15 @@ class Template {
 
   // Every text that stands in the source: data and strings.
   std::vector<std::string_view> literals() const;
+  // Whether the source has this name: of a variable, a function, a keyword.
+  bool names(std::string_view name) const;
 
  private:
   Template() = default;
 
   std::string name_;
   std::shared_ptr<const Block> block_;
-  std::vector<std::string> literals_;
+  std::vector<std::string> literals_, names_;
 };
 
 }  // namespace tessera::jinja

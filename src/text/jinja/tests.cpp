@@ -201,7 +201,8 @@ constexpr std::array kFunctions{Named{"range", range},
                                 Named{"strftime_now", strftime_now},
                                 Named{"cycler", unsupported},
                                 Named{"joiner", unsupported},
-                                Named{"lipsum", unsupported}};
+                                Named{"lipsum", unsupported},
+                                Named{"self", unsupported}};
 
 }  // namespace
 

@@ -8,7 +8,10 @@
 
 namespace tessera::jinja {
 
-enum class Origin : uint8_t { template_text, person };
+// Whose bytes they are. Of people's, answers that a model gave before are told apart: answer_origin.
+enum class Origin : uint32_t { template_text, person };
+
+inline Origin answer_origin(size_t answer) { return static_cast<Origin>(static_cast<uint32_t>(Origin::person) + 1 + answer); }
 
 class Text {
  public:
@@ -27,7 +30,7 @@ class Text {
   bool empty() const { return bytes_.empty(); }
   const std::vector<Run>& runs() const { return runs_; }
   Origin origin_at(size_t byte) const { return runs_[run_of(byte)].origin; }
-  bool has_person() const { return runs_.size() > 1 || (!runs_.empty() && runs_[0].origin == Origin::person); }
+  bool has_person() const { return runs_.size() > 1 || (!runs_.empty() && runs_[0].origin != Origin::template_text); }
   size_t memory() const { return bytes_.size() + runs_.size() * sizeof(Run); }  // bytes, about
 
   void append(std::string_view bytes, Origin origin);
