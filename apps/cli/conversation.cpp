@@ -19,7 +19,7 @@ ChatArguments parse_arguments(const ChatFlags& flags) {
     check(equals != text.npos && equals > 0, "--template-arg ", text, ": must be NAME=VALUE");
     const std::string value = text.substr(equals + 1);
     check(value != "True" && value != "False", "--template-arg ", text, ": write true or false");
-    jinja::Value parsed = jinja::Value::text(value, jinja::Origin::person);
+    jinja::Value parsed = chat_text(value, jinja::Origin::person);
     try {
       parsed = jinja::from_json(parse_json(value, "--template-arg").root(), "--template-arg");
     } catch (const FileError&) {  // no JSON: a text

@@ -172,7 +172,7 @@ void AddedTokens::scan(const LongestMatch& set, std::string_view text, Range wit
 std::vector<bool> AddedTokens::controls(std::span<const std::string_view> texts, size_t size) const {
   std::vector<bool> controls(size);
   for (const auto& [id, token] : tokens_) {
-    const auto stands_in = [&token = token](std::string_view text) { return text.find(token.content) != text.npos; };
+    const auto stands_in = [&content = token.content](std::string_view text) { return text.find(content) != text.npos; };
     const bool is_space = skip_space_after(token.content, 0) == token.content.size();
     controls[id] = token.special || (!is_space && std::any_of(texts.begin(), texts.end(), stands_in));
   }

@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "core/error.h"
+#include "text/utf8.h"
 
 namespace tessera {
 namespace {
@@ -72,8 +73,14 @@ std::tm local_time() {
 
 }  // namespace
 
+Value chat_text(std::string_view text, Origin origin) {
+  const size_t invalid = text::find_invalid_utf8(text);
+  check(invalid == text.npos, "chat: a text is not valid UTF-8 at byte ", invalid, "; convert it to UTF-8");
+  return Value::text(text, origin);
+}
+
 Value chat_message(std::string_view role, std::string_view content, Origin origin) {
-  return Value::dict({{name("role"), Value::text(role, Origin::person)}, {name("content"), Value::text(content, origin)}}, true);
+  return Value::dict({{name("role"), chat_text(role, Origin::person)}, {name("content"), chat_text(content, origin)}}, true);
 }
 
 ChatTemplate::ChatTemplate(std::string_view source, std::string name, std::vector<std::pair<std::string, std::string>> special_tokens)
@@ -96,7 +103,7 @@ Text ChatTemplate::render(const ChatRequest& request) const {
   };
   for (const auto& [key, token] : special_tokens_) set(key, ::tessera::name(token));
   for (const auto& [key, value] : request.arguments) set(key, value);
-  return template_.render(variables, local_time(), {});
+  return template_.render(variables, local_time(), request.limits);
 }
 
 std::vector<bool> ChatTemplate::control_tokens(const Tokenizer& tokenizer) const { return tokenizer.control_tokens(template_.literals()); }

@@ -22,9 +22,11 @@ struct ChatRequest {
   jinja::Value tools = jinja::Value::none();  // a list of JSON schemas
   ChatArguments arguments;                    // others that the template knows: enable_thinking
   bool add_generation_prompt = true;          // the text ends with what begins an answer
+  jinja::Limits limits = {};
 };
 
-// A message of a person's, or of a model's when its answer's origin is given.
+// A text of a person's, or of a model's when its answer's origin is given. Throws std::invalid_argument if it is not valid UTF-8.
+jinja::Value chat_text(std::string_view text, jinja::Origin origin);
 jinja::Value chat_message(std::string_view role, std::string_view content, jinja::Origin origin);
 
 class ChatTemplate {

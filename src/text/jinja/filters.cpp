@@ -162,8 +162,8 @@ Value indent(Call& call) {
   }
   const Text& text = *call.subject.text();
   Builder out(call.meter);
-  std::vector<Slice> lines = split_lines(text.view(), false);
-  const bool ends_line = split_lines(text.bytes() + "x", false).size() > lines.size();
+  std::vector<Slice> lines = split_lines(call.meter, text.view(), false);
+  const bool ends_line = split_lines(call.meter, text.bytes() + "x", false).size() > lines.size();
   if (ends_line) lines.push_back({text.size(), text.size()});
   for (size_t i = 0; i < lines.size(); ++i) {
     if (i > 0) out.append("\n", Origin::template_text);
@@ -458,11 +458,9 @@ Value batch(Call& call) {
     if (static_cast<int64_t>(now.size()) == count) flush();
     now.push_back(value);
   }
-  while (!now.empty() && fill && !fill->is_none() && static_cast<int64_t>(now.size()) < count) {
-    call.meter.hold(sizeof(Value));
-    call.meter.release(sizeof(Value));
-    call.meter.spend(1);
-    now.push_back(*fill);
+  if (!now.empty() && fill && !fill->is_none()) {
+    call.meter.expect(sizeof(Value), static_cast<size_t>(count));
+    now.resize(static_cast<size_t>(count), *fill);
   }
   if (!now.empty()) flush();
   return generator(call.meter, std::move(batches), call.subject.person);

@@ -90,44 +90,44 @@ Interpreter::Flow Interpreter::run(const Block& block, const ScopePointer& scope
 }
 
 Interpreter::Flow Interpreter::run(const Statement& statement, const ScopePointer& scope, Builder& out) {
-  using Kind = Statement::Kind;
+  using Is = Statement::Kind;
   const Level level(meter_);
   meter_.at = statement.place;
   meter_.spend(1);
   switch (statement.kind) {
-    case Kind::data:
+    case Is::data:
       out.append(*statement.text.text());
       break;
-    case Kind::output:
+    case Is::output:
       for (const ExpressionPointer& value : statement.values) append_str(out, eval(*value, *scope));
       break;
-    case Kind::set:
+    case Is::set:
       assign(*statement.targets[0], eval(*statement.values[0], *scope), *scope);
       break;
-    case Kind::set_block:
+    case Is::set_block:
       assign(*statement.targets[0], block_text(statement, scope), *scope);
       break;
-    case Kind::filter_block:
+    case Is::filter_block:
       append_str(out, block_text(statement, scope));
       break;
-    case Kind::branches:
+    case Is::branches:
       return run_branches(statement, scope, out);
-    case Kind::loop:
+    case Is::loop:
       return run_loop(statement, scope, out);
-    case Kind::break_loop:
+    case Is::break_loop:
       return Flow::broken;
-    case Kind::continue_loop:
+    case Is::continue_loop:
       return Flow::continued;
-    case Kind::macro:
+    case Is::macro:
       scope->set(statement.name, macro(statement, scope));
       break;
-    case Kind::call_block:
+    case Is::call_block:
       run_call_block(statement, scope, out);
       break;
-    case Kind::with:
+    case Is::with:
       run_with(statement, scope, out);
       break;
-    case Kind::generation: {
+    case Is::generation: {
       const auto inner = std::make_shared<Scope>(Scope{scope, {}});
       run(statement.body, inner, out);
       break;

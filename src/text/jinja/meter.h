@@ -39,6 +39,13 @@ class Meter {
     held_ += bytes;
   }
   void release(size_t bytes) noexcept { held_ -= bytes; }
+  // Refuses at once what `count` pieces of so many bytes would come to.
+  void expect(size_t bytes, size_t count) {
+    size_t all = 0;
+    if (__builtin_mul_overflow(bytes, count, &all)) all = limits_.value_bytes + 1;
+    hold(all);
+    release(all);
+  }
   size_t steps() const { return spent_; }
 
   // Throws std::invalid_argument that names the place.

@@ -134,7 +134,7 @@ Value format(Call& call) {
 Value splitlines(Call& call) {
   const bool keeps = call.flag("keepends", false);
   call.finish();
-  return text_list(call.meter, self(call), split_lines(self(call).view(), keeps));
+  return text_list(call.meter, self(call), split_lines(call.meter, self(call).view(), keeps));
 }
 
 Value zfill(Call& call) {

@@ -57,12 +57,13 @@ Value repeated(Meter& meter, const Value& value, int64_t times, bool person) {
   const auto count = static_cast<size_t>(std::max<int64_t>(times, 0));
   if (const Text* text = value.text()) {
     Builder out(meter);
-    out.expect(text->memory(), count);
+    meter.expect(text->runs().size() > 1 ? text->memory() : text->size(), count);
     if (!text->empty())
       for (size_t i = 0; i < count; ++i) out.append(*text);
     return out.finish();
   }
   const List& list = *value.list();
+  meter.expect(list.items.size() * sizeof(Value), count);
   std::vector<Value> items;
   for (size_t i = 0; !list.items.empty() && i < count; ++i) {
     meter.spend(list.items.size());

@@ -22,14 +22,20 @@ Value in_cases(Meter& meter, const Text& text, const Choose& choose) {
 
 bool is_line_end(char32_t c) { return (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029; }
 
-// The places of white space that split at runs of it.
-std::vector<Slice> words(std::string_view text) {
+// Of what a split gives, each part is to become a value.
+void add(Meter& meter, std::vector<Slice>& parts, Slice part) {
+  meter.expect(sizeof(Value) + sizeof(Text), parts.size() + 1);
+  parts.push_back(part);
+}
+
+// What stands between runs of white space.
+std::vector<Slice> words(Meter& meter, std::string_view text) {
   std::vector<Slice> words;
   for (size_t at = 0, begin = 0; at <= text.size();) {
     const bool ends = at == text.size();
     const text::Utf8Character c = ends ? text::Utf8Character{} : text::first_character(text.substr(at));
     if (ends || is_space(c.code_point)) {
-      if (begin < at) words.push_back({begin, at});
+      if (begin < at) add(meter, words, {begin, at});
       begin = at + c.bytes;
     }
     if (ends) break;
@@ -71,7 +77,7 @@ std::vector<Slice> split_text(Meter& meter, std::string_view text, std::optional
   meter.spend_for(text.size());
   std::vector<Slice> parts;
   if (!separator) {
-    parts = words(text);
+    parts = words(meter, text);
     if (parts.size() <= most) return parts;
     // The words beyond the limit stay together, with the white space between them and up to the text's other end.
     if (from_right) {
@@ -88,10 +94,10 @@ std::vector<Slice> split_text(Meter& meter, std::string_view text, std::optional
     while (parts.size() < most && end >= separator->size()) {
       const size_t found = text.substr(0, end).rfind(*separator);
       if (found == text.npos) break;
-      parts.push_back({found + separator->size(), end});
+      add(meter, parts, {found + separator->size(), end});
       end = found;
     }
-    parts.push_back({0, end});
+    add(meter, parts, {0, end});
     std::reverse(parts.begin(), parts.end());
     return parts;
   }
@@ -99,14 +105,15 @@ std::vector<Slice> split_text(Meter& meter, std::string_view text, std::optional
   while (parts.size() < most) {
     const size_t found = text.find(*separator, begin);
     if (found == text.npos) break;
-    parts.push_back({begin, found});
+    add(meter, parts, {begin, found});
     begin = found + separator->size();
   }
-  parts.push_back({begin, text.size()});
+  add(meter, parts, {begin, text.size()});
   return parts;
 }
 
-std::vector<Slice> split_lines(std::string_view text, bool keep_ends) {
+std::vector<Slice> split_lines(Meter& meter, std::string_view text, bool keep_ends) {
+  meter.spend_for(text.size());
   std::vector<Slice> lines;
   size_t begin = 0;
   for (size_t at = 0; at < text.size();) {
@@ -114,12 +121,12 @@ std::vector<Slice> split_lines(std::string_view text, bool keep_ends) {
     size_t next = at + c.bytes;
     if (is_line_end(c.code_point)) {
       if (c.code_point == '\r' && next < text.size() && text[next] == '\n') ++next;
-      lines.push_back({begin, keep_ends ? next : at});
+      add(meter, lines, {begin, keep_ends ? next : at});
       begin = next;
     }
     at = next;
   }
-  if (begin < text.size()) lines.push_back({begin, text.size()});
+  if (begin < text.size()) add(meter, lines, {begin, text.size()});
   return lines;
 }
 

@@ -21,7 +21,7 @@ enum class Align { left, center, right };
 Value stripped(Meter& meter, const Text& text, std::optional<std::string_view> characters, Side side);
 // Cut at `separator`, or where it is nullopt at white space, at most `most` times.
 std::vector<Slice> split_text(Meter& meter, std::string_view text, std::optional<std::string_view> separator, size_t most, bool from_right);
-std::vector<Slice> split_lines(std::string_view text, bool keep_ends);
+std::vector<Slice> split_lines(Meter& meter, std::string_view text, bool keep_ends);
 // The first `most` places, all if it is negative.
 Value replaced(Meter& meter, const Text& text, std::string_view old, const Text& fresh, int64_t most);
 Value aligned(Meter& meter, const Text& text, int64_t width, const Text& fill, Align align);

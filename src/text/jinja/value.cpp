@@ -1,7 +1,6 @@
 #include "text/jinja/value.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace tessera::jinja {
 namespace {
@@ -98,13 +97,6 @@ void Builder::grow(size_t bytes) {
     held_ += more;
   }
   meter_.spend(bytes / 32 + (++pieces_ % 4 == 0));
-}
-
-void Builder::expect(size_t bytes, size_t count) {
-  size_t all = 0;
-  if (__builtin_mul_overflow(bytes, count, &all)) all = std::numeric_limits<size_t>::max();
-  meter_.hold(all);  // or throws
-  meter_.release(all);
 }
 
 void Builder::append(std::string_view bytes, Origin origin) {

@@ -122,8 +122,6 @@ class Builder {
   void append(std::string_view bytes, Origin origin);
   void append(const Text& text, size_t begin, size_t end);
   void append(const Text& text) { append(text, 0, text.size()); }
-  // Refuses at once what `count` pieces of so many bytes would come to.
-  void expect(size_t bytes, size_t count);
   size_t size() const { return text_.size(); }
   const Text& text() const { return text_; }
   Value finish();
