@@ -8,7 +8,7 @@ from tiny_checkpoints import TRAITS, make
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
-TEMPLATE = "{% for m in messages %}{{ '<start_of_turn>' + m.role + m.content + '<end_of_turn>' }}{% endfor %}{{ '<start_of_turn>model' }}"
+TEMPLATE = "{% for m in messages %}{{ '<start_of_turn>' + m.role + m.content + '<end_of_turn>' }}{% endfor %}{{ '<start_of_turn>assistant' }}"
 
 
 def tokenizer_json():

@@ -60,7 +60,9 @@ void add_ids(Json& reply, const std::string& path, const ChatTemplate& chat, con
 
 Json answer(const jinja::Value& request) {
   static std::map<std::string, ChatTemplate> compiled;
-  const std::string key = field(request, "template").text()->bytes() + field(request, "tokenizer").type();
+  std::string key = field(request, "template").text()->bytes();
+  if (const jinja::Value tokens = field(request, "special_tokens"); tokens.dict())
+    for (const auto& [name, token] : tokens.dict()->items) key += "\f" + name.text()->bytes() + "\f" + token.text()->bytes();
   if (!compiled.contains(key)) compiled.emplace(key, compile(request));
   const ChatTemplate& chat = compiled.at(key);
   ChatRequest given{.messages = field(request, "messages"), .tools = field(request, "tools")};

@@ -143,6 +143,7 @@ Value zfill(Call& call) {
   const Text& text = self(call);
   const size_t sign = text.view().starts_with('+') || text.view().starts_with('-');
   const auto count = static_cast<int64_t>(count_characters(text.view()));
+  call.meter.expect(1, static_cast<size_t>(std::max<int64_t>(width - count, 0)));
   Builder out(call.meter);
   out.append(text, 0, sign);
   for (int64_t i = count; i < width; ++i) out.append("0", Origin::template_text);

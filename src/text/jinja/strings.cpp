@@ -160,6 +160,7 @@ Value aligned(Meter& meter, const Text& text, int64_t width, const Text& fill, A
   const int64_t missing = std::max<int64_t>(width - count, 0);
   int64_t before = align == Align::right ? missing : 0;
   if (align == Align::center) before = missing / 2 + (missing & width & 1);
+  meter.expect(1, static_cast<size_t>(missing));
   Builder out(meter);
   for (int64_t i = 0; i < before; ++i) out.append(fill);
   out.append(text);
