@@ -6,8 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/conversation.h"
+#include "cli/given_text.h"
 #include "cli/line_editor.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
@@ -40,9 +42,9 @@ class Chat {
   Chat(const ChatOptions& options, Session& session)
       : options_(options),
         session_(session),
-        conversation_(options.chat, session),
+        conversation_(options.chat, session.checkpoint(), session.tokenizer()),
         params_(sampling_params(options.sampling, session.generation(), session.model().spec().vocab_size)),
-        sampler_(params_, conversation_.end_tokens()),
+        sampler_(params_, conversation_.end_tokens(session)),
         drafting_(open_drafting(options.speculation, options.model, session, sampler_)),
         sequence_(session.cache().create()) {}
 
@@ -53,10 +55,15 @@ class Chat {
   }
 
   void answer(const std::string& user) {
+    expect_utf8(user, "the message");
     conversation_.add("user", user);
     size_t prompt = 0;
     try {
       const std::vector<TokenId> ids = conversation_.ids();
+      const std::string advice = longer_context(session_);
+      check(static_cast<int64_t>(ids.size()) < session_.context(), "with this message the conversation has ", ids.size(),
+            " tokens; the context ends at ", session_.context(), ". Shorten the message", advice.empty() ? " or" : ",",
+            " begin anew with /reset", advice);
       // What is in the cache stays as far as the conversation is still the same.
       std::vector<TokenId>& tokens = sequence_->tokens;
       prompt = static_cast<size_t>(std::mismatch(tokens.begin(), tokens.end(), ids.begin(), ids.end()).first - tokens.begin());
@@ -66,6 +73,8 @@ class Chat {
       conversation_.add_answer(result.text, {tokens.begin() + static_cast<std::ptrdiff_t>(ids.size()), tokens.end()});
       if (options_.show_timings) print_timing(session_, result, params_);
       if (result.interrupted) SignalWatch::forget_interrupt();
+      if (result.cut)
+        tell(message("note: the answer was cut: the context of ", session_.context(), " tokens is full. Begin anew with /reset", advice));
     } catch (...) {  // the turn did not happen
       conversation_.remove_last();
       session_.cache().truncate(*sequence_, static_cast<int64_t>(std::min(prompt, sequence_->tokens.size())));
@@ -107,7 +116,7 @@ bool command(const std::string& line, Chat& conversation) {
     conversation.save(argument);
     std::cerr << "(saved to " << argument << ")\n";
   } else {
-    std::cerr << name << (name == "/save" ? ": name a file, as in /save talk.json\n" : ": is no command; /help lists them\n");
+    fail(name, name == "/save" ? ": name a file, as in /save talk.json" : ": is no command; /help lists them");
   }
   return true;
 }
@@ -117,6 +126,7 @@ int chat(const ChatOptions& options) {
   Session session(options.model);
   Chat conversation(options, session);
   LineEditor editor;
+  int code = 0;
   if (::isatty(STDIN_FILENO)) std::cerr << "Ask away; /help lists the commands.\n";
   while (const std::optional<std::string> line = editor.read("> ")) {
     if (line->find_first_not_of(" \t\n") == std::string::npos) continue;
@@ -137,9 +147,10 @@ int chat(const ChatOptions& options) {
       throw;
     } catch (const std::exception& error) {  // of this turn alone
       tell(error.what());
+      code = exit_code(error);
     }
   }
-  return 0;
+  return ::isatty(STDIN_FILENO) ? 0 : code;  // a person has seen it
 }
 
 }  // namespace
@@ -150,12 +161,10 @@ void add_chat(CLI::App& app, int& code) {
   command.callback([options, &code] { code = chat(*options); });
   add_model_flags(command, options->model);
   add_chat_flags(command, options->chat, nullptr);
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens of an answer at most")->check(CLI::PositiveNumber);
-  command.add_option("--stop", options->stream.stop, "End an answer before this text; may be given several times")
-      ->type_name("TEXT")
-      ->take_all();
+  add_new_tokens_flag(command, options->stream.new_tokens, 1, "New tokens of an answer at most");
+  add_texts(command, "--stop", options->stream.stop, "End an answer before this text; may be given several times");
   command.add_flag("--show-timings", options->show_timings, "Print behind each answer what was computed for it, and how fast");
-  add_sampling_flags(command, options->sampling);
+  add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);
 }
 

@@ -1,8 +1,9 @@
 #include "cli/conversation.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "cli/arguments.h"
+#include "cli/given_text.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "text/jinja/json.h"
@@ -38,23 +39,6 @@ ChatFiles open_files(const Checkpoint& checkpoint, const ChatFlags& flags) {
   return files;
 }
 
-// The end tokens of the checkpoint's files and of its template, in this order, each once.
-std::vector<TokenId> all_end_tokens(Session& session, const ChatFiles& files, const ChatTemplate& chat,
-                                    const std::vector<bool>& control_tokens) {
-  const int64_t vocab_size = session.model().spec().vocab_size;
-  std::vector<TokenId> ends = session.generation().tokens.eos;
-  const auto add = [&](std::optional<TokenId> id) {
-    if (id && *id < vocab_size && std::find(ends.begin(), ends.end(), *id) == ends.end()) ends.push_back(*id);
-  };
-  const JsonDocument nothing = parse_json("{}", "generation_config.json");
-  const ConfigReader reader(nothing.root(), "generation_config.json");
-  for (const TokenId id : read_generation_config(reader, session.checkpoint().config(), {}, vocab_size).tokens.eos) add(id);
-  for (const auto& [name, text] : files.special_tokens)
-    if (name == "eos_token") add(session.tokenizer().token_to_id(text));
-  add(end_of_turn(chat, session.tokenizer(), control_tokens));
-  return ends;
-}
-
 }  // namespace
 
 void add_chat_flags(CLI::App& command, ChatFlags& flags, CLI::Option* chat) {
@@ -66,20 +50,20 @@ void add_chat_flags(CLI::App& command, ChatFlags& flags, CLI::Option* chat) {
   add(command.add_option("--system,--sys", flags.system, "The system message"), "TEXT");
   add(command.add_option("--template", flags.template_file, "A file with the Jinja text to use in place of the checkpoint's chat template"),
       "FILE");
-  add(command.add_option("--template-arg", flags.arguments,
-                         "A variable of the template, as in enable_thinking=false: JSON, else text; may be given several times"),
-      "NAME=VALUE")
-      ->take_all();
+  add(add_texts(command, "--template-arg", flags.arguments,
+                "A variable of the template, as in enable_thinking=false: JSON, else text; may be given several times"),
+      "NAME=VALUE");
 }
 
-Conversation::Conversation(const ChatFlags& flags, Session& session)
-    : session_(session),
+Conversation::Conversation(const ChatFlags& flags, const Checkpoint& checkpoint, const Tokenizer& tokenizer)
+    : checkpoint_(checkpoint),
+      tokenizer_(tokenizer),
       arguments_(parse_arguments(flags)),
-      files_(open_files(session.checkpoint(), flags)),
+      files_(open_files(checkpoint, flags)),
       template_(files_.chat_template->text, files_.chat_template->place, files_.special_tokens),
-      control_tokens_(template_.control_tokens(session.tokenizer())),
-      end_tokens_(all_end_tokens(session, files_, template_, control_tokens_)),
+      control_tokens_(template_.control_tokens(tokenizer)),
       system_(flags.system) {
+  if (system_) expect_utf8(*system_, "--system");
   reset();
 }
 
@@ -90,7 +74,7 @@ void Conversation::reset() {
 
 void Conversation::add_answer(std::string content, std::vector<TokenId> ids) {
   // A stop string cuts the text, but not the ids.
-  if (session_.tokenizer().decode(ids, {.skip_special = true}) != content) ids.clear();
+  if (tokenizer_.decode(ids, {.skip_special = true}) != content) ids.clear();
   messages_.push_back({"assistant", std::move(content), std::move(ids)});
 }
 
@@ -104,9 +88,24 @@ std::vector<TokenId> Conversation::ids() const {
     if (is_answer) answers.push_back({message.content, message.ids});
   }
   const jinja::Text text = template_.render({.messages = jinja::Value::list(std::move(messages), true), .arguments = arguments_});
-  std::vector<TokenId> ids = encode(session_.tokenizer(), control_tokens_, text, answers);
+  std::vector<TokenId> ids = encode(tokenizer_, control_tokens_, text, answers);
   check(!ids.empty(), "the chat template gives no text for this conversation");
   return ids;
+}
+
+std::vector<TokenId> Conversation::end_tokens(const Session& session) const {
+  const int64_t vocab_size = session.model().spec().vocab_size;
+  std::vector<TokenId> ends = session.generation().tokens.eos;
+  const auto add = [&](std::optional<TokenId> id) {
+    if (id && *id < vocab_size && std::find(ends.begin(), ends.end(), *id) == ends.end()) ends.push_back(*id);
+  };
+  const JsonDocument nothing = parse_json("{}", "generation_config.json");
+  const ConfigReader reader(nothing.root(), "generation_config.json");
+  for (const TokenId id : read_special_tokens(reader, checkpoint_.config(), {}, vocab_size).eos) add(id);
+  for (const auto& [name, text] : files_.special_tokens)
+    if (name == "eos_token") add(tokenizer_.token_to_id(text));
+  add(end_of_turn(template_, tokenizer_, control_tokens_));
+  return ends;
 }
 
 }  // namespace tessera

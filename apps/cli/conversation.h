@@ -32,8 +32,8 @@ class Conversation {
     std::vector<TokenId> ids;   // an answer's, as they were generated; none: the content's own
   };
 
-  // Begins with the flags' system message.
-  Conversation(const ChatFlags& flags, Session& session);
+  // Begins with the flags' system message. Throws FileError, saying what to do, where there is no template.
+  Conversation(const ChatFlags& flags, const Checkpoint& checkpoint, const Tokenizer& tokenizer);
 
   void reset();
   void add(std::string role, std::string content) { messages_.push_back({std::move(role), std::move(content), {}}); }
@@ -45,16 +45,16 @@ class Conversation {
   // The whole conversation and what begins an answer. Answers keep their ids where the template leaves them as they are.
   std::vector<TokenId> ids() const;
 
-  // Each ends an answer: what generation_config.json, config.json and tokenizer_config.json say, and how the template ends a turn.
-  const std::vector<TokenId>& end_tokens() const { return end_tokens_; }
+  // Each ends an answer: the session's own end tokens, config.json's and tokenizer_config.json's, and how the template ends a turn.
+  std::vector<TokenId> end_tokens(const Session& session) const;
 
  private:
-  Session& session_;
+  const Checkpoint& checkpoint_;
+  const Tokenizer& tokenizer_;
   ChatArguments arguments_;
   ChatFiles files_;
   ChatTemplate template_;
   std::vector<bool> control_tokens_;
-  std::vector<TokenId> end_tokens_;
   std::optional<std::string> system_;
   std::vector<Message> messages_;
 };

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/report.h"
 #include "cli/terminal.h"
 #include "core/error.h"
@@ -21,6 +22,7 @@ namespace {
 // `tessera inspect`: what a checkpoint is and what memory it takes, from its config files and headers alone.
 struct InspectOptions {
   std::string model;
+  std::optional<std::string> revision;
   bool tensors = false;
   std::optional<std::string> json;
 };
@@ -251,7 +253,7 @@ std::string text_of(const OrderedJson& facts) {
 
 int inspect(const InspectOptions& options) {
   Report report(options.json);
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const Checkpoint checkpoint = Checkpoint::open(options.model, options.revision);
   ModelDescription model = describe_model(checkpoint);
   const TokenNames names(checkpoint, model.notes);
   OrderedJson facts{{"command", "inspect"}, {"directory", checkpoint.directory().string()}};
@@ -262,6 +264,8 @@ int inspect(const InspectOptions& options) {
   facts["generation"] = generation_json(model.generation, names);
   facts["weights_bytes"] = weights_json(model);
   facts["cache_bytes"] = cache_json(model);
+  for (const std::string& note : model.generation.notes) model.notes.push_back(note);
+  for (const std::string& field : model.generation.unsupported) model.notes.push_back(field + "; run and chat refuse it");
   facts["notes"] = model.notes;
   report.set(facts);
   report.print(text_of(facts));
@@ -275,9 +279,7 @@ void add_inspect(CLI::App& app, int& code) {
   CLI::App& command = *app.add_subcommand("inspect", "Tell what a checkpoint is and what memory it takes");
   const auto options = std::make_shared<InspectOptions>();
   command.callback([options, &code] { code = inspect(*options); });
-  command.add_option("-m,--model", options->model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
-      ->required()
-      ->type_name("MODEL");
+  add_checkpoint_flags(command, options->model, options->revision);
   command.add_flag("--tensors", options->tensors, "List all tensors");
   add_json_flag(command, options->json);
 }

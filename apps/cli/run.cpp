@@ -1,7 +1,9 @@
 #include <CLI/CLI.hpp>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/conversation.h"
+#include "cli/given_text.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
 
@@ -26,16 +28,17 @@ int run(const RunOptions& options) {
   const auto sequence = session.cache().create();
   std::vector<TokenId> ends = session.generation().tokens.eos;
   if (options.chat) {
-    Conversation conversation(options.chat_flags, session);
+    Conversation conversation(options.chat_flags, session.checkpoint(), session.tokenizer());
     conversation.add("user", prompt_text(options.prompt));
     sequence->tokens = conversation.ids();
-    ends = conversation.end_tokens();
+    ends = conversation.end_tokens(session);
   } else {
     sequence->tokens = prompt_ids(options.prompt, session);
   }
   Sampler sampler(params, ends);
   const Drafting drafting = open_drafting(options.speculation, options.model, session, sampler);
   const StreamResult result = stream(session, *sequence, sampler, drafting, options.stream);
+  if (result.cut) tell(message("note: the text was cut: the context of ", session.context(), " tokens is full"));
   print_timing(session, result, params);
   SignalWatch::expect_none();
   return 0;
@@ -53,13 +56,12 @@ void add_run(CLI::App& app, int& code) {
   CLI::Option* chat = command.add_flag("--chat", options->chat, "The prompt is one turn of a chat: put it into the checkpoint's template")
                           ->excludes(source.get_option("--ids-file"));
   add_chat_flags(command, options->chat_flags, chat);
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens at most; to an end token or the context's end if not given")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--stop", options->stream.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
+  add_new_tokens_flag(command, options->stream.new_tokens, 0, "New tokens at most");
+  add_texts(command, "--stop", options->stream.stop, "Stop before this text; may be given several times");
   command.add_flag("--print-ids", options->stream.print_ids, "Print the new tokens' ids instead of text");
   command.add_option("--logits", options->stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")
       ->type_name("FILE");
-  add_sampling_flags(command, options->sampling);
+  add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);
 }
 

@@ -19,8 +19,8 @@ void refuse_quantised(const ConfigReader& config) {
 
 }  // namespace
 
-Checkpoint Checkpoint::open(std::string_view name_or_directory) {
-  fs::path directory = locate_model(name_or_directory);
+Checkpoint Checkpoint::open(std::string_view name_or_directory, const std::optional<std::string>& revision) {
+  fs::path directory = locate_model(name_or_directory, revision);
   const std::string config = (directory / "config.json").string();
   check<FileError>(is_there(config), config, ": is not there: ", directory.string(), " holds no checkpoint, or its download is incomplete");
   return Checkpoint(std::move(directory), read_json(config));
@@ -40,9 +40,12 @@ Checkpoint::Checkpoint(fs::path directory, JsonDocument config) : directory_(std
 ConfigReader Checkpoint::config() const { return ConfigReader(config_.root(), (directory_ / "config.json").string()); }
 
 GenerationConfig Checkpoint::generation_config(const SpecialTokens& defaults, int64_t vocab_size) const {
-  const std::string path = (directory_ / "generation_config.json").string();
-  const JsonDocument document = is_there(path) ? read_json(path) : parse_json("{}", path);
-  return read_generation_config(ConfigReader(document.root(), path), config(), defaults, vocab_size);
+  const bool none = generation_config_ == "none", own = none || generation_config_ == "auto";
+  const std::string path = own ? (directory_ / "generation_config.json").string() : generation_config_;
+  const JsonDocument document = own && !is_there(path) ? parse_json("{}", path) : read_json(path);
+  const ConfigReader file(document.root(), path);
+  if (none) return {.tokens = read_special_tokens(file, config(), defaults, vocab_size)};
+  return read_generation_config(file, config(), defaults, vocab_size);
 }
 
 std::unique_ptr<WeightSource> Checkpoint::weights() const { return std::make_unique<SafetensorsSource>(directory_); }

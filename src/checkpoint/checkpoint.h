@@ -29,7 +29,7 @@ struct ChatFiles {
 class Checkpoint {
  public:
   // See locate_model (hub.h). Refuses a quantised checkpoint.
-  static Checkpoint open(std::string_view name_or_directory);
+  static Checkpoint open(std::string_view name_or_directory, const std::optional<std::string>& revision = std::nullopt);
 
   const std::filesystem::path& directory() const { return directory_; }
 
@@ -38,7 +38,9 @@ class Checkpoint {
   const std::string& architecture() const { return architecture_; }  // architectures[0]; "" when there is none
   const std::string& model_type() const { return model_type_; }      // "" when there is none
 
-  // generation_config.json may be absent.
+  // generation_config.json may be absent. `source`: "auto", the checkpoint's own; "none", of which the special tokens are read alone; or
+  // another file in its place.
+  void use_generation_config(std::string source) { generation_config_ = std::move(source); }
   GenerationConfig generation_config(const SpecialTokens& defaults, int64_t vocab_size) const;
   std::unique_ptr<WeightSource> weights() const;
 
@@ -56,6 +58,7 @@ class Checkpoint {
   std::filesystem::path directory_;
   JsonDocument config_;
   std::string architecture_, model_type_;
+  std::string generation_config_ = "auto";
 };
 
 }  // namespace tessera

@@ -17,6 +17,7 @@ NEEDS = {  # command -> what an example of one of its flags needs beside it, unl
     "chat": [({"-n"}, ["-n", "2"])],
     "perplexity": [PROMPT],
     "inspect": [],
+    "tokenize": [PROMPT],
     "eval": [PROMPT, (SIDES, ["--against-cache", "bfloat8_b"])],
     "bench": [({"-p"}, ["-p", "8"]), ({"-n"}, ["-n", "2"]), ({"-r"}, ["-r", "1"])],
     "compare": [PROMPT, (OTHERS, ["--weights-b", "bfloat8_b"])],

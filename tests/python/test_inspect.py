@@ -192,7 +192,7 @@ def test_a_big_checkpoint_is_described_without_reading_its_weights(tessera, tmp_
     (lambda folder: change(folder, num_hidden_layers=4), "model.layers.3"),
     (lambda folder: change(folder, intermediate_size=137), "gate_up_proj"),
     (lambda folder: change(folder, num_hidden_layers=2), "does not use"),
-    (lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": 100000}'), "eos_token_id"),
+    (lambda folder: (folder / "generation_config.json").write_text('{"top_p": 2}'), "top_p is 2"),
 ])
 def test_bad_checkpoints_are_refused(tessera, tmp_path, damage, said):
     checkpoint = make(tmp_path / "tiny", TRAITS["phi3-head-dim-96"])
