@@ -107,6 +107,10 @@ def template(number, name, bad, words, good=None, **more):
     return Case(number, name, bad, list(words), good=good, **{"commands": ("run --chat",), **more})
 
 
+def in_field(tokenizer_config):
+    return f.all_of(f.remove(JINJA), f.write("tokenizer_config.json", tokenizer_config))
+
+
 TEMPLATE_CASES = [  # a template is data: what it may take is counted, and what it asks for beyond that is refused
     template(63, "range without end", jinja("{% for i in range(1000000000) %}x{% endfor %}" + f.TEMPLATE), ["more than 100000 items"], exit=2,
              good=jinja("{% for i in range(10) %}{% endfor %}" + f.TEMPLATE)),
@@ -119,10 +123,10 @@ TEMPLATE_CASES = [  # a template is data: what it may take is counted, and what 
     template(64, "a way out of the sandbox", jinja("{{ ''.__class__.__mro__[1].__subclasses__() }}"), ["__class__", "is unsafe"], exit=2),
     template(64, "empty template", jinja(""), ["gives no text"], exit=2),
     template(64, "template above 1 MB", jinja("x" * ((1 << 20) + 1)), [JINJA, "1048577 bytes; at most 1048576 are read"]),
-    template(64, "template that is a number", f.write("tokenizer_config.json", '{"chat_template": 1}'),
+    template(64, "template that is a number", in_field('{"chat_template": 1}'),
              ["tokenizer_config.json: chat_template is 1: must be text"],
-             good=f.write("tokenizer_config.json", json.dumps({"chat_template": f.TEMPLATE}))),
-    template(64, "templates without a default", f.write("tokenizer_config.json", '{"chat_template": [{"name": "rag", "template": "x"}]}'),
+             good=in_field(json.dumps({"chat_template": f.TEMPLATE}))),
+    template(64, "templates without a default", in_field('{"chat_template": [{"name": "rag", "template": "x"}]}'),
              ["rag", 'none of them is named "default"']),
     template(64, "FIFO for a template", f.all_of(jinja(""), fifo(JINJA)), [JINJA, "is not a regular file"]),
     template(64, "no template", f.remove(JINJA), ["no chat template: is it a base model?", "--template"]),
