@@ -54,6 +54,9 @@ constexpr std::string_view kEnvironment =
     "      Where checkpoints that are named by an id are looked for, in this order:\n"
     "      $HF_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub,\n"
     "      ~/.cache/huggingface/hub. Nothing is ever downloaded.\n"
+    "  SOURCE_DATE_EPOCH\n"
+    "      The time of chat templates that tell the date, in seconds since 1970; now if\n"
+    "      not set.\n"
     "  TESSERA_CPU_ISA\n"
     "      The kernels to use: plain, avx2 or avx512; the best of this machine if not\n"
     "      set.\n";

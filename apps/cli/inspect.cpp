@@ -13,6 +13,7 @@
 #include "core/json.h"
 #include "core/kept_file.h"
 #include "kinds/memory_plan.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace tessera {
@@ -200,6 +201,28 @@ std::string memory_text(const OrderedJson& facts) {
   return text.str();
 }
 
+// Where the chat template stands, whose messages it knows, and whether it takes tools; null: there is none.
+OrderedJson chat_template_json(const Checkpoint& checkpoint, std::vector<std::string>& notes) {
+  const std::optional<ChatFiles::Template> file = checkpoint.chat_files(Checkpoint::Tools::absent).chat_template;
+  if (!file) return nullptr;
+  OrderedJson facts{{"place", file->place}, {"roles", OrderedJson::array()}, {"tools", false}};
+  try {
+    const ChatTemplate chat(file->text, file->place, {});
+    facts["roles"] = chat.roles();
+    facts["tools"] = chat.takes_tools();
+  } catch (const FileError& error) {
+    notes.push_back(error.what());
+  }
+  return facts;
+}
+
+std::string chat_template_text(const OrderedJson& facts) {
+  if (facts.is_null()) return "none";
+  std::string text = one_line(facts["place"].get<std::string>());
+  for (const OrderedJson& role : facts["roles"]) text += (role == facts["roles"][0] ? "; roles " : ", ") + role.get<std::string>();
+  return text + (facts["tools"].get<bool>() ? "; takes tools" : "");
+}
+
 std::string text_of(const OrderedJson& facts) {
   const OrderedJson& tensors = facts["tensors"];
   const OrderedJson& generation = facts["generation"];
@@ -218,7 +241,7 @@ std::string text_of(const OrderedJson& facts) {
   line("parameters", facts["parameters"].dump());
   for (const auto& [dtype, held] : tensors["dtypes"].items())
     line("tensors", message(held["tensors"], " in ", dtype, ", ", size_text(held["bytes"].get<size_t>())));
-  line("chat template", facts["has_chat_template"].get<bool>() ? "there" : "none");
+  line("chat template", chat_template_text(facts["chat_template"]));
   line("end tokens", tokens_text(generation["eos"]));
   line("begin token", token_text(generation["bos"]));
   line("padding token", token_text(generation["pad"]));
@@ -241,7 +264,7 @@ int inspect(const InspectOptions& options) {
   facts.update(shape_json(model));
   facts["parameters"] = parameters(model);
   facts["tensors"] = tensors_json(model, options.tensors);
-  facts["has_chat_template"] = checkpoint.chat_template().has_value();
+  facts["chat_template"] = chat_template_json(checkpoint, model.notes);
   facts["generation"] = generation_json(model.generation, names);
   facts["weights_bytes"] = weights_json(model);
   facts["cache_bytes"] = cache_json(model);

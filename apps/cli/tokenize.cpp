@@ -2,11 +2,10 @@
 #include <sstream>
 
 #include "cli/commands.h"
+#include "cli/conversation.h"
 #include "cli/flags.h"
-#include "cli/given_text.h"
 #include "cli/report.h"
 #include "cli/terminal.h"
-#include "text/chat_template.h"
 
 namespace tessera {
 namespace {
@@ -14,8 +13,9 @@ namespace {
 // `tessera tokenize`: the tokens that a model is given for a text, from the tokenizer alone.
 struct TokenizeOptions {
   std::string model;
-  std::optional<std::string> revision, system, chat_template, json;
+  std::optional<std::string> revision, json;
   PromptFlags prompt;
+  ChatFlags chat_flags;
   bool chat = false, ids = false;
 };
 
@@ -23,13 +23,9 @@ std::vector<TokenId> ids_of(const TokenizeOptions& options, const Checkpoint& ch
   if (options.prompt.ids_file) return read_ids(*options.prompt.ids_file, tokenizer.vocab_size());
   const std::string text = prompt_text(options.prompt);
   if (!options.chat) return tokenizer.encode(text, {.add_special_tokens = true, .parse_special = true});
-  std::vector<ChatMessage> messages;
-  if (options.system) {
-    expect_utf8(*options.system, "--system");
-    messages.push_back({ChatRole::system, *options.system});
-  }
-  messages.push_back({ChatRole::user, text});
-  return ChatTemplate::choose(checkpoint.chat_template(), tokenizer, options.chat_template).encode(tokenizer, messages, true);
+  Conversation conversation(options.chat_flags, checkpoint, tokenizer);
+  conversation.add("user", text);
+  return conversation.ids();
 }
 
 int tokenize(const TokenizeOptions& options) {
@@ -69,10 +65,7 @@ void add_tokenize(CLI::App& app, int& code) {
   source.require_option(1);
   CLI::Option* chat = command.add_flag("--chat", options->chat, "The text is one turn of a chat: put it into the checkpoint's template")
                           ->excludes(source.get_option("--ids-file"));
-  command.add_option("--system", options->system, "The chat's system message")->needs(chat)->type_name("TEXT");
-  command.add_option("--template", options->chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")
-      ->needs(chat)
-      ->type_name("NAME");
+  add_chat_flags(command, options->chat_flags, chat);
   command.add_flag("--ids", options->ids, "Print the ids alone, as --ids-file reads them");
   add_json_flag(command, options->json);
 }

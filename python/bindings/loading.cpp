@@ -262,7 +262,10 @@ void bind_loading(nb::module_& m) {
       .def_prop_ro("model_type", &Checkpoint::model_type)
       .def(
           "tokenizer", [](const Checkpoint& self) { return self.tokenizer().string(); }, "The path of tokenizer.json. Raises FileError.")
-      .def("chat_template", &Checkpoint::chat_template);
+      .def("chat_template", [](const Checkpoint& self) -> std::optional<std::string> {
+        const ChatFiles files = self.chat_files(Checkpoint::Tools::absent);
+        return files.chat_template ? std::optional(files.chat_template->text) : std::nullopt;
+      });
   bind_models(m);
   m.def(
       "expect_fits",

@@ -10,22 +10,10 @@ namespace tessera {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr size_t kMostTemplateBytes = size_t{1} << 20;
-
 JsonDocument read_document(const std::string& path) {
   const std::string text = read_file(path, JsonLimits().max_bytes);
   expect_no_pointer(text, path);
   return parse_json(text, path);
-}
-
-// The template of a document that has "chat_template": text, or a list of named ones.
-std::optional<std::string> template_of(const ConfigReader& document) {
-  constexpr std::string_view kField = "chat_template";
-  if (!document.is_list(kField)) return document.optional_text(kField);
-  for (const ConfigReader& named : document.objects(kField, 100)) {
-    if (named.text("name") == "default") return named.text("template");
-  }
-  document.refuse(kField, "none of them is named \"default\"");
 }
 
 }  // namespace
@@ -69,21 +57,6 @@ fs::path Checkpoint::tokenizer() const {
   if (fs::is_regular_file(path, error) && fs::file_size(path, error) < kPointer)
     expect_no_pointer(read_file(path.string(), kPointer), path.string());
   return path;
-}
-
-std::optional<std::string> Checkpoint::chat_template() const {
-  if (const fs::path jinja = directory_ / "chat_template.jinja"; is_there(jinja)) return read_file(jinja.string(), kMostTemplateBytes);
-  for (const std::string_view name : {"tokenizer_config.json", "chat_template.json"}) {
-    const fs::path path = directory_ / name;
-    if (!is_there(path)) continue;
-    const JsonDocument document = read_document(path.string());
-    std::optional<std::string> found = template_of(ConfigReader(document.root(), path.string()));
-    if (!found) continue;
-    check<FileError>(found->size() <= kMostTemplateBytes, path.string(), ": chat_template has ", found->size(), " bytes; at most ",
-                     kMostTemplateBytes, " are read");
-    return found;
-  }
-  return std::nullopt;
 }
 
 }  // namespace tessera

@@ -108,6 +108,8 @@ std::vector<std::string> ConfigReader::fields() const {
 }
 
 bool ConfigReader::is_list(std::string_view field) const { return contains(field) && find(field)->is_array(); }
+bool ConfigReader::is_object(std::string_view field) const { return contains(field) && find(field)->is_object(); }
+bool ConfigReader::is_text(std::string_view field) const { return contains(field) && find(field)->is_string(); }
 
 int64_t ConfigReader::integer(std::string_view field, IntegerRange range, std::optional<int64_t> absent) const {
   return absent && !contains(field) ? *absent : as_integer(require(field), range, where(field));

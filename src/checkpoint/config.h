@@ -65,6 +65,8 @@ class ConfigReader {
   bool contains(std::string_view field) const;  // null counts
   bool is_set(std::string_view field) const;    // absent or null: false
   bool is_list(std::string_view field) const;
+  bool is_object(std::string_view field) const;
+  bool is_text(std::string_view field) const;
   bool empty() const { return object_.size() == 0; }
   std::vector<std::string> fields() const;  // their names
 

@@ -189,5 +189,5 @@ def test_an_answer_that_the_context_cuts_says_so(piped, context, advice):
     assert done.returncode == 0 and f"tessera: note: the answer was cut: the context of {context} tokens is full. {advice}\n" in done.stderr.decode(), done.stderr
     whole, _ = piped("ab\n", "-c", context, "-n", "4")
     assert b"cut" not in whole.stderr
-    stopped, _ = piped("ab\n", "-c", context, "--stop", "\n\n")
+    stopped, _ = piped("ab\n", "-c", context, "--stop", whole.stdout.decode()[1:3])
     assert b"cut" not in stopped.stderr

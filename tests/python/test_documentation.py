@@ -1,6 +1,7 @@
 """docs/ against the program: every flag stands in docs/commands.md with an example that runs, and nothing else does."""
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -82,6 +83,7 @@ def place(bases, tmp_path, tessera, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("A text of some words. " * 12)
     (tmp_path / "ids.json").write_text("[2, 40, 41, 42]")
+    shutil.copy(bases["gemma"] / "chat_template.jinja", tmp_path / "template.jinja")
     tessera.run("eval", "-m", bases["gemma"], "-p", "abab", "-n", "8", "--save-reference", "reference.json")
     return lambda text: [str(bases["gemma"]) if word == "MODEL" else word for word in shlex.split(text)]
 

@@ -105,7 +105,8 @@ def test_real_checkpoints_are_what_their_files_say(tessera, request, name):
     assert facts["generation"]["eos"] == [{"id": end, "text": tokenizer.id_to_token(end)} for end in ends]
     assert facts["generation"]["do_sample"] == config.get("do_sample", False)
     assert facts["generation"]["top_k"] == config.get("top_k", 50)
-    assert facts["has_chat_template"] == (checkpoint / "chat_template.jinja").exists()
+    has_template = (checkpoint / "chat_template.jinja").exists()
+    assert facts["chat_template"] == ({"place": "chat_template.jinja", "roles": [], "tools": False} if has_template else None)
     assert facts["notes"] == []
 
 
@@ -115,7 +116,7 @@ def test_tiny_checkpoints_are_what_their_files_say(tessera, tmp_path, name):
     facts = check(tessera, checkpoint)
     assert "tokenizer.json" in facts["notes"][0]
     assert facts["generation"]["eos"] == [{"id": 1, "text": None}]
-    assert not facts["has_chat_template"]
+    assert facts["chat_template"] is None
 
 
 def test_ropes_are_what_the_config_says(tessera, tmp_path):
