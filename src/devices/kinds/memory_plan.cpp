@@ -55,6 +55,7 @@ Load MemoryPlan::load(const Precision& precision, int64_t context, int64_t seque
 }
 
 Need MemoryPlan::need(const Load& load) const {
+  kind.check_model(model);
   kind.check_load(load);
   int64_t widest = 0;
   for (const ModelDescription::Weight& weight : model.weights) widest = std::max(widest, alive_values(weight.spec));
