@@ -108,11 +108,12 @@ def generate_reference(model: Any, prompt: list[int], max_new_tokens: int, min_n
 @torch.no_grad()
 def logits_of_text(model: Any, ids: list[int]) -> Iterator[torch.Tensor]:
     """The logits behind every token, of one forward, in pieces of rows."""
-    if getattr(model.config.get_text_config(), "final_logit_softcapping", None):
-        raise ValueError("final_logit_softcapping: logits of a whole text with it are not supported")
+    config = model.config.get_text_config()
+    scaling, cap = getattr(config, "logits_scaling", 1), getattr(config, "final_logit_softcapping", None)  # of Granite, of Gemma
     hidden = model.model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state[0]
     for rows in hidden.split(ROWS):
-        yield model.get_output_embeddings()(rows).float().contiguous()
+        logits = model.get_output_embeddings()(rows) / scaling
+        yield (logits if cap is None else cap * torch.tanh(logits / cap)).float().contiguous()
 
 
 def reference_of_text(model: Any, ids: list[int]) -> tessera.Reference:
