@@ -2,9 +2,10 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from hf_reference import HfReference, max_difference
-from parity import (COUNTED_TOLERANCE, INSTRUCTION_SETS, PROMPTS, assert_cut_does_not_matter, assert_lively, assert_same_greedy_ids, assert_same_logits,
+from parity import (COUNTED_TOLERANCE, DECIDED, INSTRUCTION_SETS, PROMPTS, assert_cut_does_not_matter, assert_lively, assert_same_greedy_ids, assert_same_logits,
                     compare_choices, prompt_ids, random_ids)
 from tiny_checkpoints import (FULL, LLAMA, LLAMA3, MISTRAL, MULTIMODAL_LAYOUTS, QWEN2, QWEN3, SLIDING, TRAITS, YARN, longrope, make, make_multimodal,
                               row)
@@ -100,6 +101,21 @@ def test_a_generation_that_crosses_the_longrope_boundary_equals_generate(tessera
     ids = prompt_ids(phi3_smollm2_longrope, long_text)[:58]
     compared = assert_same_greedy_ids(tessera, hf, phi3_smollm2_longrope, ids, 16, measured)
     assert compared > 64 - 58 + 5, "too few ids behind the boundary"
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "qwen2", "smollm3", "granite"])
+def test_the_same_weights_rewritten_for_another_architecture_give_the_same_bits(tessera, hf, llama_smollm2, rewritten_smollm2, long_text, measured,
+                                                                                architecture):
+    rewritten = rewritten_smollm2(architecture)
+    ids = prompt_ids(llama_smollm2, long_text)[:300]
+    reference = hf.logits(llama_smollm2, ids)
+    expected = hf.greedy(llama_smollm2, ids[:20], 24)
+    ours = tessera.logits(rewritten, ids)
+    assert_same_logits(ours, reference, rewritten.name, measured)
+    assert np.array_equal(ours, tessera.logits(llama_smollm2, ids)), "to multiply by a power of two, or to add zero, loses nothing"
+    assert compare_choices(ours, reference, rewritten.name, measured) >= 250
+    assert min(expected[1]) > DECIDED and tessera.greedy(rewritten, ids[:20], 24) == expected[0]
+    assert_same_logits(hf.logits(rewritten, ids[:40]), reference[:40], f"Hugging Face's own {rewritten.name}", measured)
 
 
 LENGTHS = dict.fromkeys(("mistral-default-window", "ministral-default-window", "olmo3-default-window"), (4150,))  # past their 4096
