@@ -1,5 +1,5 @@
-// Llama and its kin, which order a layer alike: Mistral, Ministral, Ministral 3, SmolLM3, Arcee and Granite, top to bottom. Follows
-// transformers' modeling_llama.py, and the file of each name beside it (5.23).
+// modeling_llama.py, modeling_mistral.py, modeling_ministral.py, modeling_smollm3.py, modeling_arcee.py, modeling_granite.py of transformers
+// 5.23, top to bottom: Llama and its kin, which order a layer alike.
 #include "models/llama.h"
 
 namespace tessera {

@@ -1,5 +1,5 @@
-// Ministral 3, of a text checkpoint or of a multimodal one: a Mistral whose queries grow with their position. Follows transformers'
-// modeling_ministral3.py (5.23).
+// Follows transformers' modeling_ministral3.py and, for its language model alone, modeling_mistral3.py (5.23): a Mistral whose queries grow
+// with their position.
 #include "core/json.h"
 #include "models/llama.h"
 

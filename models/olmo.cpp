@@ -1,5 +1,5 @@
-// OLMo 2 and OLMo 3, top to bottom: norms stand behind attention and MLP, and those of queries and keys reach over all heads. Follows
-// transformers' modeling_olmo2.py and modeling_olmo3.py (5.23).
+// OLMo 2 and OLMo 3, top to bottom. Follows transformers' modeling_olmo2.py and modeling_olmo3.py (5.23). Norms stand behind attention and
+// MLP, and those of queries and keys reach over all heads.
 #include "models/decoder.h"
 
 namespace tessera {

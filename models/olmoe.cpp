@@ -1,5 +1,5 @@
-// OLMoE, top to bottom: Llama's order, norms of queries and keys over all heads, experts in every layer. Follows transformers'
-// modeling_olmoe.py (5.23).
+// OLMoE, top to bottom. Follows transformers' modeling_olmoe.py (5.23): Llama's order, norms of queries and keys over all heads, experts in
+// every layer.
 #include "models/decoder.h"
 
 namespace tessera {

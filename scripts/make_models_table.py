@@ -12,8 +12,8 @@ HEAD = """# Measured results
 Written by `scripts/make_models_table.py` from the saved runs in `models/<org>/<name>/<system>/functional/runs`; not by hand. Each run carries a
 hash of its content, and the page its first digits. [docs/evaluation.md](docs/evaluation.md) says what is measured, and how.
 
-The checkpoints of full size, Gemma 3 4B and Phi-3 Mini among them, could not be fetched where this was measured: these are small real models
-of the same architectures, and no substitute. No row was measured on an n150: those of an "n150 (simulated)" come from TTNN's own kernels on a
+The checkpoints of full size, Gemma 3 4B, Llama 3.2 1B and Phi-3 Mini among them, could not be fetched where this was measured: these are small
+real models of the same architectures, and no substitute. No row was measured on an n150: those of an "n150 (simulated)" come from TTNN's own kernels on a
 functional simulator of the chip ([docs/simulated_card.md](docs/simulated_card.md)).
 
 * **choices**: fed with what Hugging Face's float32 chose behind the prompt, token by token. **text**: fed with a given text, in one forward.

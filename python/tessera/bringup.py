@@ -3,7 +3,7 @@ import copy
 import functools
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -67,11 +67,24 @@ def load_module(hf_model: Any, device: _core.Device, precision: Precision, check
     if not isinstance(hf_model, torch.nn.Module) or config is None or generation_config is None:
         raise TypeError(f"hf_model: a {type(hf_model).__name__} is neither a Hugging Face model nor a directory or id")
     check(config)
-    tensors = {name: tensor.contiguous() for name, tensor in hf_model.state_dict().items()}
+    tensors: dict[str, object] = {name: tensor.contiguous() for name, tensor in apart(hf_model.state_dict())}
     model = type(hf_model).__name__, config.to_json_string(use_diff=False)
     _core.expect_fits(device.name, *model, max_seq_len, **precision)
     loaded = _core.make_model(*model, tensors, device, **precision)
     return loaded, copy.deepcopy(config), copy.deepcopy(generation_config)
+
+
+def apart(tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """With each expert's weights by themselves, as a file has them: in memory transformers joins those of a layer to one tensor. No copies."""
+    for name, tensor in tensors.items():
+        at, _, joined = name.rpartition(".experts.")
+        parts = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}.get(joined)
+        if not at or parts is None:
+            yield name, tensor
+            continue
+        for expert, weights in enumerate(tensor):
+            for part, weight in zip(parts, weights.chunk(len(parts))):
+                yield f"{at}.experts.{expert}.{part}.weight", weight
 
 
 def load_directory(name: str | os.PathLike[str], device: _core.Device, precision: Precision, check: Check, max_seq_len: int | None) -> Loaded:

@@ -42,17 +42,18 @@ def load_bringup(path: str | Path) -> ModuleType:
 
 
 def find_bringup(models: Path, name: str, system: str) -> Path:
-    """models/<id>/<system>/functional/model.py; for a directory, the first bring-up of its architecture on that system."""
+    """models/<id>/<system>/functional/model.py. Of a directory: the bring-up of its architecture on that system that is named as the directory
+    is, or else the first."""
     path = models / name / system / "functional/model.py"
     if path.is_file():
         return path
     if not Path(name).is_dir():
         raise FileNotFoundError(f"no bring-up {path}; scripts/new_bringup.py {name} {system} writes one")
     model_type = open_checkpoint(name).model_type
-    for path in sorted(models.glob(f"*/*/{system}/functional/model.py")):
-        if load_bringup(path).BRINGUP.serves(model_type):
-            return path
-    raise FileNotFoundError(f"{name}: no bring-up of a {model_type} on {system} in {models}; docs/add_a_bringup.md says how to add one")
+    found = [path for path in sorted(models.glob(f"*/*/{system}/functional/model.py")) if load_bringup(path).BRINGUP.serves(model_type)]
+    if not found:
+        raise FileNotFoundError(f"{name}: no bring-up of a {model_type} on {system} in {models}; docs/add_a_bringup.md says how to add one")
+    return next((path for path in found if path.parts[-4] == Path(name).resolve().name), found[0])
 
 
 def precision_of(dtype: str | None) -> dict[str, str]:
@@ -107,11 +108,12 @@ def generate_reference(model: Any, prompt: list[int], max_new_tokens: int, min_n
 @torch.no_grad()
 def logits_of_text(model: Any, ids: list[int]) -> Iterator[torch.Tensor]:
     """The logits behind every token, of one forward, in pieces of rows."""
-    if getattr(model.config.get_text_config(), "final_logit_softcapping", None):
-        raise ValueError("final_logit_softcapping: logits of a whole text with it are not supported")
+    config = model.config.get_text_config()
+    scaling, cap = getattr(config, "logits_scaling", 1), getattr(config, "final_logit_softcapping", None)  # of Granite, of Gemma
     hidden = model.model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state[0]
     for rows in hidden.split(ROWS):
-        yield model.get_output_embeddings()(rows).float().contiguous()
+        logits = model.get_output_embeddings()(rows) / scaling
+        yield (logits if cap is None else cap * torch.tanh(logits / cap)).float().contiguous()
 
 
 def reference_of_text(model: Any, ids: list[int]) -> tessera.Reference:

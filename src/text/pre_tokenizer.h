@@ -1,5 +1,6 @@
 #pragma once
-// The "pre_tokenizer" of a tokenizer.json: Split, ByteLevel, Digits, Metaspace, WhitespaceSplit and Sequence.
+// The "pre_tokenizer" of a tokenizer.json: Split, ByteLevel, Digits, Punctuation, Metaspace, WhitespaceSplit and Sequence.
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -43,6 +44,7 @@ class PreTokenizer {
   using Step = std::variant<Split, ByteLevel, Metaspace>;
 
   void add(const Fields& fields, int depth);
+  static Behavior behavior_of(const Fields& fields, std::optional<Behavior> if_absent = std::nullopt);
   void add_split(const Fields& fields);
   void add_metaspace(const Fields& fields);
   static void split(Words& words, const Pattern& pattern, Behavior behavior, bool invert);

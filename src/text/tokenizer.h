@@ -37,8 +37,10 @@ class Tokenizer {
  public:
   static constexpr size_t kLargestFile = size_t{128} << 20;  // bytes; Gemma's has 33 MB
 
-  // Throws FileError when the file is absent, larger than kLargestFile, malformed, or needs what isn't supported. In `folder` the tables
-  // of a large one are kept for the next time that it is loaded, as long as its bytes are the same; nullopt: nothing is kept.
+  // As AutoTokenizer has it: config.json and tokenizer_config.json beside the file are read too, since transformers builds Llama 2's
+  // pipeline itself, whatever the file says. Throws FileError when the file is absent, larger than kLargestFile, malformed, or needs what
+  // isn't supported. In `folder` the tables of a large one are kept for the next time that it is loaded, as long as its bytes are the same;
+  // nullopt: nothing is kept.
   static Tokenizer load(const std::string& path, const std::optional<std::filesystem::path>& folder = std::nullopt);
   // The same from JSON in memory; `source` begins every message.
   static Tokenizer parse(std::string_view json, const std::string& source);
@@ -55,6 +57,12 @@ class Tokenizer {
   // tokens are found only where they lie wholly within a span with parse_special; no other text can make, break or hide one. Words and
   // merges may reach across spans, as they would in the joined text.
   std::vector<TokenId> encode(std::span<const TextSpan> spans, bool add_special_tokens) const;
+  // The same with `controls` (by id, vocab_size() of them) in place of the special tokens.
+  std::vector<TokenId> encode(std::span<const TextSpan> spans, bool add_special_tokens, const std::vector<bool>& controls) const;
+
+  // The tokens that control a conversation whose template has these texts: the special ones, and the added ones that stand in one of the
+  // texts and are not all white space. By id.
+  std::vector<bool> control_tokens(std::span<const std::string_view> texts) const;
 
   // The text of ids. An id that has no token (a model may have more rows than tokens) is left out. Throws std::invalid_argument for a
   // negative id.

@@ -1,4 +1,6 @@
 // Tokenizers from a tokenizer.json, or from what the last loading of it left behind.
+#include <algorithm>
+
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -29,14 +31,46 @@ std::string json_of(JsonObject object, const Value& value) {
   return "{" + json + "}";
 }
 
-// The JSON without the model's vocabulary and merges.
-std::string rest_of(JsonValue root) {
+// What stands in place of a tokenizer.json's own parts.
+struct Rebuilt {
+  std::string pre_tokenizer, decoder;  // JSON; there is no normalizer
+};
+
+// AutoTokenizer takes transformers' class LlamaTokenizer for a "llama" whose tokenizer_config.json or config.json names it, unless the file
+// is of the ByteLevel kind; the class uses the file's vocabulary, merges, added tokens and post-processor, and builds the rest itself.
+// Nothing where it uses the file as it stands.
+std::optional<Rebuilt> rebuilt_by_transformers(const std::filesystem::path& path, std::string_view json) {
+  const std::string names[] = {(path.parent_path() / "tokenizer_config.json").string(), (path.parent_path() / "config.json").string()};
+  if (!is_there(names[0]) || !is_there(names[1]) || json.find("\"ByteLevel\"") != std::string_view::npos) return std::nullopt;
+  const JsonDocument documents[] = {read_json(names[0]), read_json(names[1])};
+  const text::Fields own(documents[0].root(), names[0], ": "), model(documents[1].root(), names[1], ": ");
+  const auto is = [](const text::Fields& fields, std::string_view key, std::initializer_list<std::string_view> values) {
+    return fields.find(key) && std::find(values.begin(), values.end(), fields.text(key)) != values.end();
+  };
+  const text::Fields& naming = own.find("tokenizer_class") ? own : model;
+  if (!is(model, "model_type", {"llama"}) || !is(naming, "tokenizer_class", {"LlamaTokenizer", "LlamaTokenizerFast"}) ||
+      own.find("auto_map"))
+    return std::nullopt;
+  const bool adds_space = own.flag("add_prefix_space", true);
+  const char* const scheme = !adds_space ? "never" : own.flag("legacy", false) ? "always" : "first";
+  return Rebuilt{
+      message(R"({"type":"Metaspace","replacement":"▁","prepend_scheme":")", scheme, R"(","split":false})"),
+      message(R"({"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},)",
+              R"({"type":"Fuse"})", adds_space ? R"(,{"type":"Strip","content":" ","start":1,"stop":0})" : "", "]}")};
+}
+
+// The JSON without the model's vocabulary and merges, and with what is rebuilt.
+std::string rest_of(JsonValue root, const std::optional<Rebuilt>& rebuilt) {
   const auto outside_tables = [](std::string_view key, JsonValue value) {
     return key == "vocab" || key == "merges" ? std::string() : std::string(simdjson::minify(value));
   };
-  return json_of(root, [&](std::string_view key, JsonValue value) {
+  std::string rest = json_of(root, [&](std::string_view key, JsonValue value) {
+    if (rebuilt && (key == "normalizer" || key == "pre_tokenizer" || key == "decoder")) return std::string();
     return key == "model" ? json_of(value, outside_tables) : std::string(simdjson::minify(value));
   });
+  if (!rebuilt) return rest;
+  rest.pop_back();  // the brace: before it there is a model at least
+  return message(rest, R"(,"pre_tokenizer":)", rebuilt->pre_tokenizer, R"(,"decoder":)", rebuilt->decoder, '}');
 }
 
 }  // namespace
@@ -62,15 +96,25 @@ void Tokenizer::Parts::keep(const std::string& path, const std::string& identity
 
 Tokenizer Tokenizer::load(const std::string& path, const std::optional<std::filesystem::path>& folder) {
   const std::string json = read_file(path, kLargestFile);
-  if (!folder || json.size() < kLeastKeptBytes) return parse(json, path);
-  const std::string identity = std::string(kKeptVersion) + digest(json);
-  const std::string kept = kept_path(*folder, path, "", ".tokenizer");
+  const std::optional<Rebuilt> rebuilt = rebuilt_by_transformers(path, json);
+  const bool keeps = folder && json.size() >= kLeastKeptBytes;
+  const std::string identity = message(kKeptVersion, digest(json), rebuilt ? rebuilt->pre_tokenizer : "");
+  const std::string kept = keeps ? kept_path(*folder, path, "", ".tokenizer") : "";
   std::unique_ptr<const Parts> parts;
-  succeeds([&] { parts = Parts::restore(kept, identity); });
+  if (keeps) succeeds([&] { parts = Parts::restore(kept, identity); });
   if (parts) return Tokenizer(std::move(parts));
   const JsonDocument document = read(json, path);
-  parts = std::make_unique<const Parts>(text::Fields(document.root(), path, ": "));
-  succeeds([&] { parts->keep(kept, identity, rest_of(document.root())); });
+  const text::Fields root(document.root(), path, ": ");
+  if (!rebuilt && !keeps) return Tokenizer(std::make_unique<const Parts>(root));
+  text::Bpe bpe(root.object("model"));
+  const std::string rest = rest_of(document.root(), rebuilt);
+  if (rebuilt) {
+    const JsonDocument changed = read(rest, path);
+    parts = std::make_unique<const Parts>(text::Fields(changed.root(), path, ": "), std::move(bpe));
+  } else {
+    parts = std::make_unique<const Parts>(root, std::move(bpe));
+  }
+  if (keeps) succeeds([&] { parts->keep(kept, identity, rest); });
   return Tokenizer(std::move(parts));
 }
 

@@ -65,19 +65,25 @@ def gemma3_270m():
 
 @pytest.fixture(scope="session")
 def phi3_smollm2():
-    return made_weights("make_phi3_smollm2.py")
+    return made_weights("make_smollm2.py", "phi3")
 
 
 @pytest.fixture(scope="session")
 def llama_smollm2():
     """The same weights as the Llama that they are."""
-    return made_weights("make_phi3_smollm2.py", "--llama")
+    return made_weights("make_smollm2.py", "llama")
+
+
+@pytest.fixture(scope="session")
+def rewritten_smollm2():
+    """The same Llama's weights as a checkpoint of another architecture, by its model_type."""
+    return lambda architecture: made_weights("make_smollm2.py", architecture)
 
 
 @pytest.fixture(scope="session")
 def phi3_smollm2_longrope():
     """LongRoPE's factors change after 64 positions."""
-    return made_weights("make_phi3_smollm2.py", "--longrope", "64")
+    return made_weights("make_smollm2.py", "phi3", "--longrope", "64")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
-"""Every command in a MODEL_BRINGUP.md runs, with a tiny checkpoint in the place of the real one."""
+"""Every command in a MODEL_BRINGUP.md runs, with a tiny checkpoint in the place of the real one; those that scripts/new_bringup.py wrote are what it
+writes. Of several bring-ups of one architecture that it wrote on a system, whose commands are the same but for the name, one's are run."""
+import json
 import os
 import re
 import shlex
+import shutil
 import sys
 
 import pytest
@@ -15,6 +18,21 @@ from evaluations import ROOT, load_script, make_tiny, put_into_hub  # noqa: E402
 DOCUMENTS = sorted(MODELS.glob("*/*/*/functional/MODEL_BRINGUP.md"))
 
 
+def name_of(path):
+    return "/".join(path.parts[-5:-3])
+
+
+def sizes_of(path):
+    """The published config.json that a document was written from; None of those that were written by hand."""
+    config = path.parents[2] / "config.json"
+    return json.loads(config.read_text(encoding="utf-8")) if config.exists() else None
+
+
+WRITTEN = [path for path in DOCUMENTS if sizes_of(path)]
+RUN = [path for path in DOCUMENTS if path not in WRITTEN]
+RUN += {(sizes_of(path)["architectures"][0], path.parts[-3]): path for path in WRITTEN}.values()
+
+
 def commands(path):
     blocks = re.findall(r"^```\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
     return [line for block in blocks for line in block.splitlines()]
@@ -23,12 +41,15 @@ def commands(path):
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub")
-    for name, family in (GEMMA3, "GEMMA3"), (PHI3, "PHI3"):
-        put_into_hub(make_tiny(folder / family, family), folder / "hub", name)
+    families = {GEMMA3: "GEMMA3", PHI3: "PHI3"} | {name_of(path): sizes_of(path)["model_type"].upper() for path in RUN if path in WRITTEN}
+    for name, family in families.items():
+        if not (folder / family).exists():
+            make_tiny(folder / family, family)
+        put_into_hub(folder / family, folder / "hub", name)
     return folder / "hub"
 
 
-@pytest.mark.parametrize("command, path", [(command, path) for path in DOCUMENTS for command in commands(path)])
+@pytest.mark.parametrize("command, path", [(command, path) for path in RUN for command in commands(path)])
 def test_a_command_of_a_document_runs(command, path, hub, monkeypatch, capsys):
     python, script, *arguments = shlex.split(command)
     monkeypatch.setenv("HF_HUB_CACHE", str(hub))
@@ -54,6 +75,17 @@ def test_a_document_names_what_is_there(path):
     for line in commands(path):
         assert f"{path.parts[-5]}/{path.parts[-4]}" in line
     assert ("not measured on silicon" in text.lower()) == (path.parts[-3] == "n150") and str(os.sep + "root") not in text
+
+
+def test_the_written_documents_are_what_the_script_writes(tmp_path, monkeypatch):
+    script = load_script("scripts/new_bringup.py")
+    shutil.copytree(MODELS, tmp_path / "models")
+    monkeypatch.setattr(script, "MODELS", tmp_path / "models")
+    assert len(WRITTEN) >= 19
+    for path in WRITTEN:
+        folder = script.write(script.parse([name_of(path), path.parts[-3], "--again"]))
+        for name in "model.py", "MODEL_BRINGUP.md":
+            assert (folder / name).read_text(encoding="utf-8") == (path.parent / name).read_text(encoding="utf-8"), f"new_bringup.py {name_of(path)} --again"
 
 
 def test_both_models_have_a_document_for_both_systems():

@@ -62,7 +62,7 @@ def test_a_new_folder_is_evaluated_at_once(copy, run, tmp_path, family, system, 
 @pytest.mark.parametrize("arguments, code, said", [
     (["gemma", "cpu"], 1, "is no Hugging Face id"), (["../x/y", "cpu"], 1, "is no Hugging Face id"), (["a/..", "cpu"], 1, "is no Hugging Face id"),
     (["a/b", "gpu"], 2, "gpu"), (["a/b"], 2, "system"),
-    (["a/b", "cpu", "--architecture", "FrobForCausalLM"], 1, "FrobForCausalLM: is not supported; these are: Gemma3ForCausalLM, "),
+    (["a/b", "cpu", "--architecture", "FrobForCausalLM"], 1, "FrobForCausalLM: is not supported; these are: ArceeForCausalLM, "),
 ])
 def test_what_cannot_be_written_is_refused(copy, run, arguments, code, said):
     before = sorted(copy.glob("models/**/*"))

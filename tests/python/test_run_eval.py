@@ -151,6 +151,9 @@ def test_an_id_has_its_own_bringup_and_a_directory_that_of_its_architecture(eval
     done = evaluate("--system", "cpu", "--decode-len", 4, "--cache-dir", tmp_path / "cache", model=GEMMA3)
     assert done.lines[0] == f"Bring-up: models/{GEMMA3}/cpu/functional/model.py"
     assert evaluate("--system", "cpu", "--decode-len", 4, model=gemma3).lines[0] == done.lines[0]
+    for folder, name in ("other", "humain-ai/ALLaM-7B-Instruct-preview"), ("Llama-3.2-1B", "meta-llama/Llama-3.2-1B"):
+        llama = make_tiny(tmp_path / folder, "LLAMA")  # of several bring-ups the one of its name, or the first
+        assert evaluate("--system", "cpu", "--decode-len", 4, model=llama).lines[0] == f"Bring-up: models/{name}/cpu/functional/model.py"
     refused(evaluate, capsys, "no bring-up", "--system", "cpu", model="someone/else")
     refused(evaluate, capsys, "scripts/new_bringup.py someone/else cpu writes one", "--system", "cpu", model="someone/else")
     (gemma3 / "config.json").write_text(json.dumps(json.loads((gemma3 / "config.json").read_text()) | {"model_type": "other", "architectures": ["Other"]}))

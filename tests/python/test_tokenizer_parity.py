@@ -1,6 +1,7 @@
 """The C++ tokenizer against the `tokenizers` library: the same ids, the same text, for real vocabularies of every family."""
 import json
 import random
+import shutil
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -95,6 +96,32 @@ def test_ids_and_text_equal_the_library(family, kind, measured):
         assert first_difference(texts, [answer["text"] for answer in answers], expected) is None
         assert first_difference(texts, ["".join(answer["pieces"]) for answer in answers], expected) is None
     measured(f"tokenizer {family.name}: {len(texts)} texts of {kind}, {sum(map(len, ids))} ids equal")
+
+
+LLAMA = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+@pytest.mark.parametrize("model_type, config", [
+    ("llama", LLAMA), ("llama", {**LLAMA, "tokenizer_class": "LlamaTokenizerFast", "legacy": None}), ("llama", {**LLAMA, "legacy": True}),
+    ("llama", {**LLAMA, "legacy": False}), ("llama", {**LLAMA, "add_prefix_space": False}), ("llama", {**LLAMA, "tokenizer_class": "PreTrainedTokenizerFast"}),
+    ("llama", {}), ("mistral", LLAMA), ("phi3", LLAMA)], ids=str)
+def test_a_llama_s_pipeline_is_that_of_auto_tokenizer(tool, tmp_path, model_type, config):
+    """transformers builds the pipeline of some of these itself: then tokenizer.json alone gives other ids."""
+    from transformers import AutoTokenizer
+
+    shutil.copy(made_weights("make_tokenizers.py", "llama-2") / "tokenizer.json", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    auto, file = AutoTokenizer.from_pretrained(tmp_path), Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    texts = [*(text for kind in tokenizer_texts.KINDS for text in tokenizer_texts.texts(kind, ["<s>", "</s>", "<unk>"])[:60]),
+             "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHello [/INST] Hi </s><s>[INST] Why? [/INST]", "<s>a</s> b", " a", "\u2581a", ""]
+    ids = [encoding.ids for encoding in auto.backend_tokenizer.encode_batch(texts, add_special_tokens=True)]
+    rebuilt = model_type == "llama" and config.get("tokenizer_class", "").startswith("Llama")
+    assert (ids != [encoding.ids for encoding in file.encode_batch(texts)]) == rebuilt
+    for program in Program(tool, tmp_path / "tokenizer.json"), *(Program(tool, tmp_path / "tokenizer.json", tmp_path / "packed") for _ in range(2)):
+        assert first_difference(texts, program.ids(texts, add_special=True), ids) is None
+        expected = [auto.decode(row, skip_special_tokens=True) for row in ids]
+        assert first_difference(texts, [answer["text"] for answer in program.ask([{"ids": row, "skip_special": True} for row in ids])], expected) is None
 
 
 @pytest.mark.parametrize("kind", tokenizer_texts.KINDS)

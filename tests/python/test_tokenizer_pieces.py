@@ -79,6 +79,8 @@ CASES = {
         r"\p{Han}", r"[\x{61}-\x{63}]", r".", r"(?>a+)b|(a)(b)", r"a{2,3}|\.{2}", r"\d|\D", r"\v|\t")},
     "digits alone": {"pre_tokenizer": {"type": "Digits", "individual_digits": True}},
     "digits together": {"pre_tokenizer": {"type": "Digits", "individual_digits": False}},
+    "punctuation": {"pre_tokenizer": {"type": "Punctuation"}},
+    **{f"punctuation {b}": {"pre_tokenizer": {"type": "Punctuation", "behavior": b}} for b in BEHAVIORS},
     "white space split": {"pre_tokenizer": {"type": "WhitespaceSplit"}, "added": XYZ},
     **{f"byte level {p} {r}": {"pre_tokenizer": dict(LETTERED, add_prefix_space=p, use_regex=r), "added": XYZ, "decoder": LETTERED,
                                "tokens": ["\u0120", "\u0120a", "\u010a", "\u00e2", "\u0122", "\u0125"]}
@@ -162,3 +164,17 @@ def test_a_piece_works_as_in_the_library(name, build, tmp_path):
             answer = next(answers)
             assert answer["text"] == theirs.decode(row, skip_special_tokens=skip), row
             assert "".join(answer["pieces"]) == answer["text"], row
+
+
+def test_every_character_that_is_punctuation_is_so_in_the_library(build, tmp_path):
+    tool = build / "tests/text/tokenize_tool"
+    if not tool.exists():
+        pytest.skip(f"{tool} is not built")
+    path = tmp_path / "tokenizer.json"  # each piece begins with a mark
+    path.write_text(json.dumps(tokenizer(pre_tokenizer=sequence("p", {"type": "Punctuation"}, METASPACE))), encoding="utf-8")
+    theirs = Tokenizer.from_file(str(path))
+    characters = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    texts = ["".join(f"a{c}a" for c in characters[i:i + 256]) for i in range(0, len(characters), 256)]
+    done = subprocess.run([tool, path], input="".join(json.dumps({"text": text, "add_special": False, "parse_special": True}) + "\n" for text in texts), capture_output=True, text=True, timeout=120)
+    answers = [json.loads(line)["ids"] for line in done.stdout.split("\n")[:-1]]
+    assert [text[:1] for text, ids in zip(texts, answers, strict=True) if ids != theirs.encode(text, add_special_tokens=False).ids] == []
