@@ -34,7 +34,7 @@ Tensor TtnnDevice::make_heads(const Shape& shape, nb::object tensor) {
   return Tensor(*this, shape, DataType::bfloat16, std::make_shared<Heads>(std::move(tensor), step_->decodes()));
 }
 
-// Queries and no keys. A decode's op wants as many of both as it makes shards of.
+// As queries that have no keys; a decode's op does not take these: it is given the same three times.
 Tensor TtnnDevice::into_heads(const Tensor& x, const Shape& heads) {
   if (!step_->decodes())
     return make_heads(heads, (*ttnn_)("experimental.nlp_create_qkv_heads", tensor(x), "num_heads"_a = heads[1], "num_kv_heads"_a = 0,

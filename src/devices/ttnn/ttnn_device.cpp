@@ -403,14 +403,12 @@ Tensor TtnnDevice::mul(const Tensor& a, float b) {
 
 // On the card for good.
 const nb::object& TtnnDevice::factor(float value) {
-  const auto [at, is_new] = factors_.try_emplace(value);
-  if (is_new) {
-    if (traces_) traces_->drop();
-    const int64_t shape[] = {1, 1, 1, 1};
-    at->second = ttnn_->upload(shape, ttnn_->object("float32"), "TILE_LAYOUT", dram_,
-                               [&](std::span<std::byte> bytes) { write_row(&value, 1, bytes); });
-  }
-  return at->second;
+  const auto known = factors_.find(value);
+  if (known != factors_.end()) return known->second;
+  if (traces_) traces_->drop();
+  const int64_t shape[] = {1, 1, 1, 1};
+  const auto fill = [&](std::span<std::byte> bytes) { write_row(&value, 1, bytes); };
+  return factors_.emplace(value, ttnn_->upload(shape, ttnn_->object("float32"), "TILE_LAYOUT", dram_, fill)).first->second;
 }
 
 Tensor TtnnDevice::softcap(const Tensor& x, float cap) {
