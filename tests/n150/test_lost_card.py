@@ -56,13 +56,15 @@ def command(start, tmp_path):
     """Starts a command of `tessera` on the card."""
     ids = tmp_path / "ids.json"
     ids.write_text(json.dumps(list(range(3, 40))))
+    template = tmp_path / "chat_template.jinja"
+    template.write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
     checkpoint = shutil.copytree(folders() / "small-gemma3", tmp_path / "model")
     (checkpoint / "tokenizer.json").write_text(json.dumps(TOKENIZER))
 
     def go(fault, name="run", *flags, **environment):
         prompt = {"run": ("--ids-file", ids, "-n", 4, "--temp", 0, "--print-ids"), "perplexity": ("--ids-file", ids),
                   "eval": ("--ids-file", ids, "--save-reference", tmp_path / "reference.json", "-n", 4),
-                  "compare": ("--ids-file", ids, "--weights-b", "bfloat8_b"), "chat": ("--template", "gemma"), "bench": ("-p", 8, "-n", 2, "-r", 1)}[name]
+                  "compare": ("--ids-file", ids, "--weights-b", "bfloat8_b"), "chat": ("--template", template), "bench": ("-p", 8, "-n", 2, "-r", 1)}[name]
         context = () if name == "bench" else ("-c", 128)
         return start(fault, "-m", "tessera", name, "-m", checkpoint, "--device", "n150", "--weights", "bfloat16", *context, *prompt, *flags, **environment)
 
