@@ -135,6 +135,9 @@ Head::Head(Weights& weights, const Config& c) {
   if (c.tie_word_embeddings)
     weights.note(message(kHead, " differs from ", kEmbedding, " although config.json ties them: both are used, as transformers does"));
   embed_tokens_ = weights.take(kEmbedding, shape, Role::embedding);
+  check<FileError>(weights.has(kHead) || !weights.has(kEmbedding), "the checkpoint lacks tensor ", kHead,
+                   ", which config.json does not tie to ", kEmbedding,
+                   ": it was saved without its head; take the checkpoint of the whole language model");
   lm_head_ = weights.take(kHead, shape, Role::head);
 }
 

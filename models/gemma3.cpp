@@ -33,7 +33,9 @@ Config read(const ConfigReader& json) {
   c.scale = 1.0 / std::sqrt(json.number("query_pre_attn_scalar", {.above = 0}, 256));
   expect_text(json, "hidden_activation", "gelu_pytorch_tanh");
   expect_false(json, "attention_bias");
-  expect_false(json, "use_bidirectional_attention");
+  constexpr std::string_view kBidirectional = "use_bidirectional_attention";
+  if (json.is_set(kBidirectional) && json.boolean(kBidirectional))
+    json.refuse(kBidirectional, "a model of embeddings is not supported; take a Gemma 3 that generates text");
   return c;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "checkpoint/kept_weights.h"
 #include "core/error.h"
@@ -20,37 +21,43 @@ namespace {
 
 struct Architecture {
   std::string_view name, model_type;  // of config.json
+  std::string_view bare;              // the name when it was saved without its head
   Make* make;
 };
 
 constexpr std::array kArchitectures{
-    Architecture{"ArceeForCausalLM", "arcee", make_arcee},
-    Architecture{"Gemma2ForCausalLM", "gemma2", make_gemma2},
-    Architecture{"Gemma3ForCausalLM", "gemma3_text", make_gemma3},
-    Architecture{"Gemma3ForConditionalGeneration", "gemma3", make_gemma3},
-    Architecture{"GraniteForCausalLM", "granite", make_granite},
-    Architecture{"LlamaForCausalLM", "llama", make_llama},
-    Architecture{"Ministral3ForCausalLM", "ministral3", make_ministral3},
-    Architecture{"MinistralForCausalLM", "ministral", make_ministral},
-    Architecture{"Mistral3ForConditionalGeneration", "mistral3", make_mistral3},
-    Architecture{"MistralForCausalLM", "mistral", make_mistral},
-    Architecture{"Olmo2ForCausalLM", "olmo2", make_olmo2},
-    Architecture{"Olmo3ForCausalLM", "olmo3", make_olmo3},
-    Architecture{"OlmoeForCausalLM", "olmoe", make_olmoe},
-    Architecture{"Phi3ForCausalLM", "phi3", make_phi3},
-    Architecture{"Qwen2ForCausalLM", "qwen2", make_qwen2},
-    Architecture{"Qwen3ForCausalLM", "qwen3", make_qwen3},
-    Architecture{"Qwen3MoeForCausalLM", "qwen3_moe", make_qwen3_moe},
-    Architecture{"SmolLM3ForCausalLM", "smollm3", make_smollm3},
+    Architecture{"ArceeForCausalLM", "arcee", "ArceeModel", make_arcee},
+    Architecture{"Gemma2ForCausalLM", "gemma2", "Gemma2Model", make_gemma2},
+    Architecture{"Gemma3ForCausalLM", "gemma3_text", "Gemma3TextModel", make_gemma3},
+    Architecture{"Gemma3ForConditionalGeneration", "gemma3", "Gemma3Model", make_gemma3},
+    Architecture{"GraniteForCausalLM", "granite", "GraniteModel", make_granite},
+    Architecture{"LlamaForCausalLM", "llama", "LlamaModel", make_llama},
+    Architecture{"Ministral3ForCausalLM", "ministral3", "Ministral3Model", make_ministral3},
+    Architecture{"MinistralForCausalLM", "ministral", "MinistralModel", make_ministral},
+    Architecture{"Mistral3ForConditionalGeneration", "mistral3", "Mistral3Model", make_mistral3},
+    Architecture{"MistralForCausalLM", "mistral", "MistralModel", make_mistral},
+    Architecture{"Olmo2ForCausalLM", "olmo2", "Olmo2Model", make_olmo2},
+    Architecture{"Olmo3ForCausalLM", "olmo3", "Olmo3Model", make_olmo3},
+    Architecture{"OlmoeForCausalLM", "olmoe", "OlmoeModel", make_olmoe},
+    Architecture{"Phi3ForCausalLM", "phi3", "Phi3Model", make_phi3},
+    Architecture{"Qwen2ForCausalLM", "qwen2", "Qwen2Model", make_qwen2},
+    Architecture{"Qwen3ForCausalLM", "qwen3", "Qwen3Model", make_qwen3},
+    Architecture{"Qwen3MoeForCausalLM", "qwen3_moe", "Qwen3MoeModel", make_qwen3_moe},
+    Architecture{"SmolLM3ForCausalLM", "smollm3", "SmolLM3Model", make_smollm3},
 };
 
 const Architecture& find(const std::string& name, const std::string& model_type) {
   for (const Architecture& architecture : kArchitectures)
-    if (name.empty() ? architecture.model_type == model_type : architecture.name == name) return architecture;
+    if (name.empty() ? architecture.model_type == model_type : architecture.name == name || architecture.bare == name) return architecture;
+  for (const Architecture& architecture : kArchitectures)
+    check<FileError>(architecture.model_type != model_type, "config.json: architecture ", printable(name),
+                     " is not supported; of the family ", model_type, " these are: ", architecture.name, ", ", architecture.bare);
   std::string known;
   for (const Architecture& architecture : kArchitectures) known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   fail<FileError>("config.json: architecture ", printable(name.empty() ? model_type : name), " is not supported; these are: ", known);
 }
+
+std::string model_type_of(const ConfigReader& config) { return config.optional_text("model_type").value_or(""); }
 
 constexpr uint64_t kLeastKeptBytes = uint64_t{64} << 20;  // of a checkpoint: less is packed in no time
 
@@ -102,7 +109,7 @@ std::vector<ArchitectureName> architectures() {
 }
 
 std::unique_ptr<Model> make_model(const std::string& architecture, const ConfigReader& config, Weights& weights) {
-  return find(architecture, "").make(config, weights);
+  return find(architecture, model_type_of(config)).make(config, weights);
 }
 
 ModelDescription describe_model(const Checkpoint& checkpoint) {
@@ -115,7 +122,10 @@ ModelDescription describe_model(const Checkpoint& checkpoint) {
   ModelDescription description = describe(config, architecture, weights, device);
   description.generation = checkpoint.generation_config(description.spec.tokens, description.spec.vocab_size);
   description.tensors = source->tensors();
-  description.stored = resolve({}, description.tensors).weights;
+  std::vector<StoredTensor> used;
+  std::copy_if(description.tensors.begin(), description.tensors.end(), std::back_inserter(used),
+               [&](const StoredTensor& tensor) { return !weights.is_left(tensor.name); });
+  description.stored = resolve({}, used).weights;
   description.notes = source->notes();
   description.notes.insert(description.notes.end(), weights.notes().begin(), weights.notes().end());
   description.source = std::move(source);
@@ -135,7 +145,7 @@ ModelDescription describe_config(const Checkpoint& checkpoint) {
 ModelDescription describe_config(const std::string& architecture, const ConfigReader& config) {
   DryDevice device;
   Weights weights(device);
-  ModelDescription description = describe(config, find(architecture, ""), weights, device);
+  ModelDescription description = describe(config, find(architecture, model_type_of(config)), weights, device);
   const ConfigReader text = config.object("text_config").value_or(config);
   bool exact = false;
   for (const ConfigReader& part : {config, text})
@@ -152,10 +162,11 @@ LoadedModel load_model(const Checkpoint& checkpoint, Device& device, const Preci
 LoadedModel load_model(const Checkpoint& checkpoint, const ModelDescription& description, Device& device, const Precision& precision,
                        const Weights::Progress& progress) {
   WeightSource& source = *description.source;
-  LoadedModel loaded{.model = nullptr, .options = resolve(precision, source.tensors()), .generation = description.generation};
+  LoadedModel loaded{.model = nullptr, .options = resolve(precision, description.stored), .generation = description.generation};
   std::optional<KeptWeights> kept = kept_weights(checkpoint, source, device, loaded.options.weights);
   Weights weights(source, device, loaded.options, progress, kept ? &*kept : nullptr);
   loaded.model = make_model(description.architecture, checkpoint.config(), weights);
+  loaded.num_parameters = weights.num_parameters();
   loaded.notes = source.notes();
   const std::vector<std::string> notes = kept ? kept->finish(weights.notes()) : weights.notes();
   loaded.notes.insert(loaded.notes.end(), notes.begin(), notes.end());

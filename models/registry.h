@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -24,6 +25,7 @@ struct LoadedModel {
   ModelOptions options;
   GenerationConfig generation;
   std::vector<std::string> notes;  // odd but harmless: for the user to see
+  int64_t num_parameters = 0;      // of what was loaded; a tied embedding's count once
 };
 
 // The model that a checkpoint's config.json names, with its weights packed on `device`. Throws FileError for an architecture that is not

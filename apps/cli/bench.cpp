@@ -7,6 +7,7 @@
 #include <iomanip>
 #include <sstream>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/report.h"
 #include "cli/session.h"
@@ -257,7 +258,7 @@ void add_bench(CLI::App& app, int& code) {
   const auto list = [&](const char* flag, auto& values, const char* help, int64_t least) {
     command.add_option(flag, values, help)
         ->delimiter(',')
-        ->check(CLI::Range(least, int64_t{1} << 30))
+        ->transform(whole_number(least, int64_t{1} << 30))
         ->capture_default_str()
         ->type_name("N,...");
   };
@@ -269,7 +270,7 @@ void add_bench(CLI::App& app, int& code) {
   list("--parallel", options->parallel, "Sequences that run side by side; tokens/s are those of all", 1);
   list("-t,--threads", options->threads, "Threads; as many as the process may use if not given", 1);
   command.add_option("-r,--repetitions", options->repetitions, "How often each test is timed")
-      ->check(CLI::Range(int64_t{1}, int64_t{10000}))
+      ->transform(whole_number(1, 10000))
       ->capture_default_str();
   command.add_option("-o,--output", options->output, "md, csv, json or jsonl; every sample is in the last two")
       ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))

@@ -1,17 +1,20 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/conversation.h"
+#include "cli/given_text.h"
 #include "cli/line_editor.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
 #include "core/error.h"
 #include "core/output_file.h"
-#include "text/chat_template.h"
 
 namespace tessera {
 namespace {
@@ -22,7 +25,8 @@ struct ChatOptions {
   SamplingFlags sampling;
   SpeculationFlags speculation;
   StreamOptions stream;
-  std::optional<std::string> system, chat_template;
+  ChatFlags chat;
+  bool show_timings = false;
 };
 
 constexpr const char* kHelp =
@@ -32,50 +36,55 @@ constexpr const char* kHelp =
     "/quit        leave (so does Ctrl-D)\n"
     "A line that ends with \\ goes on in the next. Ctrl-C stops an answer; at the prompt it leaves.\n";
 
-class Conversation {
+// The conversation on the screen, and the cache of it.
+class Chat {
  public:
-  Conversation(const ChatOptions& options, Session& session)
+  Chat(const ChatOptions& options, Session& session)
       : options_(options),
         session_(session),
-        template_(ChatTemplate::choose(session.checkpoint().chat_template(), session.tokenizer(), options.chat_template)),
-        sampler_(sampling_params(options.sampling, session.generation(), session.model().spec().vocab_size),
-                 session.generation().tokens.eos),
-        drafting_(open_drafting(options.speculation, options.model, session, sampler_)) {
-    reset();
-  }
+        conversation_(options.chat, session.checkpoint(), session.tokenizer()),
+        params_(sampling_params(options.sampling, session.generation(), session.model().spec().vocab_size)),
+        sampler_(params_, conversation_.end_tokens(session)),
+        drafting_(open_drafting(options.speculation, options.model, session, sampler_)),
+        sequence_(session.cache().create()) {}
 
   void reset() {
     sequence_.reset();
     sequence_ = session_.cache().create();
-    messages_.clear();
-    if (options_.system) messages_.push_back({ChatRole::system, *options_.system});
+    conversation_.reset();
   }
 
   void answer(const std::string& user) {
-    const bool first = sequence_->tokens.empty();
-    messages_.push_back({ChatRole::user, user});
-    const size_t before = sequence_->tokens.size();
+    expect_utf8(user, "the message");
+    conversation_.add("user", user);
+    size_t prompt = 0;
     try {
-      const std::vector<TokenId> ids =
-          first ? template_.encode(session_.tokenizer(), messages_, true) : template_.encode_reply(session_.tokenizer(), user);
-      sequence_->tokens.insert(sequence_->tokens.end(), ids.begin(), ids.end());
+      const std::vector<TokenId> ids = conversation_.ids();
+      const std::string advice = longer_context(session_);
+      check(static_cast<int64_t>(ids.size()) < session_.context(), "with this message the conversation has ", ids.size(),
+            " tokens; the context ends at ", session_.context(), ". Shorten the message", advice.empty() ? " or" : ",",
+            " begin anew with /reset", advice);
+      // What is in the cache stays as far as the conversation is still the same.
+      std::vector<TokenId>& tokens = sequence_->tokens;
+      prompt = static_cast<size_t>(std::mismatch(tokens.begin(), tokens.end(), ids.begin(), ids.end()).first - tokens.begin());
+      session_.cache().truncate(*sequence_, static_cast<int64_t>(prompt));
+      tokens.insert(tokens.end(), ids.begin() + static_cast<std::ptrdiff_t>(prompt), ids.end());
       const StreamResult result = stream(session_, *sequence_, sampler_, drafting_, options_.stream);
-      messages_.push_back({ChatRole::assistant, result.text});
+      conversation_.add_answer(result.text, {tokens.begin() + static_cast<std::ptrdiff_t>(ids.size()), tokens.end()});
+      if (options_.show_timings) print_timing(session_, result, params_);
       if (result.interrupted) SignalWatch::forget_interrupt();
+      if (result.cut)
+        tell(message("note: the answer was cut: the context of ", session_.context(), " tokens is full. Begin anew with /reset", advice));
     } catch (...) {  // the turn did not happen
-      messages_.pop_back();
-      session_.cache().truncate(*sequence_, static_cast<int64_t>(std::min(before, sequence_->tokens.size())));
+      conversation_.remove_last();
+      session_.cache().truncate(*sequence_, static_cast<int64_t>(std::min(prompt, sequence_->tokens.size())));
       throw;
     }
   }
 
   void save(const std::string& path) const {
     nlohmann::ordered_json json = nlohmann::ordered_json::array();
-    for (const ChatMessage& m : messages_)
-      json.push_back({{"role", m.role == ChatRole::system ? "system"
-                               : m.role == ChatRole::user ? "user"
-                                                          : "assistant"},
-                      {"content", m.content}});
+    for (const Conversation::Message& said : conversation_.messages()) json.push_back({{"role", said.role}, {"content", said.content}});
     OutputFile file(path);
     file.write(json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
     file.finish();
@@ -84,15 +93,15 @@ class Conversation {
  private:
   const ChatOptions& options_;
   Session& session_;
-  ChatTemplate template_;
+  Conversation conversation_;
+  SamplingParams params_;
   Sampler sampler_;
   Drafting drafting_;
   std::unique_ptr<Sequence> sequence_;
-  std::vector<ChatMessage> messages_;
 };
 
 // false: leave.
-bool command(const std::string& line, Conversation& conversation) {
+bool command(const std::string& line, Chat& conversation) {
   std::istringstream words(line);
   std::string name, argument;
   words >> name;
@@ -107,7 +116,7 @@ bool command(const std::string& line, Conversation& conversation) {
     conversation.save(argument);
     std::cerr << "(saved to " << argument << ")\n";
   } else {
-    std::cerr << name << (name == "/save" ? ": name a file, as in /save talk.json\n" : ": is no command; /help lists them\n");
+    fail(name, name == "/save" ? ": name a file, as in /save talk.json" : ": is no command; /help lists them");
   }
   return true;
 }
@@ -115,8 +124,9 @@ bool command(const std::string& line, Conversation& conversation) {
 int chat(const ChatOptions& options) {
   const SignalWatch watch;
   Session session(options.model);
-  Conversation conversation(options, session);
+  Chat conversation(options, session);
   LineEditor editor;
+  int code = 0;
   if (::isatty(STDIN_FILENO)) std::cerr << "Ask away; /help lists the commands.\n";
   while (const std::optional<std::string> line = editor.read("> ")) {
     if (line->find_first_not_of(" \t\n") == std::string::npos) continue;
@@ -137,9 +147,10 @@ int chat(const ChatOptions& options) {
       throw;
     } catch (const std::exception& error) {  // of this turn alone
       tell(error.what());
+      code = exit_code(error);
     }
   }
-  return 0;
+  return ::isatty(STDIN_FILENO) ? 0 : code;  // a person has seen it
 }
 
 }  // namespace
@@ -149,14 +160,11 @@ void add_chat(CLI::App& app, int& code) {
   const auto options = std::make_shared<ChatOptions>();
   command.callback([options, &code] { code = chat(*options); });
   add_model_flags(command, options->model);
-  command.add_option("--system,--sys", options->system, "The system message")->type_name("TEXT");
-  command.add_option("--template", options->chat_template, "The template if the checkpoint has none known: gemma, phi3 or chatml")
-      ->type_name("NAME");
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens of an answer at most")->check(CLI::PositiveNumber);
-  command.add_option("--stop", options->stream.stop, "End an answer before this text; may be given several times")
-      ->type_name("TEXT")
-      ->take_all();
-  add_sampling_flags(command, options->sampling);
+  add_chat_flags(command, options->chat, nullptr);
+  add_new_tokens_flag(command, options->stream.new_tokens, 1, "New tokens of an answer at most");
+  add_texts(command, "--stop", options->stream.stop, "End an answer before this text; may be given several times");
+  command.add_flag("--show-timings", options->show_timings, "Print behind each answer what was computed for it, and how fast");
+  add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);
 }
 

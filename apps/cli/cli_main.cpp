@@ -4,10 +4,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <new>
 #include <sstream>
+#include <utility>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/help.h"
 #include "cli/report.h"
@@ -60,9 +63,13 @@ int parse_and_run(int argc, char** argv) {
       },
       "List the devices and leave");
   int code = 0;
-  for (const auto add : {add_run, add_chat, add_perplexity, add_inspect, add_eval, add_bench, add_compare, add_plan}) add(app, code);
+  for (const auto add : {add_run, add_chat, add_perplexity, add_inspect, add_tokenize, add_eval, add_bench, add_compare, add_plan})
+    add(app, code);
+  take_whole_values(app);
+  std::vector<std::string> arguments = plain_arguments(app, {argv + std::min(argc, 1), argv + argc});
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the end
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(arguments));
   } catch (const CLI::Success& done) {
     std::ostringstream out;
     app.exit(done, out, out);
@@ -87,19 +94,18 @@ int cli_main(int argc, char** argv) {
     return 128 + signal.number();
   } catch (const ClosedPipe&) {
     return 0;
-  } catch (const FileError& error) {
-    return fail_with(3, error.what());
-  } catch (const ResourceError& error) {
-    return fail_with(4, error.what());
-  } catch (const DeviceError& error) {
-    return fail_with(kDeviceLost, error.what());
   } catch (const std::bad_alloc&) {
     return fail_with(4, "out of memory");
-  } catch (const std::invalid_argument& error) {
-    return fail_with(2, error.what());
   } catch (const std::exception& error) {
-    return fail_with(1, error.what());
+    return fail_with(exit_code(error), error.what());
   }
+}
+
+int exit_code(const std::exception& error) {
+  if (dynamic_cast<const std::invalid_argument*>(&error) != nullptr) return 2;
+  if (dynamic_cast<const FileError*>(&error) != nullptr) return 3;
+  if (dynamic_cast<const ResourceError*>(&error) != nullptr || dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return 4;
+  return dynamic_cast<const DeviceError*>(&error) != nullptr ? kDeviceLost : 1;
 }
 
 }  // namespace tessera

@@ -1,4 +1,5 @@
 #pragma once
+#include <exception>
 #include <string_view>
 
 namespace tessera {
@@ -9,6 +10,9 @@ constexpr int kDeviceLost = 5;
 // answer any more, 130 and 143 signals.
 // A reader that closes our output is no error. The Python package calls it too.
 int cli_main(int argc, char** argv);
+
+// The exit code of a command that ends with this error.
+int exit_code(const std::exception& error);
 
 // "tessera: TEXT" on standard error, in one line.
 void tell(std::string_view text);

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/report.h"
 #include "cli/session.h"
@@ -42,6 +43,7 @@ struct Side {
 
 // What is not said of the other side is as on this one.
 ModelFlags other_flags(const CompareOptions& options, ModelFlags flags) {
+  if (options.other_model) flags.revision.reset();
   flags.model = options.other_model.value_or(flags.model);
   if (options.other_device) flags.twin.reset();
   if (options.other_device && *options.other_device != flags.device) {
@@ -277,7 +279,7 @@ void add_compare(CLI::App& app, int& code) {
   command
       .add_option("--threshold", options->threshold,
                   "An op with a PCC below this is named; if not given, 0.99, or 0.99999999 when both sides compute the same in float32")
-      ->check(CLI::Range(-1.0, 1.0));
+      ->transform(real_number(-1, 1));
   command.add_flag("--all", options->all, "Print every op, not only the lowest of each layer");
   command
       .add_option("--html", options->html,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/report.h"
 #include "cli/session.h"
@@ -198,11 +199,12 @@ void add_eval(CLI::App& app, int& code) {
   command.add_option("--reference", options->reference, "Teacher forcing against this saved reference")->type_name("FILE");
   command.add_option("--save-reference", options->save_reference, "Save the model's own greedy tokens after the prompt as a reference")
       ->type_name("FILE");
-  command.add_option("-n,--new,--predict", options->new_tokens, "New tokens of a saved reference")
-      ->check(CLI::PositiveNumber)
+  command
+      .add_option("-n,--new,--predict,--n-predict,--max-tokens,--max-new-tokens", options->new_tokens, "New tokens of a saved reference")
+      ->transform(whole_number(1))
       ->capture_default_str();
   command.add_option("--top", options->top, "Log-probabilities kept of each token of a saved reference; 0: none")
-      ->check(CLI::Range(0, 1 << 20))
+      ->transform(whole_number(0, 1 << 20))
       ->capture_default_str();
   add_precision_flags(command, "--against-", "", options->against);
   add_json_flag(command, options->json);

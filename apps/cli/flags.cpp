@@ -6,6 +6,8 @@
 #include <random>
 #include <sstream>
 
+#include "cli/arguments.h"
+#include "cli/given_text.h"
 #include "cli/session.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -14,31 +16,12 @@
 namespace tessera {
 namespace {
 
-constexpr size_t kMaxPromptBytes = size_t{64} << 20;
 constexpr int64_t kLongestDraft = 64;
 
 CLI::Option* add_data_type(CLI::App& command, const std::string& flag, std::optional<DataType>& target, const std::string& help) {
   return command.add_option_function<std::string>(
                     flag, [&target](const std::string& text) { target = parse_data_type(text); }, help)
       ->type_name("TYPE");
-}
-
-// Token ids as a JSON list, or with blanks between them.
-std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
-  std::string text = read_file(path, kMaxPromptBytes);
-  for (char& c : text)
-    if (c == '[' || c == ']' || c == ',') c = ' ';
-  std::istringstream stream(text);
-  std::vector<TokenId> ids;
-  for (std::string word; stream >> word;) {
-    int64_t id = -1;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-    check(error == std::errc() && end == word.data() + word.size(), path, ": ", printable(word), " is not a token id");
-    check(id >= 0 && id < vocab_size, path, ": token id ", id, " is outside the vocabulary of ", vocab_size);
-    ids.push_back(static_cast<TokenId>(id));
-  }
-  check(!ids.empty(), path, ": holds no token ids");
-  return ids;
 }
 
 std::pair<TokenId, double> parse_bias(const std::string& text) {
@@ -54,42 +37,41 @@ std::pair<TokenId, double> parse_bias(const std::string& text) {
   return {token, bias};
 }
 
-// CLI11 itself would wrap a negative number and cut a larger one.
-std::string is_seed(const std::string& text) {
-  uint64_t seed = 0;
-  const char* end = text.data() + text.size();
-  const bool whole = std::from_chars(text.data(), end, seed) == std::from_chars_result{end, std::errc()};
-  return whole ? "" : "'" + text + "' is no integer from 0 to 2^64 - 1";
-}
-
 }  // namespace
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.option_defaults()->group("Model");
-  command.add_option("-m,--model", flags.model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
-      ->required()
-      ->type_name("MODEL");
+  add_checkpoint_flags(command, flags.model, flags.revision);
   command.add_option("--device", flags.device, "Where to run: cpu, or n150 with the Python package's command")
       ->type_name("NAME")
       ->capture_default_str();
-  command.add_option("--device-id", flags.device_id, "Which of several cards; the first, 0, if not given")->check(CLI::Range(0, 255));
+  command.add_option("--device-id", flags.device_id, "Which of several cards; the first, 0, if not given")->transform(whole_number(0, 255));
   command
       .add_option("--device-timeout", flags.device_timeout,
                   "Seconds that a card's call may take before the card counts as hung; 0: for ever")
       ->type_name("SECONDS")
-      ->check(CLI::Range(0, 1'000'000))
+      ->transform(whole_number(0, 1'000'000))
       ->capture_default_str();
-  command.add_option("--trace", flags.trace, "1: the n150's decodes are recorded and replayed")->check(CLI::Range(0, 1));
+  command.add_option("--trace", flags.trace, "1: the n150's decodes are recorded and replayed")->transform(whole_number(0, 1));
   command.add_option("--twin", flags.twin, "card: the cpu rounds as the n150 does")->type_name("NAME");
-  command.add_option("-t,--threads", flags.threads, "Threads; as many as the process may use if not given")->check(CLI::Range(1, 1024));
+  command.add_option("-t,--threads", flags.threads, "Threads; as many as the process may use if not given")
+      ->transform(whole_number(1, 1024));
   add_precision_flags(command, "--", "", flags.precision);
   command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")
-      ->check(CLI::Range(int64_t{1}, kLongestContext));
+      ->transform(whole_number(1, kLongestContext));
   command
       .add_option("-b,--batch-size", flags.batch,
                   "The longest piece of a prompt in one forward, in tokens; what the device takes if not given")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->transform(whole_number(1, int64_t{1} << 20));
   command.option_defaults()->group("Options");
+}
+
+void add_checkpoint_flags(CLI::App& command, std::string& model, std::optional<std::string>& revision) {
+  command.add_option("-m,--model", model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
+      ->required()
+      ->type_name("MODEL");
+  command.add_option("--revision", revision, "A branch, tag or commit of the id; main if not given, or the only one that the cache has")
+      ->type_name("NAME");
 }
 
 void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision) {
@@ -105,13 +87,36 @@ void add_precision_flags(CLI::App& command, const std::string& prefix, const std
 CLI::Option_group& add_prompt_flags(CLI::App& command, PromptFlags& flags) {
   CLI::Option_group& group = *command.add_option_group("prompt");
   group.add_option("-p,--prompt", flags.text, "The prompt, raw: no chat template; control tokens in it count")->type_name("TEXT");
-  group.add_option("-f,--file", flags.file, "A file with the prompt")->type_name("FILE");
-  group.add_option("--ids-file", flags.ids_file, "A file with the prompt's token ids: a JSON list, or blanks between them")
+  group.add_option("-f,--file", flags.file, "A file with the prompt, or a pipe; - is standard input")->type_name("FILE");
+  group
+      .add_option("--ids-file", flags.ids_file,
+                  "A file with the prompt's token ids: a JSON list, or blanks between them; - is standard input")
       ->type_name("FILE");
   return group;
 }
 
-std::string prompt_text(const PromptFlags& flags) { return flags.text ? *flags.text : read_file(*flags.file, kMaxPromptBytes); }
+std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size) {
+  std::string text = read_given_text(path);
+  for (char& c : text)
+    if (c == '[' || c == ']' || c == ',') c = ' ';
+  std::istringstream stream(text);
+  std::vector<TokenId> ids;
+  for (std::string word; stream >> word;) {
+    int64_t id = -1;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    check(error == std::errc() && end == word.data() + word.size(), path, ": ", printable(word), " is not a token id");
+    check(id >= 0 && id < vocab_size, path, ": token id ", id, " is outside the vocabulary of ", vocab_size);
+    ids.push_back(static_cast<TokenId>(id));
+  }
+  check(!ids.empty(), path, ": holds no token ids");
+  return ids;
+}
+
+std::string prompt_text(const PromptFlags& flags) {
+  if (!flags.text) return read_given_text(*flags.file);
+  expect_utf8(*flags.text, "-p");
+  return *flags.text;
+}
 
 std::vector<TokenId> prompt_ids(const PromptFlags& flags, Session& session) {
   if (flags.ids_file) return read_ids(*flags.ids_file, session.model().spec().vocab_size);
@@ -120,11 +125,21 @@ std::vector<TokenId> prompt_ids(const PromptFlags& flags, Session& session) {
   return ids;
 }
 
+void add_new_tokens_flag(CLI::App& command, std::optional<int64_t>& new_tokens, int64_t least, const std::string& help) {
+  const auto take = [&new_tokens](int64_t given) { new_tokens = given < 0 ? std::numeric_limits<int64_t>::max() : given; };
+  const CLI::Validator count = whole_number(least);
+  const auto accept = [count](std::string& text) { return text == "-1" ? "" : count(text); };
+  command
+      .add_option_function<int64_t>("-n,--predict,--n-predict,--max-tokens,--max-new-tokens", take,
+                                    help + "; -1: to an end token or the context's end; as the checkpoint says if not given")
+      ->transform(CLI::Validator(accept, count.get_description()));
+}
+
 void add_window_flags(CLI::App& command, WindowFlags& flags) {
   command.add_option("--window", flags.window, "The longest piece of the text in one forward, in tokens; the context if not given")
-      ->check(CLI::PositiveNumber);
+      ->transform(whole_number(1));
   command.add_option("--stride", flags.stride, "How many tokens a window begins behind the one before it; half of a window if not given")
-      ->check(CLI::PositiveNumber);
+      ->transform(whole_number(1));
 }
 
 ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const Session& session) {
@@ -137,24 +152,29 @@ ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const
   return text;
 }
 
-void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
+void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<std::string>& generation_config) {
   const std::string group = "Sampling (generation_config.json's values if not given)";
   const auto add = [&](const std::string& flag, auto& target, const std::string& help) {
     return command.add_option(flag, target, help)->group(group);
   };
-  add("--temp", flags.temperature, "Temperature; 0 is greedy");
-  add("--top-k", flags.top_k, "Sample from the k most probable tokens; 0: all");
+  generation_config = "auto";
+  add("--generation-config", generation_config,
+      "auto: the checkpoint's generation_config.json; none: its end tokens alone; or another file in its place")
+      ->type_name("auto|none|FILE");
+  add("--temp,--temperature", flags.temperature, "Temperature; 0 is greedy");
+  add("--top-k", flags.top_k, "Sample from the k most probable tokens; 0: all")->transform(whole_number(0));
   add("--top-p", flags.top_p, "Sample from the most probable tokens that reach this probability together");
   add("--min-p", flags.min_p, "Drop tokens less probable than this part of the most probable");
-  add("--repeat-penalty", flags.repetition_penalty, "Divide the logits of tokens seen in prompt or output by this; 1: off");
+  add("--repeat-penalty,--repetition-penalty", flags.repetition_penalty,
+      "Divide the logits of tokens seen in prompt or output by this; 1: off");
   add("--presence-penalty", flags.presence_penalty, "Lower the logit of a token in the output by this");
   add("--frequency-penalty", flags.frequency_penalty, "Lower it by this for each time that the token stands in the output");
-  add("-l,--logit-bias", flags.logit_bias, "Add to a token's logit, as in 106-5 or 42+1.5; may be given several times")
+  add_texts(command, "-l,--logit-bias", flags.logit_bias, "Add to a token's logit, as in 106-5 or 42+1.5; may be given several times")
       ->type_name("ID+BIAS")
-      ->take_all();
-  add("--min-new-tokens", flags.min_new_tokens, "No end token before so many new tokens")->check(CLI::NonNegativeNumber);
+      ->group(group);
+  add("--min-new-tokens", flags.min_new_tokens, "No end token before so many new tokens")->transform(whole_number(0));
   command.add_flag("--ignore-eos", flags.ignore_eos, "Go on past end tokens")->group(group);
-  add("-s,--seed", flags.seed, "Makes sampling repeatable; a random one, printed at the end, if not given")->check(is_seed);
+  add("-s,--seed", flags.seed, "Makes sampling repeatable; a random one, printed at the end, if not given")->transform(seed_number());
 }
 
 SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size) {
@@ -168,7 +188,9 @@ SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfi
   params.presence_penalty = flags.presence_penalty.value_or(0.0);
   params.frequency_penalty = flags.frequency_penalty.value_or(0.0);
   for (const std::string& text : flags.logit_bias) params.logit_bias.insert(parse_bias(text));
-  params.min_new_tokens = flags.min_new_tokens;
+  params.processors = config.processors;
+  params.min_new_tokens = flags.min_new_tokens.value_or(config.min_new_tokens);
+  if (flags.min_new_tokens) params.processors.min_length = 0;
   params.ignore_eos = flags.ignore_eos;
   params.seed = flags.seed ? *flags.seed : std::random_device()();
   check_sampling(params, vocab_size);
@@ -177,18 +199,18 @@ SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfi
 
 void add_speculation_flags(CLI::App& command, SpeculationFlags& flags) {
   command.option_defaults()->group("Speculation (several tokens a forward; the output stays the same)");
-  const auto range = CLI::Range(int64_t{1}, kLongestDraft);
+  const CLI::Validator range = whole_number(1, kLongestDraft);
   CLI::Option* lookup =
       command
           .add_option("--prompt-lookup,--prompt-lookup-num-tokens", flags.prompt_lookup,
                       "Guess up to so many tokens from where the last ones stood before, as when a text is edited or summarised")
-          ->check(range);
+          ->transform(range);
   CLI::Option* draft =
       command.add_option("--draft,--model-draft", flags.draft, "A smaller model with the same tokenizer guesses: a directory or an id")
           ->excludes(lookup)
           ->type_name("MODEL");
   command.add_option("--draft-max", flags.draft_max, "The draft model guesses so many tokens at most")
-      ->check(range)
+      ->transform(range)
       ->needs(draft)
       ->capture_default_str();
   add_precision_flags(command, "--draft-", "", flags.draft_precision);

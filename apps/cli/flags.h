@@ -22,17 +22,21 @@ class Session;
 // The flags by which every command names a model, its precision and its place.
 struct ModelFlags {
   std::string model, device = "cpu";
-  int device_id = 0;  // of cards
+  std::optional<std::string> revision;  // of a model that is named by an id
+  int device_id = 0;                    // of cards
   int device_timeout = kDeviceTimeout;
   int trace = 0;                    // 1: the card's decodes are recorded and replayed
   std::optional<std::string> twin;  // "card": the cpu computes as the card does
   int threads = 0;                  // 0: available_threads()
   Precision precision;
-  int64_t context = 0;  // 0: the checkpoint's own, or what memory holds
-  int64_t batch = 0;    // 0: what the device takes
+  int64_t context = 0;                           // 0: the checkpoint's own, or what memory holds
+  int64_t batch = 0;                             // 0: what the device takes
+  std::optional<std::string> generation_config;  // of a command that generates as it says: auto, none or a file
 };
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);
+// -m and --revision alone.
+void add_checkpoint_flags(CLI::App& command, std::string& model, std::optional<std::string>& revision);
 // PREFIXweightsSUFFIX, PREFIXactivationsSUFFIX and PREFIXcacheSUFFIX; "--" and "" are the model's own, a suffix is of another side.
 void add_precision_flags(CLI::App& command, const std::string& prefix, const std::string& suffix, Precision& precision);
 
@@ -46,11 +50,17 @@ struct PromptFlags {
 // The flags form a group; its caller says how many of them are needed.
 CLI::Option_group& add_prompt_flags(CLI::App& command, PromptFlags& flags);
 
-// The text that was given as such or in a file.
+// Token ids of a file, at least one: a JSON list, or with blanks between them.
+std::vector<TokenId> read_ids(const std::string& path, int64_t vocab_size);
+
+// The text that was given as such or in a file, which is UTF-8.
 std::string prompt_text(const PromptFlags& flags);
 
 // The ids of what was given, at least one. A text is encoded raw: with the tokenizer's own special tokens around it and those in it parsed.
 std::vector<TokenId> prompt_ids(const PromptFlags& flags, Session& session);
+
+// How many new tokens there are at most; -1, or nullopt if not given: to the context's end.
+void add_new_tokens_flag(CLI::App& command, std::optional<int64_t>& new_tokens, int64_t least, const std::string& help);
 
 // How a text is cut when it is longer than one forward should see.
 struct WindowFlags {
@@ -68,11 +78,12 @@ struct SamplingFlags {
   std::optional<int64_t> top_k;
   std::optional<uint64_t> seed;
   std::vector<std::string> logit_bias;  // "ID+BIAS", "ID-BIAS"
-  int64_t min_new_tokens = 0;
+  std::optional<int64_t> min_new_tokens;
   bool ignore_eos = false;
 };
 
-void add_sampling_flags(CLI::App& command, SamplingFlags& flags);
+// `generation_config` is the ModelFlags'.
+void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<std::string>& generation_config);
 
 // Throws std::invalid_argument naming the value that is out of its range. Without a seed, a random one.
 SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size);

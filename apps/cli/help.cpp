@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "cli/arguments.h"
+
 namespace tessera {
 namespace {
 
@@ -32,6 +34,10 @@ constexpr std::array kExamples{
     std::pair{"inspect",
               "  tessera inspect -m google/gemma-3-270m\n"
               "  tessera inspect -m path/to/a/checkpoint --tensors --json facts.json\n"},
+    std::pair{"tokenize",
+              "  tessera tokenize -m google/gemma-3-1b-it -p \"The three primary colours are\"\n"
+              "  tessera tokenize -m google/gemma-3-1b-it --chat -f ask.txt --ids > ids.txt\n"
+              "  tessera tokenize -m google/gemma-3-1b-it --ids-file ids.txt --json -\n"},
     std::pair{"eval",
               "  tessera eval -m google/gemma-3-270m -p \"Once upon a time\" --save-reference ref.json\n"
               "  tessera eval -m google/gemma-3-270m --weights bfloat8_b --reference ref.json\n"
@@ -48,6 +54,9 @@ constexpr std::string_view kEnvironment =
     "      Where checkpoints that are named by an id are looked for, in this order:\n"
     "      $HF_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub,\n"
     "      ~/.cache/huggingface/hub. Nothing is ever downloaded.\n"
+    "  SOURCE_DATE_EPOCH\n"
+    "      The time of chat templates that tell the date, in seconds since 1970; now if\n"
+    "      not set.\n"
     "  TESSERA_CPU_ISA\n"
     "      The kernels to use: plain, avx2 or avx512; the best of this machine if not\n"
     "      set.\n";
@@ -76,25 +85,10 @@ std::string wrapped(std::string_view text, size_t indent) {
   return out;
 }
 
-// What stands between two marks of a text; empty without them.
-std::string between(const std::string& text, std::string_view begin, std::string_view end) {
-  const size_t from = text.find(begin);
-  const size_t to = from == text.npos ? from : text.find(end, from + begin.size());
-  return to == text.npos ? "" : text.substr(from + begin.size(), to - from - begin.size());
-}
-
-// CLI11 writes a value's kind and its limits in one: "INT:INT in [1 - 1024]".
+// CLI11 writes a value's kind and what its validators say in one: "INT:limits 1 to 1024".
 std::string kind(const CLI::Option& option) {
   const std::string type = option.get_type_name(), name = type.substr(0, type.find(':'));
   return name == "INT" || name == "UINT" ? "N" : name == "FLOAT" ? "X" : name;
-}
-
-std::string limits(const CLI::Option& option) {
-  const std::string type = option.get_type_name();
-  const std::string range = between(type, " in [", "]");
-  if (const size_t dash = range.find(" - "); dash != range.npos) return range.substr(0, dash) + " to " + range.substr(dash + 3);
-  if (type.find("POSITIVE") != type.npos) return "1 or more";
-  return type.find("NONNEGATIVE") != type.npos ? "0 or more" : "";
 }
 
 std::string names(const CLI::Option& option) {
@@ -108,7 +102,7 @@ std::string flag_text(const CLI::Option& option) {
   const bool takes_value = option.get_items_expected_max() > 0;
   std::string about = option.get_description();
   const auto add = [&](const std::string& note) { about += "; " + note; };
-  if (const std::string range = limits(option); !range.empty()) add(range);
+  if (const std::string range = limits_of(option); !range.empty()) add(range);
   std::string usual = option.get_default_str();
   std::erase_if(usual, [](char c) { return c == '[' || c == ']'; });
   if (takes_value && !usual.empty()) add(usual + " if not given");

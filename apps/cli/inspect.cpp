@@ -6,12 +6,14 @@
 #include <sstream>
 
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/report.h"
 #include "cli/terminal.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/kept_file.h"
 #include "kinds/memory_plan.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace tessera {
@@ -20,6 +22,7 @@ namespace {
 // `tessera inspect`: what a checkpoint is and what memory it takes, from its config files and headers alone.
 struct InspectOptions {
   std::string model;
+  std::optional<std::string> revision;
   bool tensors = false;
   std::optional<std::string> json;
 };
@@ -198,6 +201,28 @@ std::string memory_text(const OrderedJson& facts) {
   return text.str();
 }
 
+// Where the chat template stands, whose messages it knows, and whether it takes tools; null: there is none.
+OrderedJson chat_template_json(const Checkpoint& checkpoint, std::vector<std::string>& notes) {
+  const std::optional<ChatFiles::Template> file = checkpoint.chat_files(Checkpoint::Tools::absent).chat_template;
+  if (!file) return nullptr;
+  OrderedJson facts{{"place", file->place}, {"roles", OrderedJson::array()}, {"tools", false}};
+  try {
+    const ChatTemplate chat(file->text, file->place, {});
+    facts["roles"] = chat.roles();
+    facts["tools"] = chat.takes_tools();
+  } catch (const FileError& error) {
+    notes.push_back(error.what());
+  }
+  return facts;
+}
+
+std::string chat_template_text(const OrderedJson& facts) {
+  if (facts.is_null()) return "none";
+  std::string text = one_line(facts["place"].get<std::string>());
+  for (const OrderedJson& role : facts["roles"]) text += (role == facts["roles"][0] ? "; roles " : ", ") + role.get<std::string>();
+  return text + (facts["tools"].get<bool>() ? "; takes tools" : "");
+}
+
 std::string text_of(const OrderedJson& facts) {
   const OrderedJson& tensors = facts["tensors"];
   const OrderedJson& generation = facts["generation"];
@@ -216,7 +241,7 @@ std::string text_of(const OrderedJson& facts) {
   line("parameters", facts["parameters"].dump());
   for (const auto& [dtype, held] : tensors["dtypes"].items())
     line("tensors", message(held["tensors"], " in ", dtype, ", ", size_text(held["bytes"].get<size_t>())));
-  line("chat template", facts["has_chat_template"].get<bool>() ? "there" : "none");
+  line("chat template", chat_template_text(facts["chat_template"]));
   line("end tokens", tokens_text(generation["eos"]));
   line("begin token", token_text(generation["bos"]));
   line("padding token", token_text(generation["pad"]));
@@ -232,17 +257,19 @@ std::string text_of(const OrderedJson& facts) {
 
 int inspect(const InspectOptions& options) {
   Report report(options.json);
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const Checkpoint checkpoint = Checkpoint::open(options.model, options.revision);
   ModelDescription model = describe_model(checkpoint);
   const TokenNames names(checkpoint, model.notes);
   OrderedJson facts{{"command", "inspect"}, {"directory", checkpoint.directory().string()}};
   facts.update(shape_json(model));
   facts["parameters"] = parameters(model);
   facts["tensors"] = tensors_json(model, options.tensors);
-  facts["has_chat_template"] = checkpoint.chat_template().has_value();
+  facts["chat_template"] = chat_template_json(checkpoint, model.notes);
   facts["generation"] = generation_json(model.generation, names);
   facts["weights_bytes"] = weights_json(model);
   facts["cache_bytes"] = cache_json(model);
+  for (const std::string& note : model.generation.notes) model.notes.push_back(note);
+  for (const std::string& field : model.generation.unsupported) model.notes.push_back(field + "; run and chat refuse it");
   facts["notes"] = model.notes;
   report.set(facts);
   report.print(text_of(facts));
@@ -256,9 +283,7 @@ void add_inspect(CLI::App& app, int& code) {
   CLI::App& command = *app.add_subcommand("inspect", "Tell what a checkpoint is and what memory it takes");
   const auto options = std::make_shared<InspectOptions>();
   command.callback([options, &code] { code = inspect(*options); });
-  command.add_option("-m,--model", options->model, "A checkpoint's directory, or a Hugging Face id that is in the local cache")
-      ->required()
-      ->type_name("MODEL");
+  add_checkpoint_flags(command, options->model, options->revision);
   command.add_flag("--tensors", options->tensors, "List all tensors");
   add_json_flag(command, options->json);
 }

@@ -10,7 +10,9 @@
 #include <deque>
 #include <iostream>
 #include <string_view>
+#include <utility>
 
+#include "cli/given_text.h"
 #include "cli/terminal.h"
 #include "core/error.h"
 #include "text/utf8.h"
@@ -127,6 +129,8 @@ std::optional<std::string> LineEditor::read_line(const std::string& prompt) {
       SignalWatch::expect_none();
       return std::nullopt;
     }
+    if (line.ends_with('\r')) line.pop_back();
+    if (std::exchange(first_, false)) drop_byte_order_mark(line, "standard input");
     return line;
   }
   terminal_->prompt.assign(prompt.begin(), prompt.end());

@@ -5,7 +5,8 @@
 
 namespace tessera {
 
-// Reads what a person types. On a terminal with history, editing and pastes of many lines (libedit); elsewhere plain lines.
+// Reads what a person types. On a terminal with history, editing and pastes of many lines (libedit); elsewhere plain lines, which may end
+// as Windows' do and begin with a byte-order mark.
 class LineEditor {
  public:
   LineEditor();
@@ -20,6 +21,7 @@ class LineEditor {
  private:
   struct Terminal;
   std::optional<std::string> read_line(const std::string& prompt);
+  bool first_ = true;
   std::unique_ptr<Terminal> terminal_;  // null: the input is no terminal
 };
 

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/report.h"
@@ -13,6 +14,7 @@ namespace {
 // `tessera plan`: whether a model fits a device's memory, from config.json alone.
 struct PlanOptions {
   std::string model, device = "n150";
+  std::optional<std::string> revision;
   Precision precision;
   int64_t context = 0, sequences = 1;
   int trace = 0;  // 1: the card records its decodes
@@ -76,7 +78,7 @@ std::string fit_text(const MemoryPlan& plan, const Need& need, const std::vector
 
 int plan(const PlanOptions& options) {
   Report report(options.json);
-  const ModelDescription model = describe_config(Checkpoint::open(options.model));
+  const ModelDescription model = describe_config(Checkpoint::open(options.model, options.revision));
   MemoryPlan plan{device_kind(options.device), model};
   if (options.gigabytes > 0) plan.memory = {static_cast<size_t>(options.gigabytes * 1e9)};
   const int64_t context = options.context > 0 ? options.context : std::min(kContext, model.spec.max_position_embeddings);
@@ -126,19 +128,19 @@ void add_plan(CLI::App& app, int& code) {
       "figures count TTNN's tiles and banks; they are not measured on silicon. The cpu's memory is nine tenths of what is free here, or in "
       "the cgroup.\n"
       "The exit code is 0 when it fits and 4 when it does not.");
-  command.add_option("-m,--model", options->model, "A directory with a config.json, or a Hugging Face id that is in the local cache")
-      ->required()
-      ->type_name("MODEL");
+  add_checkpoint_flags(command, options->model, options->revision);
   command.add_option("--device", options->device, "n150 or cpu")->type_name("NAME")->capture_default_str();
   add_precision_flags(command, "--", "", options->precision);
   command
       .add_option("-c,--ctx-size", options->context,
                   "Tokens of a sequence, prompt and answer; 4096, or the model's own context, if not given")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  command.add_option("--sequences", options->sequences, "Sequences that live at a time")->check(CLI::Range(1, 4096))->capture_default_str();
-  command.add_option("--trace", options->trace, "1: with room for the n150's recordings of decodes")->check(CLI::Range(0, 1));
+      ->transform(whole_number(1, int64_t{1} << 30));
+  command.add_option("--sequences", options->sequences, "Sequences that live at a time")
+      ->transform(whole_number(1, 4096))
+      ->capture_default_str();
+  command.add_option("--trace", options->trace, "1: with room for the n150's recordings of decodes")->transform(whole_number(0, 1));
   command.add_option("--memory", options->gigabytes, "Gigabytes (10^9 bytes) to plan with; the device's own if not given")
-      ->check(CLI::Range(0.001, 1e6));
+      ->transform(real_number(0.001, 1e6));
   add_json_flag(command, options->json);
 }
 

@@ -1,9 +1,11 @@
 #include <CLI/CLI.hpp>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/conversation.h"
+#include "cli/given_text.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
-#include "text/chat_template.h"
 
 namespace tessera {
 namespace {
@@ -15,28 +17,28 @@ struct RunOptions {
   SpeculationFlags speculation;
   StreamOptions stream;
   PromptFlags prompt;
-  std::optional<std::string> system, chat_template;
+  ChatFlags chat_flags;
   bool chat = false;
 };
-
-// The prompt as the user's turn in the checkpoint's template.
-std::vector<TokenId> chat_ids(const RunOptions& options, Session& session) {
-  const ChatTemplate chat = ChatTemplate::choose(session.checkpoint().chat_template(), session.tokenizer(), options.chat_template);
-  std::vector<ChatMessage> messages;
-  if (options.system) messages.push_back({ChatRole::system, *options.system});
-  messages.push_back({ChatRole::user, prompt_text(options.prompt)});
-  return chat.encode(session.tokenizer(), messages, true);
-}
 
 int run(const RunOptions& options) {
   const SignalWatch watch;
   Session session(options.model);
   const SamplingParams params = sampling_params(options.sampling, session.generation(), session.model().spec().vocab_size);
   const auto sequence = session.cache().create();
-  sequence->tokens = options.chat ? chat_ids(options, session) : prompt_ids(options.prompt, session);
-  Sampler sampler(params, session.generation().tokens.eos);
+  std::vector<TokenId> ends = session.generation().tokens.eos;
+  if (options.chat) {
+    Conversation conversation(options.chat_flags, session.checkpoint(), session.tokenizer());
+    conversation.add("user", prompt_text(options.prompt));
+    sequence->tokens = conversation.ids();
+    ends = conversation.end_tokens(session);
+  } else {
+    sequence->tokens = prompt_ids(options.prompt, session);
+  }
+  Sampler sampler(params, ends);
   const Drafting drafting = open_drafting(options.speculation, options.model, session, sampler);
   const StreamResult result = stream(session, *sequence, sampler, drafting, options.stream);
+  if (result.cut) tell(message("note: the text was cut: the context of ", session.context(), " tokens is full"));
   print_timing(session, result, params);
   SignalWatch::expect_none();
   return 0;
@@ -53,17 +55,13 @@ void add_run(CLI::App& app, int& code) {
   source.require_option(1);
   CLI::Option* chat = command.add_flag("--chat", options->chat, "The prompt is one turn of a chat: put it into the checkpoint's template")
                           ->excludes(source.get_option("--ids-file"));
-  command.add_option("--system", options->system, "The chat's system message")->needs(chat)->type_name("TEXT");
-  command.add_option("--template", options->chat_template, "The chat's template if the checkpoint has none known: gemma, phi3 or chatml")
-      ->needs(chat)
-      ->type_name("NAME");
-  command.add_option("-n,--predict", options->stream.new_tokens, "New tokens at most; to an end token or the context's end if not given")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--stop", options->stream.stop, "Stop before this text; may be given several times")->type_name("TEXT")->take_all();
+  add_chat_flags(command, options->chat_flags, chat);
+  add_new_tokens_flag(command, options->stream.new_tokens, 0, "New tokens at most");
+  add_texts(command, "--stop", options->stream.stop, "Stop before this text; may be given several times");
   command.add_flag("--print-ids", options->stream.print_ids, "Print the new tokens' ids instead of text");
   command.add_option("--logits", options->stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")
       ->type_name("FILE");
-  add_sampling_flags(command, options->sampling);
+  add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);
 }
 

@@ -18,6 +18,21 @@ void expect_same_tokens(const Tokenizer& draft, const std::string& draft_name, c
           "\" there and \"", own.id_to_token(id), "\" in ", own_name, "; a draft model must have the same tokenizer");
 }
 
+Checkpoint open_checkpoint(const ModelFlags& flags) {
+  Checkpoint checkpoint = Checkpoint::open(flags.model, flags.revision);
+  if (flags.generation_config) checkpoint.use_generation_config(*flags.generation_config);
+  return checkpoint;
+}
+
+// Before anything is loaded.
+void expect_supported(const GenerationConfig& config) {
+  for (const std::string& note : config.notes) tell("note: " + note);
+  if (config.unsupported.empty()) return;
+  std::string fields;
+  for (const std::string& field : config.unsupported) fields += (fields.empty() ? "" : "; ") + field;
+  fail<FileError>(fields, ". --generation-config none goes on without that file's settings");
+}
+
 }  // namespace
 
 std::unique_ptr<Device> open_device(const ModelFlags& flags) {
@@ -39,7 +54,7 @@ std::unique_ptr<Device> open_device(const ModelFlags& flags) {
 }
 
 Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device)
-    : Session(Checkpoint::open(flags.model), std::nullopt, flags, sequences, std::move(device)) {}
+    : Session(open_checkpoint(flags), std::nullopt, flags, sequences, std::move(device)) {}
 
 Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
                  std::shared_ptr<Device> device)
@@ -48,6 +63,7 @@ Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> descript
       threads_(flags.threads > 0 ? flags.threads : available_threads()) {
   const auto start = std::chrono::steady_clock::now();
   description_ = description ? std::move(*description) : describe_model(checkpoint_);
+  if (flags.generation_config) expect_supported(description_.generation);
   const MemoryPlan plan{device_kind(device_->name()), description_};
   const Load load = plan.load(flags.precision, flags.context, sequences, flags.trace == 1);
   plan.expect_fits(load, flags.model);
@@ -77,8 +93,10 @@ Drafting open_drafting(const SpeculationFlags& flags, const ModelFlags& model, S
   if (!flags.draft) return {};
   ModelFlags draft = model;
   draft.model = *flags.draft;
+  draft.revision.reset();
   draft.precision = flags.draft_precision;
   Checkpoint checkpoint = Checkpoint::open(draft.model);
+  checkpoint.use_generation_config("none");
   expect_same_tokens(Tokenizer::load(checkpoint.tokenizer().string(), std::nullopt, checkpoint.model_type()), draft.model,
                      session.tokenizer(), model.model);
   ModelDescription description = describe_model(checkpoint);

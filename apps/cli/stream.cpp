@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <limits>
 #include <sstream>
 
 #include "cli/terminal.h"
@@ -39,16 +40,22 @@ void write_logits(Session& session, Sequence& sequence, const std::string& path,
 // Shows generated tokens as they come: text, or ids.
 class Printer {
  public:
-  Printer(Session& session, const StreamOptions& options) : print_ids_(options.print_ids), stops_(options.stop) {
-    const bool text_wanted = !print_ids_ || !options.stop.empty();
-    if (text_wanted && options.new_tokens != 0) detokenizer_.emplace(session.tokenizer(), DecodeOptions{.skip_special = true});
+  Printer(Session& session, const StreamOptions& options, const Sequence& sequence, int64_t most)
+      : print_ids_(options.print_ids), stops_(options.stop.empty() ? session.generation().stop_strings : options.stop) {
+    if (most == 0 || (print_ids_ && stops_.longest() == 0)) return;
+    tokenizer_ = &session.tokenizer();
+    detokenizer_.emplace(*tokenizer_, DecodeOptions{.skip_special = true});
+    if (options.stop.empty()) stops_.begin_behind(end_of(sequence.tokens));
   }
 
   // false: that was the last, the one that completes a stop string.
   bool show(const NewToken& token) {
     if (print_ids_) write_out(message(first_ ? "" : " ", token.id));
     first_ = false;
-    if (detokenizer_ && !token.end) show_text(stops_.push(detokenizer_->push(token.id)));
+    if (detokenizer_ && !token.end) {
+      show_text(stops_.push(detokenizer_->push(token.id)));
+      if (tokenizer_->is_special(token.id)) show_text(stops_.pass(tokenizer_->id_to_token(token.id)));
+    }
     return !stops_.found();
   }
 
@@ -59,6 +66,14 @@ class Printer {
   }
 
  private:
+  // As much of a text's end as a stop string may begin in.
+  std::string end_of(const std::vector<TokenId>& tokens) const {
+    Detokenizer detokenizer(*tokenizer_, DecodeOptions{});
+    std::string text;
+    for (size_t i = tokens.size() - std::min(tokens.size(), stops_.longest()); i < tokens.size(); ++i) text += detokenizer.push(tokens[i]);
+    return text + detokenizer.flush();
+  }
+
   void show_text(const std::string& text) {
     if (!print_ids_) write_out(text);
     text_ += text;
@@ -66,18 +81,33 @@ class Printer {
 
   bool print_ids_, first_ = true;
   StopStrings stops_;
+  const Tokenizer* tokenizer_ = nullptr;
   std::optional<Detokenizer> detokenizer_;
   std::string text_;
 };
+
+// How many tokens are to come behind `known` at most; nullopt: as many as there is room for.
+std::optional<int64_t> wanted_new_tokens(const Session& session, const StreamOptions& options, int64_t known) {
+  const GenerationConfig& config = session.generation();
+  if (options.new_tokens) return options.new_tokens;
+  if (config.max_new_tokens || !config.max_length) return config.max_new_tokens;
+  check(known < *config.max_length, "the prompt has ", known, " tokens; max_length of generation_config.json is ", *config.max_length,
+        ". -n or --generation-config none go past it");
+  return *config.max_length - known;
+}
 
 }  // namespace
 
 StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, const Drafting& drafting, const StreamOptions& options) {
   const auto known = static_cast<int64_t>(sequence.tokens.size());
-  check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(),
-        ". Shorten it or raise -c");
+  check(known <= session.context(), "the prompt has ", known, " tokens; the context ends at ", session.context(), ". Shorten it",
+        longer_context(session));
   StreamResult result{.prompt_tokens = static_cast<size_t>(known - sequence.length())};
-  Printer printer(session, options);
+  const int64_t room = session.context() - known;
+  const std::optional<int64_t> wanted = wanted_new_tokens(session, options, known);
+  const int64_t most = std::min(wanted.value_or(room), room);
+  sampler.set_max_length(known + most);
+  Printer printer(session, options, sequence, most);
   const auto start = Clock::now();
   ProgressBar bar("prompt");
   const auto progress = [&, watch = bar.watched()](int64_t done, int64_t total) {
@@ -85,11 +115,15 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
     if (done == total && result.prefill_seconds == 0) result.prefill_seconds = seconds_since(start);
   };
   if (options.logits_file) write_logits(session, sequence, *options.logits_file, progress);
+  const double max_seconds = session.generation().max_time.value_or(std::numeric_limits<double>::infinity());
+  result.cut = room == 0 && wanted != 0;
   const auto show = [&](const NewToken& token) {
-    if (result.new_tokens++ == 0) result.first_token_seconds = seconds_since(start);
-    return printer.show(token);
+    const double seconds = seconds_since(start);
+    if (result.new_tokens++ == 0) result.first_token_seconds = seconds;
+    const bool goes_on = printer.show(token) && !token.end && seconds <= max_seconds;
+    result.cut = goes_on && result.new_tokens == room && wanted != room;
+    return goes_on;
   };
-  const int64_t most = std::min(options.new_tokens.value_or(session.context()), session.context() - known);
   Generation generation{.sequence = sequence,
                         .sampler = sampler,
                         .max_new_tokens = most,
@@ -108,6 +142,11 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
   result.decode_seconds = seconds_since(start) - result.first_token_seconds;
   if (most > 0) result.text = printer.finish();
   return result;
+}
+
+std::string longer_context(const Session& session) {
+  const int64_t longest = session.model().spec().max_position_embeddings;
+  return session.context() < longest ? message(", or start with a larger -c (the model's context is ", longest, " tokens)") : "";
 }
 
 void print_timing(const Session& session, const StreamResult& result, const SamplingParams& params) {

@@ -51,6 +51,8 @@ class CheckedSampler {
     return found;
   }
 
+  void set_max_length(int64_t max_length) { sampler_.set_max_length(max_length); }
+
   void expect(int64_t vocab, size_t tokens, size_t prompt) const {
     check(vocab >= 1, "sampler: no logits");
     check(prompt <= tokens, "sampler: a prompt of ", prompt, " tokens is longer than the ", tokens, " in all");
@@ -209,14 +211,17 @@ void bind_sampler(nb::module_& m) {
       .def_rw("logit_bias", &SamplingParams::logit_bias)
       .def_rw("min_new_tokens", &SamplingParams::min_new_tokens)
       .def_rw("ignore_eos", &SamplingParams::ignore_eos)
-      .def_rw("seed", &SamplingParams::seed);
+      .def_rw("seed", &SamplingParams::seed)
+      .def_rw("processors", &SamplingParams::processors);
   m.def("check_sampling", &check_sampling, "params"_a, "vocab_size"_a, "Raises ValueError naming the field, its value and its limits.");
   nb::class_<CheckedSampler>(m, "Sampler")
       .def(nb::init<const SamplingParams&, const TokenIds&>(), "params"_a, "end_tokens"_a)
       .def("sample", &CheckedSampler::sample, "logits"_a, "tokens"_a, "prompt"_a, "sample"_a = 0,
            "The token after `tokens`, of which the first `prompt` are the prompt's.")
       .def("candidates", &CheckedSampler::candidates, "logits"_a, "tokens"_a, "prompt"_a,
-           "The tokens that the draw is made from and their probabilities, the most probable first.");
+           "The tokens that the draw is made from and their probabilities, the most probable first.")
+      .def("set_max_length", &CheckedSampler::set_max_length, "max_length"_a,
+           "The last token of a text of so many, the prompt's among them, is one of forced_eos_token_id.");
 }
 
 }  // namespace

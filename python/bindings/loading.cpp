@@ -129,6 +129,7 @@ LoadedModel make_model(const std::string& architecture, const std::string& confi
   loaded.options = resolve(asked, source.tensors());
   Weights taken(source, device, loaded.options, [&](int64_t done, int64_t total) { report(progress, done, total); });
   loaded.model = tessera::make_model(architecture, ConfigReader(document.root(), "config"), taken);
+  loaded.num_parameters = taken.num_parameters();
   loaded.notes = taken.notes();
   return loaded;
 }
@@ -204,6 +205,26 @@ void bind_models(nb::module_& m) {
       .def_ro("eos", &SpecialTokens::eos)
       .def_ro("bos", &SpecialTokens::bos)
       .def_ro("pad", &SpecialTokens::pad);
+  nb::class_<ProcessorParams>(m, "ProcessorParams",
+                              "Fields of transformers' GenerationConfig that change logits, and what they are when unset.")
+      .def(nb::init<>())
+      .def_rw("sequence_bias", &ProcessorParams::sequence_bias, "[([id, ...], bias), ...].")
+      .def_rw("encoder_repetition_penalty", &ProcessorParams::encoder_repetition_penalty)
+      .def_rw("no_repeat_ngram_size", &ProcessorParams::no_repeat_ngram_size)
+      .def_rw("encoder_no_repeat_ngram_size", &ProcessorParams::encoder_no_repeat_ngram_size)
+      .def_rw("bad_words_ids", &ProcessorParams::bad_words_ids)
+      .def_rw("min_length", &ProcessorParams::min_length)
+      .def_rw("forced_bos_token_id", &ProcessorParams::forced_bos_token_id)
+      .def_rw("forced_eos_token_id", &ProcessorParams::forced_eos_token_id)
+      .def_rw("remove_invalid_values", &ProcessorParams::remove_invalid_values)
+      .def_rw("exponential_decay_length_penalty", &ProcessorParams::exponential_decay_length_penalty)
+      .def_rw("suppress_tokens", &ProcessorParams::suppress_tokens)
+      .def_rw("begin_suppress_tokens", &ProcessorParams::begin_suppress_tokens)
+      .def_rw("top_h", &ProcessorParams::top_h)
+      .def_rw("typical_p", &ProcessorParams::typical_p)
+      .def_rw("epsilon_cutoff", &ProcessorParams::epsilon_cutoff)
+      .def_rw("eta_cutoff", &ProcessorParams::eta_cutoff)
+      .def_rw("renormalize_logits", &ProcessorParams::renormalize_logits);
   nb::class_<GenerationConfig>(m, "GenerationConfig", "How a checkpoint wants to be sampled.")
       .def_ro("tokens", &GenerationConfig::tokens)
       .def_ro("do_sample", &GenerationConfig::do_sample)
@@ -211,12 +232,21 @@ void bind_models(nb::module_& m) {
       .def_ro("top_k", &GenerationConfig::top_k)
       .def_ro("top_p", &GenerationConfig::top_p)
       .def_ro("min_p", &GenerationConfig::min_p)
-      .def_ro("repetition_penalty", &GenerationConfig::repetition_penalty);
+      .def_ro("repetition_penalty", &GenerationConfig::repetition_penalty)
+      .def_ro("min_new_tokens", &GenerationConfig::min_new_tokens)
+      .def_ro("processors", &GenerationConfig::processors)
+      .def_ro("max_new_tokens", &GenerationConfig::max_new_tokens)
+      .def_ro("max_length", &GenerationConfig::max_length)
+      .def_ro("max_time", &GenerationConfig::max_time)
+      .def_ro("stop_strings", &GenerationConfig::stop_strings)
+      .def_ro("unsupported", &GenerationConfig::unsupported, "Fields that would change what is generated, each with the reason.")
+      .def_ro("notes", &GenerationConfig::notes, "Odd but harmless: for the user to see.");
   nb::class_<LoadedModel>(m, "LoadedModel")
       .def_prop_ro(
           "model", [](LoadedModel& self) -> Model& { return *self.model; }, nb::rv_policy::reference_internal)
       .def_ro("options", &LoadedModel::options)
       .def_ro("generation", &LoadedModel::generation, "Of a checkpoint; the defaults for make_model.")
+      .def_ro("num_parameters", &LoadedModel::num_parameters, "Of what was loaded: without a vision tower; a tied embedding's count once.")
       .def_ro("notes", &LoadedModel::notes, "Odd but harmless: for the user to see.");
 }
 
@@ -225,14 +255,17 @@ void bind_models(nb::module_& m) {
 void bind_loading(nb::module_& m) {
   bind_devices(m);
   nb::class_<Checkpoint>(m, "Checkpoint", "A checkpoint's directory, as Hugging Face writes it.")
-      .def_static("open", &Checkpoint::open, "name_or_directory"_a, nb::call_guard<nb::gil_scoped_release>(),
+      .def_static("open", &Checkpoint::open, "name_or_directory"_a, "revision"_a = nb::none(), nb::call_guard<nb::gil_scoped_release>(),
                   "A directory, or a Hugging Face id that the local cache holds. Raises FileError.")
       .def_prop_ro("directory", [](const Checkpoint& self) { return self.directory().string(); })
       .def_prop_ro("architecture", &Checkpoint::architecture)
       .def_prop_ro("model_type", &Checkpoint::model_type)
       .def(
           "tokenizer", [](const Checkpoint& self) { return self.tokenizer().string(); }, "The path of tokenizer.json. Raises FileError.")
-      .def("chat_template", &Checkpoint::chat_template);
+      .def("chat_template", [](const Checkpoint& self) -> std::optional<std::string> {
+        const ChatFiles files = self.chat_files(Checkpoint::Tools::absent);
+        return files.chat_template ? std::optional(files.chat_template->text) : std::nullopt;
+      });
   bind_models(m);
   m.def(
       "expect_fits",

@@ -3,16 +3,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tessera._core import (Cache, CacheLayer, CacheSpec, Checkpoint, CpuDevice, Detokenizer, Device, DeviceError, FileError, GenerationConfig,
-                           Generator, JudgedRow, Limits, LoadedModel, Mean, Model, ModelOptions, Perplexity, Reference, ReferenceScore,
-                           ResourceError, Sampler, SamplingParams, Sequence, SpecialTokens, Tokenizer, check_sampling, judge_row,
-                           load_model, make_model, open_device, perplexity, read_reference, sum_up, write_reference)
+                           Generator, JudgedRow, Limits, LoadedModel, Mean, Model, ModelOptions, Perplexity, ProcessorParams, Reference,
+                           ReferenceScore, ResourceError, Sampler, SamplingParams, Sequence, SpecialTokens, Tokenizer, check_sampling,
+                           judge_row, load_model, make_model, open_device, perplexity, read_reference, sum_up, write_reference)
 
 if TYPE_CHECKING:
     from tessera.hf import TesseraForCausalLM
 
 __all__ = ["Cache", "CacheLayer", "CacheSpec", "Checkpoint", "CpuDevice", "Detokenizer", "Device", "DeviceError", "FileError", "GenerationConfig",
-           "Generator", "JudgedRow", "Limits", "LoadedModel", "Mean", "Model", "ModelOptions", "Perplexity", "Reference",
-           "ReferenceScore", "ResourceError", "Sampler", "SamplingParams", "Sequence", "SpecialTokens", "Tokenizer", "check_sampling",
+           "Generator", "JudgedRow", "Limits", "LoadedModel", "Mean", "Model", "ModelOptions", "Perplexity",
+           "ProcessorParams", "Reference", "ReferenceScore", "ResourceError", "Sampler", "SamplingParams", "Sequence", "SpecialTokens", "Tokenizer", "check_sampling",
            "from_pretrained", "judge_row", "load_model", "make_model", "open_device", "perplexity", "read_reference", "sum_up", "write_reference"]
 
 

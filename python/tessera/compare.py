@@ -58,14 +58,15 @@ def parser() -> argparse.ArgumentParser:
     """The flags that say what Hugging Face runs; all others are the C++ command's."""
     flags = argparse.ArgumentParser(prog="tessera compare", add_help=False, allow_abbrev=False)
     flags.add_argument("--hf", action="store_true")
-    flags.add_argument("--hf-type", choices=["float32", "bfloat16"], default="float32")
-    flags.add_argument("--hf-save")
+    flags.add_argument("--hf-type", "--hf_type", choices=["float32", "bfloat16"], default="float32")
+    flags.add_argument("--hf-save", "--hf_save")
     flags.add_argument("-m", "--model", required=True)
-    flags.add_argument("--model-b")
+    flags.add_argument("--revision")
+    flags.add_argument("--model-b", "--model_b")
     prompt = flags.add_mutually_exclusive_group(required=True)
     prompt.add_argument("-p", "--prompt")
     prompt.add_argument("-f", "--file")
-    prompt.add_argument("--ids-file")
+    prompt.add_argument("--ids-file", "--ids_file")
     return flags
 
 
@@ -83,10 +84,14 @@ def with_recording(arguments: list[str], folder: str) -> list[str]:
         raise ImportError(f"compare: --hf needs torch and transformers (pip install 'tessera[hf]'): {error}") from error
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    checkpoint = open_checkpoint(flags.model_b or flags.model)
+    if flags.revision is None or flags.model_b is not None:
+        checkpoint = open_checkpoint(flags.model_b or flags.model)
+    else:
+        checkpoint = _core.Checkpoint.open(flags.model, flags.revision)
     ids = prompt_ids(flags, checkpoint)
     recording.record(recording.load(checkpoint.directory, getattr(torch, flags.hf_type)), ids, path)
-    return ["-m", flags.model, "--against", path, *others]
+    revision = [] if flags.revision is None else ["--revision", flags.revision]
+    return ["-m", flags.model, *revision, "--against", path, *others]
 
 
 def prompt_ids(flags: argparse.Namespace, checkpoint: _core.Checkpoint) -> list[int]:
@@ -98,7 +103,9 @@ def prompt_ids(flags: argparse.Namespace, checkpoint: _core.Checkpoint) -> list[
 
 
 def read(path: str) -> str:
-    with open(path, encoding="utf-8", newline="") as file:
+    """A file's text without a byte-order mark; - is standard input."""
+    given = path in ("-", "/dev/stdin")
+    with open(sys.stdin.fileno() if given else path, encoding="utf-8-sig", newline="", closefd=not given) as file:
         return file.read()
 
 

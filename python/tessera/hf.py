@@ -2,8 +2,9 @@
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig
+from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
+from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -75,6 +76,7 @@ class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
     main_input_name = "input_ids"
     base_model_prefix = "model"
     input_modalities = ("text",)
+    loss_type = "ForCausalLM"  # by it transformers' Trainer counts the labels that its loss is divided by
     _is_stateful = False  # True forbids assisted decoding
 
     def __init__(self, loaded: _core.LoadedModel, device: _core.Device, config: PreTrainedConfig, generation_config: GenerationConfig,
@@ -104,6 +106,39 @@ class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
     def get_experts_implementation(self) -> dict[str, str]:
         return {}
 
+    @property
+    def name_or_path(self) -> str:
+        """Where the tokenizer is looked for by those who were given the model alone."""
+        return str(self.config.name_or_path)
+
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """As transformers counts a language model's; a vision tower that was not loaded does not count, and none can be trained."""
+        text = self.config.get_text_config()
+        embedding = text.vocab_size * text.hidden_size if exclude_embeddings else 0
+        return 0 if only_trainable else self.engine.loaded.num_parameters - embedding
+
+    def tie_weights(self, *args: Any, **kwargs: Any) -> None:
+        """They are tied already, where they are."""
+
+    def train(self, mode: bool = True) -> "TesseraForCausalLM":
+        if mode:
+            raise ValueError(f"train: {FIXED}")
+        super().train(False)
+        return self
+
+    @property
+    def peft_config(self) -> None:
+        """What peft asks for before it puts an adapter in."""
+        raise ValueError(f"peft: no adapter can be put in: {FIXED}; merge it into the checkpoint with merge_and_unload, and load that")
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if not hasattr(PreTrainedModel, name):
+                raise
+        raise AttributeError(f"{name}: not supported: {FIXED}")
+
     def extra_repr(self) -> str:
         options = self.engine.loaded.options
         return (f"{self.config.model_type} on {self.engine.device.name}, weights {options.weights}, activations {options.activations}, "
@@ -123,15 +158,20 @@ class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
     # generate() reads the names of these parameters.
     def forward(self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, position_ids: torch.Tensor | None = None,
                 past_key_values: Cache | None = None, inputs_embeds: torch.Tensor | None = None, token_type_ids: torch.Tensor | None = None,
-                use_cache: bool | None = None, logits_to_keep: int | torch.Tensor = 0, return_dict: bool = True,
+                labels: torch.Tensor | None = None, use_cache: bool | None = None, logits_to_keep: int | torch.Tensor = 0, return_dict: bool = True,
                 **kwargs: Any) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """input_ids [rows, new tokens]; attention_mask [rows, cached and new tokens], zeros only for padding on the left or right; logits_to_keep:
         how many of the last tokens' logits are wanted (0: all), or the indices of those tokens. -> CausalLMOutputWithPast, whose
         past_key_values continues the rows. A pad before its row's first token has logits of zeros; one behind its row's last token has that
-        token's, so that generate() continues right-padded prompts too."""
+        token's, so that generate() continues right-padded prompts too. labels [rows, new tokens]: the loss of the tokens that they name, as
+        transformers computes it (each by the logits before it; -100: none, as pads and a left-padded row's first token should have; num_items_in_batch divides)."""
+        loss_options = {name: kwargs.pop(name) for name in LOSS_OPTIONS & kwargs.keys()}
         refuse(kwargs, inputs_embeds, token_type_ids)
         if input_ids is None or input_ids.dim() != 2 or input_ids.numel() == 0 or input_ids.is_floating_point():
             raise ValueError(f"input_ids: {'missing' if input_ids is None else f'{input_ids.dtype} {list(input_ids.shape)}'}; token ids [rows, tokens] are needed")
+        if labels is not None and (labels.shape != input_ids.shape or labels.is_floating_point() or not isinstance(logits_to_keep, int) or logits_to_keep):
+            raise ValueError(f"labels: {labels.dtype} {list(labels.shape)}; a token id for each of input_ids' {list(input_ids.shape)} is needed, and all "
+                             "logits (logits_to_keep 0)")
         cache = self._own_cache(past_key_values, len(input_ids)) if past_key_values is not None else self.make_cache()
         mask = new_mask(cache.rows, input_ids, attention_mask)
         check_positions(cache.rows, mask, position_ids)
@@ -144,8 +184,9 @@ class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
         logits = torch.from_numpy(self.engine.forward(cache.rows, input_ids.cpu().numpy(), mask.numpy(), keep))
         if indices is not None:
             logits = logits[:, indices - (slots - keep)]
+        loss = None if labels is None else ForCausalLMLoss(logits, labels.cpu(), vocab_size=logits.shape[-1], **loss_options)
         wants_cache = use_cache if use_cache is not None else getattr(self.config, "use_cache", True)
-        output = CausalLMOutputWithPast(logits=logits, past_key_values=cache if wants_cache else None)
+        output = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache if wants_cache else None)
         return output if return_dict else output.to_tuple()
 
     def _own_cache(self, cache: Cache, rows: int | None = None) -> TesseraCache:
@@ -160,7 +201,9 @@ class TesseraForCausalLM(torch.nn.Module, GenerationMixin):
 # not, it logs an error and works.
 MODEL_FOR_CAUSAL_LM_MAPPING_NAMES["tessera"] = "TesseraForCausalLM"
 
+FIXED = "a TesseraForCausalLM generates and scores; its weights are packed for its device, and cannot be trained, changed or saved"
 IGNORED = {"tokenizer"}  # what generate() passes on though it is not the model's
+LOSS_OPTIONS = {"num_items_in_batch", "shift_labels"}  # without labels they change nothing
 
 
 def refuse(others: dict[str, Any], inputs_embeds: torch.Tensor | None, token_type_ids: torch.Tensor | None) -> None:

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "checkpoint/foreign_files.h"
 #include "checkpoint/hub.h"
 #include "core/error.h"
 
@@ -9,33 +10,19 @@ namespace tessera {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr size_t kMostTemplateBytes = size_t{1} << 20;
-
-void refuse_quantised(const ConfigReader& config) {
-  if (!config.is_set("quantization_config")) return;
-  const std::optional<ConfigReader> quantization = config.object("quantization_config");
-  const std::string method = quantization->is_set("quant_method") ? quantization->text("quant_method") : "";
-  config.refuse("quantization_config", "a checkpoint quantised by ", printable(method),
-                " is not supported; take the original one, stored as float32, float16 or bfloat16, and quantise it here");
-}
-
-// The template of a document that has "chat_template": text, or a list of named ones.
-std::optional<std::string> template_of(const ConfigReader& document) {
-  constexpr std::string_view kField = "chat_template";
-  if (!document.is_list(kField)) return document.optional_text(kField);
-  for (const ConfigReader& named : document.objects(kField, 100)) {
-    if (named.text("name") == "default") return named.text("template");
-  }
-  document.refuse(kField, "none of them is named \"default\"");
+JsonDocument read_document(const std::string& path) {
+  const std::string text = read_file(path, JsonLimits().max_bytes);
+  expect_no_pointer(text, path);
+  return parse_json(text, path);
 }
 
 }  // namespace
 
-Checkpoint Checkpoint::open(std::string_view name_or_directory) {
-  fs::path directory = locate_model(name_or_directory);
+Checkpoint Checkpoint::open(std::string_view name_or_directory, const std::optional<std::string>& revision) {
+  fs::path directory = locate_model(name_or_directory, revision);
   const std::string config = (directory / "config.json").string();
-  check<FileError>(is_there(config), config, ": is not there: ", directory.string(), " holds no checkpoint, or its download is incomplete");
-  return Checkpoint(std::move(directory), read_json(config));
+  if (!is_there(config)) refuse_without_config(directory);
+  return Checkpoint(std::move(directory), read_document(config));
 }
 
 Checkpoint::Checkpoint(fs::path directory, JsonDocument config) : directory_(std::move(directory)), config_(std::move(config)) {
@@ -45,40 +32,31 @@ Checkpoint::Checkpoint(fs::path directory, JsonDocument config) : directory_(std
     if (!names.empty()) architecture_ = names.front();
   }
   model_type_ = root.optional_text("model_type").value_or("");
-  refuse_quantised(root);
-  if (const std::optional<ConfigReader> text = root.object("text_config")) refuse_quantised(*text);
+  expect_unquantised(root);
+  if (const std::optional<ConfigReader> text = root.object("text_config")) expect_unquantised(*text);
 }
 
 ConfigReader Checkpoint::config() const { return ConfigReader(config_.root(), (directory_ / "config.json").string()); }
 
 GenerationConfig Checkpoint::generation_config(const SpecialTokens& defaults, int64_t vocab_size) const {
-  const std::string path = (directory_ / "generation_config.json").string();
-  const JsonDocument document = is_there(path) ? read_json(path) : parse_json("{}", path);
-  return read_generation_config(ConfigReader(document.root(), path), config(), defaults, vocab_size);
+  const bool none = generation_config_ == "none", own = none || generation_config_ == "auto";
+  const std::string path = own ? (directory_ / "generation_config.json").string() : generation_config_;
+  const JsonDocument document = own && !is_there(path) ? parse_json("{}", path) : read_document(path);
+  const ConfigReader file(document.root(), path);
+  if (none) return {.tokens = read_special_tokens(file, config(), defaults, vocab_size)};
+  return read_generation_config(file, config(), defaults, vocab_size);
 }
 
 std::unique_ptr<WeightSource> Checkpoint::weights() const { return std::make_unique<SafetensorsSource>(directory_); }
 
 fs::path Checkpoint::tokenizer() const {
   fs::path path = directory_ / "tokenizer.json";
-  check<FileError>(is_there(path), path.string(),
-                   ": is not there: only tokenizer.json is supported; save_pretrained of transformers' fast tokenizer writes one");
+  if (!is_there(path)) refuse_without_tokenizer(directory_);
+  constexpr uintmax_t kPointer = 1024;  // bytes that a pointer of git-lfs is shorter than
+  std::error_code error;
+  if (fs::is_regular_file(path, error) && fs::file_size(path, error) < kPointer)
+    expect_no_pointer(read_file(path.string(), kPointer), path.string());
   return path;
-}
-
-std::optional<std::string> Checkpoint::chat_template() const {
-  if (const fs::path jinja = directory_ / "chat_template.jinja"; is_there(jinja)) return read_file(jinja.string(), kMostTemplateBytes);
-  for (const std::string_view name : {"tokenizer_config.json", "chat_template.json"}) {
-    const fs::path path = directory_ / name;
-    if (!is_there(path)) continue;
-    const JsonDocument document = read_json(path.string());
-    std::optional<std::string> found = template_of(ConfigReader(document.root(), path.string()));
-    if (!found) continue;
-    check<FileError>(found->size() <= kMostTemplateBytes, path.string(), ": chat_template has ", found->size(), " bytes; at most ",
-                     kMostTemplateBytes, " are read");
-    return found;
-  }
-  return std::nullopt;
 }
 
 }  // namespace tessera

@@ -49,6 +49,13 @@ JsonObject as_object(JsonValue value, const std::string& where) {
   return *object;
 }
 
+std::vector<int64_t> as_integers(JsonValue list, IntegerRange range, size_t most, const std::string& where) {
+  std::vector<int64_t> result;
+  for (const JsonValue value : as_list(list, most, where))
+    result.push_back(as_integer(value, range, message(where, "[", result.size(), "]")));
+  return result;
+}
+
 }  // namespace
 
 std::ostream& operator<<(std::ostream& out, const IntegerRange& range) {
@@ -85,16 +92,24 @@ std::string ConfigReader::where(std::string_view field) const { return message(s
 
 std::string ConfigReader::where(std::string_view list, size_t index) const { return message(where(list), "[", index, "]"); }
 
-std::string ConfigReader::shown(std::string_view field) const {
+std::string ConfigReader::told(std::string_view field) const {
   const std::optional<JsonValue> value = find(field);
-  return value ? message(Shown{*value}) : "missing";
+  return value ? message(where(field), " is ", Shown{*value}) : where(field) + " is missing";
 }
 
 bool ConfigReader::contains(std::string_view field) const { return find(field).has_value(); }
 
 bool ConfigReader::is_set(std::string_view field) const { return contains(field) && !find(field)->is_null(); }
 
+std::vector<std::string> ConfigReader::fields() const {
+  std::vector<std::string> names;
+  for (const auto& field : object_) names.emplace_back(field.key);
+  return names;
+}
+
 bool ConfigReader::is_list(std::string_view field) const { return contains(field) && find(field)->is_array(); }
+bool ConfigReader::is_object(std::string_view field) const { return contains(field) && find(field)->is_object(); }
+bool ConfigReader::is_text(std::string_view field) const { return contains(field) && find(field)->is_string(); }
 
 int64_t ConfigReader::integer(std::string_view field, IntegerRange range, std::optional<int64_t> absent) const {
   return absent && !contains(field) ? *absent : as_integer(require(field), range, where(field));
@@ -131,9 +146,25 @@ std::optional<std::string> ConfigReader::optional_text(std::string_view field) c
 }
 
 std::vector<int64_t> ConfigReader::integers(std::string_view field, IntegerRange range, size_t most) const {
-  std::vector<int64_t> result;
+  return as_integers(require(field), range, most, where(field));
+}
+
+std::vector<std::vector<int64_t>> ConfigReader::integer_lists(std::string_view field, IntegerRange range, size_t most) const {
+  std::vector<std::vector<int64_t>> result;
   for (const JsonValue value : as_list(require(field), most, where(field)))
-    result.push_back(as_integer(value, range, where(field, result.size())));
+    result.push_back(as_integers(value, range, most, where(field, result.size())));
+  return result;
+}
+
+std::vector<std::pair<std::vector<int64_t>, double>> ConfigReader::integer_lists_with_numbers(std::string_view field, IntegerRange integers,
+                                                                                              NumberRange numbers, size_t most) const {
+  std::vector<std::pair<std::vector<int64_t>, double>> result;
+  for (const JsonValue value : as_list(require(field), most, where(field))) {
+    const std::string at = where(field, result.size());
+    const JsonArray pair = as_list(value, 2, at);
+    check<FileError>(pair.size() == 2, at, " is ", Shown{value}, ": must be a list of integers and a number");
+    result.emplace_back(as_integers(pair.at(0), integers, most, at + "[0]"), as_number(pair.at(1), numbers, at + "[1]"));
+  }
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -53,6 +54,10 @@ class ConfigReader {
   std::vector<double> numbers(std::string_view field, NumberRange range, size_t most) const;
   std::vector<std::string> texts(std::string_view field, size_t most) const;
   std::vector<ConfigReader> objects(std::string_view field, size_t most) const;
+  // [[1, 2], [3]], and [[[1, 2], -0.5], [[3], 4.0]]; `most` bounds the inner lists too.
+  std::vector<std::vector<int64_t>> integer_lists(std::string_view field, IntegerRange range, size_t most) const;
+  std::vector<std::pair<std::vector<int64_t>, double>> integer_lists_with_numbers(std::string_view field, IntegerRange integers,
+                                                                                  NumberRange numbers, size_t most) const;
 
   // A nested object; nullopt when absent or null.
   std::optional<ConfigReader> object(std::string_view field) const;
@@ -60,15 +65,21 @@ class ConfigReader {
   bool contains(std::string_view field) const;  // null counts
   bool is_set(std::string_view field) const;    // absent or null: false
   bool is_list(std::string_view field) const;
+  bool is_object(std::string_view field) const;
+  bool is_text(std::string_view field) const;
   bool empty() const { return object_.size() == 0; }
+  std::vector<std::string> fields() const;  // their names
 
   // "config.json: text_config.hidden_size", as it begins a message.
   std::string where(std::string_view field) const;
 
-  // Refuses a field's value: "config.json: rope_type is "frob": " and the parts.
+  // "config.json: rope_type is "frob"".
+  std::string told(std::string_view field) const;
+
+  // Refuses a field's value: told(field), ": " and the parts.
   template <class... Parts>
   [[noreturn]] void refuse(std::string_view field, const Parts&... parts) const {
-    fail<FileError>(where(field), " is ", shown(field), ": ", parts...);
+    fail<FileError>(told(field), ": ", parts...);
   }
 
  private:
@@ -76,7 +87,6 @@ class ConfigReader {
   std::optional<JsonValue> find(std::string_view field) const;  // nullopt: absent
   JsonValue require(std::string_view field) const;
   std::string where(std::string_view list, size_t index) const;
-  std::string shown(std::string_view field) const;
 
   JsonObject object_;
   std::string source_;

@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "checkpoint/foreign_files.h"
 #include "core/error.h"
 #include "core/json.h"
 
@@ -52,7 +54,14 @@ bool is_a_directory(const fs::path& path) {
   return fs::is_directory(path, error);
 }
 
-// The commit that refs/main names; FileError unless it is a plain word.
+// As the names of branches and tags are, so that they are paths below refs/.
+bool is_revision(std::string_view name) {
+  if (name.empty() || name.size() > 250 || name.front() == '-' || name.find("..") != std::string_view::npos) return false;
+  if (name.front() == '/' || name.back() == '/' || name.find("//") != std::string_view::npos) return false;
+  return name.find_first_not_of(std::string(kLetters) + "._-+/") == std::string_view::npos;
+}
+
+// The commit that a file of refs/ names; FileError unless it is a plain word.
 std::string read_commit(const fs::path& reference) {
   std::string commit = read_file(reference.string(), 256);
   while (!commit.empty() && (commit.back() == '\n' || commit.back() == '\r' || commit.back() == ' ')) commit.pop_back();
@@ -61,20 +70,42 @@ std::string read_commit(const fs::path& reference) {
   return commit;
 }
 
-fs::path find_in_cache(const std::string& id) {
+std::vector<std::string> directories_of(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    if (is_a_directory(entry->path())) names.push_back(entry->path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+fs::path find_in_cache(const std::string& id, const std::optional<std::string>& revision) {
   const fs::path cache = hub_cache();
   const size_t slash = id.find('/');
   const fs::path repository = cache / ("models--" + id.substr(0, slash) + "--" + id.substr(slash + 1));
   const std::string command =
       std::string(is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE") ? "; HF_HUB_OFFLINE is set, so unset it, then run: hf download "
                                                                            : "; run: hf download ") +
-      id;
+      id + (revision ? " --revision " + *revision : "");
+  const fs::path reference = repository / "refs" / revision.value_or("main"), snapshots = repository / "snapshots";
   std::error_code error;
-  check<FileError>(fs::exists(repository / "refs" / "main", error), id, ": is not a directory, nor in the hub cache ", cache.string(),
+  std::string commit;
+  if (fs::is_regular_file(reference, error)) {
+    commit = read_commit(reference);
+  } else if (revision) {
+    check<FileError>(is_a_directory(snapshots / *revision), id, ": revision ", *revision, " is not in the hub cache ", cache.string(),
+                     command);
+    commit = *revision;
+  } else {
+    const std::vector<std::string> names = directories_of(snapshots);
+    check<FileError>(!names.empty(), id, ": is not a directory, nor in the hub cache ", cache.string(), command);
+    check<FileError>(names.size() == 1, id, ": the hub cache ", cache.string(), " has ", names.size(),
+                     " snapshots and no refs/main that tells which; name one as the revision, such as ", printable(names.front()));
+    commit = names.front();
+  }
+  check<FileError>(is_a_directory(snapshots / commit), id, ": ", (snapshots / commit).string(), " is not there: its download is incomplete",
                    command);
-  const fs::path snapshot = repository / "snapshots" / read_commit(repository / "refs" / "main");
-  check<FileError>(is_a_directory(snapshot), id, ": ", snapshot.string(), " is not there: its download is incomplete", command);
-  return snapshot;
+  return snapshots / commit;
 }
 
 }  // namespace
@@ -88,17 +119,21 @@ fs::path hub_cache() {
   fail<FileError>("no hub cache: none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME is set; set HF_HOME or name a directory");
 }
 
-fs::path locate_model(std::string_view name_or_directory) {
+fs::path locate_model(std::string_view name_or_directory, const std::optional<std::string>& revision) {
   check<FileError>(!name_or_directory.empty(), "the model's name is empty: name a directory or a Hugging Face id");
   check<FileError>(name_or_directory.find('\0') == std::string_view::npos && name_or_directory.size() < 4096,
                    "the model's name is no path: ", printable(name_or_directory));
   const fs::path path(name_or_directory);
-  if (is_a_directory(path)) return path;
+  check(!revision || is_revision(*revision), "revision ", printable(revision.value_or("")), ": is no branch, tag or commit");
+  if (is_a_directory(path)) {
+    check(!revision, path.string(), ": is a directory, which has no revisions; leave revision ", revision.value_or(""), " out");
+    return path;
+  }
   std::error_code error;
-  check<FileError>(!fs::exists(path, error), path.string(), ": is not a directory: name the directory that holds the checkpoint's files");
+  if (fs::exists(path, error)) refuse_file(path);
   check<FileError>(is_id(name_or_directory), printable(name_or_directory),
                    ": no such directory, and not a Hugging Face id like \"google/gemma-3-270m\"");
-  return find_in_cache(std::string(name_or_directory));
+  return find_in_cache(std::string(name_or_directory), revision);
 }
 
 }  // namespace tessera

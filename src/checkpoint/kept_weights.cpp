@@ -16,8 +16,8 @@ constexpr const char* kNotes = "notes";
 
 // What a device may pack by, so that a model that asks for something else does not find it.
 std::string key(const WeightSpec& spec) {
-  return message(spec.name, ' ', static_cast<int>(spec.role), ' ', spec.shape[1] * spec.shape[2], ' ', spec.shape[3], ' ', spec.num_heads, ' ', spec.num_kv_heads, ' ',
-                 spec.head_dim, spec.bias == Bias::none ? " " : " with biases ");
+  return message(spec.name, ' ', static_cast<int>(spec.role), ' ', spec.shape[1] * spec.shape[2], ' ', spec.shape[3], ' ', spec.num_heads,
+                 ' ', spec.num_kv_heads, ' ', spec.head_dim, spec.bias == Bias::none ? " " : " with biases ");
 }
 
 }  // namespace

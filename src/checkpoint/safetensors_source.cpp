@@ -1,11 +1,10 @@
 #include "checkpoint/safetensors_source.h"
 
-#include <dirent.h>
-
 #include <algorithm>
 #include <set>
 #include <utility>
 
+#include "checkpoint/foreign_files.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/shard_index.h"
 #include "core/digest.h"
@@ -26,30 +25,6 @@ std::optional<StoredType> stored_type(std::string_view dtype) {
   return std::nullopt;
 }
 
-// The directory's file names that end so, sorted. (Not std::filesystem's iterator: it ends the process when memory is exhausted.)
-std::vector<std::string> files_ending(const fs::path& directory, std::string_view ending) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(directory.c_str()), ::closedir);
-  std::vector<std::string> names;
-  if (open == nullptr) return names;
-  while (const dirent* const entry = ::readdir(open.get())) {
-    if (std::string_view(entry->d_name).ends_with(ending)) names.emplace_back(entry->d_name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-[[noreturn]] void refuse_without_safetensors(const fs::path& directory) {
-  for (const std::string_view ending : {".bin", ".pt", ".pth", ".pkl"}) {
-    const std::vector<std::string> pickles = files_ending(directory, ending);
-    if (pickles.empty()) continue;
-    fail<FileError>(
-        directory.string(), ": has no ", kSingleFile, ", only ", printable(pickles.front()),
-        ": pickle is not supported, because reading one runs code from it; convert the checkpoint with save_pretrained of transformers, "
-        "or take a revision that has safetensors");
-  }
-  fail<FileError>(directory.string(), ": has neither ", kSingleFile, " nor ", kIndexFile, ": is the download complete?");
-}
-
 }  // namespace
 
 struct SafetensorsSource::Found {
@@ -63,13 +38,18 @@ SafetensorsSource::SafetensorsSource(const fs::path& directory) {
   } else if (is_there(directory / kIndexFile)) {
     set_tensors(open_shards(directory));
   } else {
-    refuse_without_safetensors(directory);
+    refuse_without_weights(directory);
   }
+  expect_plain_weights(tensors_, directory);
+  for (std::string& note : notes_on_ignored_files(directory)) notes_.push_back(std::move(note));
 }
 
 std::vector<SafetensorsSource::Found> SafetensorsSource::open_file(const std::string& path) {
   files_.push_back(std::make_unique<MappedFile>(path));
   const MappedFile& file = *files_.back();
+  constexpr size_t kPointer = 64;
+  const std::span<const std::byte> first = file.bytes().first(std::min(kPointer, file.bytes().size()));
+  expect_no_pointer({reinterpret_cast<const char*>(first.data()), first.size()}, path);
   std::vector<Found> found;
   uint64_t header_bytes = file.bytes().size();
   for (SafetensorsTensor& tensor : parse_safetensors(file.bytes(), path)) {
@@ -83,7 +63,9 @@ std::vector<SafetensorsSource::Found> SafetensorsSource::open_file(const std::st
 
 std::vector<SafetensorsSource::Found> SafetensorsSource::open_shards(const fs::path& directory) {
   const std::string index_path = (directory / kIndexFile).string();
-  const ShardIndex index = parse_shard_index(read_file(index_path, kMostIndexBytes), index_path);
+  const std::string text = read_file(index_path, kMostIndexBytes);
+  expect_no_pointer(text, index_path);
+  const ShardIndex index = parse_shard_index(text, index_path);
   std::vector<Found> all;
   for (const std::string& shard : index.shards) {
     check<FileError>(is_there(directory / shard), index_path, ": weight_map names ", printable(shard),
@@ -109,8 +91,8 @@ std::vector<SafetensorsSource::Found> SafetensorsSource::open_shards(const fs::p
   }
   if (all.size() > index.entries.size())
     notes_.push_back(message(index_path, ": ", all.size() - index.entries.size(), " tensors of the shards are not listed in weight_map"));
-  for (const std::string& name : files_ending(directory, ".safetensors")) {
-    if (!std::binary_search(index.shards.begin(), index.shards.end(), name))
+  for (const std::string& name : names_in(directory)) {
+    if (name.ends_with(".safetensors") && !std::binary_search(index.shards.begin(), index.shards.end(), name))
       notes_.push_back(message(index_path, ": does not name ", printable(name), ", which was ignored"));
   }
   uint64_t bytes = 0;

@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "core/mapped_file.h"
 #include "checkpoint/weight_source.h"
+#include "core/mapped_file.h"
 
 namespace tessera {
 

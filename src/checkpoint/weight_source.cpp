@@ -8,12 +8,19 @@
 namespace tessera {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kPrefixes = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 12> kPrefixes = {{
     {"language_model.model.", "model."},
+    {"language_model.layers.", "model.layers."},
+    {"language_model.embed_tokens.", "model.embed_tokens."},
+    {"language_model.norm.", "model.norm."},
     {"language_model.lm_head.", "lm_head."},
     {"model.language_model.", "model."},
     {"model.vision_tower.", "vision_tower."},
     {"model.multi_modal_projector.", "multi_modal_projector."},
+    {"model.model.", "model."},
+    {"layers.", "model.layers."},
+    {"embed_tokens.", "model.embed_tokens."},
+    {"norm.", "model.norm."},
 }};
 
 // Whether no element has all bits of `exponent` set: those are the infinities and NaNs of an IEEE format.

@@ -62,6 +62,8 @@ class WeightSource {
 
 // The name that models know a stored tensor by; nullopt for one that is never loaded (a rotary embedding's buffer).
 //   language_model.model.X, model.language_model.X, model.X  ->  model.X     the three layouts of multimodal checkpoints
+//   language_model.X, X where X is layers, embed_tokens, norm ->  model.X    a model that was saved without its head
+//   model.model.X                                            ->  model.X
 //   language_model.lm_head.X                                 ->  lm_head.X
 //   model.vision_tower.X, model.multi_modal_projector.X      ->  vision_tower.X, multi_modal_projector.X
 std::optional<std::string> canonical_name(std::string_view stored);

@@ -1,6 +1,8 @@
 #include "checkpoint/weights.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <stdexcept>
 #include <utility>
 
@@ -20,6 +22,12 @@ std::string text(std::span<const int64_t> shape) {
 
 // "X.weight" -> "X.bias"
 std::string bias_of(const std::string& weight) { return weight.substr(0, weight.rfind('.')) + ".bias"; }
+
+// Whether a name is where a decoder has its weights. An adapter's tensors, which stand there too, are not the model's.
+bool is_a_models_own(std::string_view name) {
+  return (name.starts_with("model.") || name.starts_with("lm_head.")) && name.find(".lora_") == std::string_view::npos &&
+         (name.ends_with(".weight") || name.ends_with(".bias"));
+}
 
 }  // namespace
 
@@ -78,20 +86,30 @@ void Weights::skip_prefix(std::string_view prefix) {
   });
 }
 
-void Weights::expect_all_taken() const {
-  check<FileError>(left_.empty(), "the checkpoint holds ", left_.size(), " tensors that the model does not use, ",
-                   printable(left_.empty() ? "" : *left_.begin()), " first; its config.json does not describe it");
+void Weights::expect_all_taken() {
+  if (left_.empty()) return;
+  const auto own = std::find_if(left_.begin(), left_.end(), is_a_models_own);
+  if (own != left_.end())
+    fail<FileError>("the checkpoint holds ", left_.size(), " tensors that the model does not use, ", printable(*own),
+                    " among them; its config.json does not describe it");
+  note(message("the checkpoint holds ", left_.size(), " tensors that the model does not use, ", printable(*left_.begin()),
+               " first; they are ignored, as transformers does"));
 }
 
 StoredType Weights::claim(const std::string& name, std::span<const int64_t> shape) {
   const StoredTensor* tensor = source_->find(name);
-  check<FileError>(tensor != nullptr, "the checkpoint lacks tensor ", printable(name), ", which its config.json asks for");
+  if (tensor == nullptr) {
+    const auto other = std::find_if(left_.begin(), left_.end(), [&](const std::string& left) { return left.ends_with("." + name); });
+    fail<FileError>("the checkpoint lacks tensor ", printable(name), ", which its config.json asks for",
+                    other == left_.end() ? std::string() : message("; it has ", printable(*other), ": save the model that it wraps"));
+  }
   if (left_.erase(name) != 1) throw std::logic_error(message("Weights: tensor ", name, " is taken twice"));
   check<FileError>(std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end()), "tensor ", printable(name),
                    " has shape ", text(tensor->shape), "; config.json asks for ", text(shape));
   check<FileError>(tensor->type.has_value(), "tensor ", printable(name), " is stored as ", tensor->dtype,
                    "; weights are read from F32, F16 and BF16");
   done_bytes_ += static_cast<int64_t>(tensor->bytes);
+  num_parameters_ += std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
   return *tensor->type;
 }
 

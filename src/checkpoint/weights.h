@@ -13,8 +13,8 @@
 
 namespace tessera {
 
-// Hands a checkpoint's tensors to a device. Each name is taken once or skipped; an absent name, a wrong shape, a type that weights are
-// not read from or a leftover is a FileError that names it. Shapes are checked before anything is allocated.
+// Hands a checkpoint's tensors to a device. Each name is taken once, skipped or left over (expect_all_taken); an absent name, a wrong
+// shape or a type that weights are not read from is a FileError that names it. Shapes are checked before anything is allocated.
 class Weights {
  public:
   using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
@@ -44,11 +44,16 @@ class Weights {
 
   // These names are not the model's: left where they are.
   void skip_prefix(std::string_view prefix);
-  void expect_all_taken() const;
+  // What is left is a note, as it is to transformers. But a weight or a bias in the model's own place is an error, however small: its
+  // config.json then describes another model, whose numbers would be wrong without a word.
+  void expect_all_taken();
+  bool is_left(std::string_view name) const { return left_.contains(name); }
 
   bool has(std::string_view name) const { return source_ && source_->find(name) != nullptr; }
   // Of two tensors that are there (WeightSource::equal).
   bool equal(std::string_view a, std::string_view b) const { return source_->equal(a, b); }
+
+  int64_t num_parameters() const { return num_parameters_; }  // values taken so far; a tied embedding's count once
 
   // What is odd but harmless, such as tensors that hold NaN or infinity: for the user to see.
   const std::vector<std::string>& notes() const { return notes_; }
@@ -67,7 +72,7 @@ class Weights {
   KeptWeights* kept_ = nullptr;
   std::set<std::string, std::less<>> left_;
   std::vector<std::string> notes_;
-  int64_t done_bytes_ = 0, total_bytes_ = 0;
+  int64_t done_bytes_ = 0, total_bytes_ = 0, num_parameters_ = 0;
 };
 
 }  // namespace tessera

@@ -22,7 +22,7 @@ std::optional<std::filesystem::path> kept_folder();
 
 // The file in `folder` for what is made of the file or directory at `source` for `purpose`: the same however the path to it is spelled.
 std::filesystem::path kept_path(const std::filesystem::path& folder, const std::filesystem::path& source, std::string_view purpose,
-                                  std::string_view extension);
+                                std::string_view extension);
 
 // Whether an action that only spares the next run work went well; a file or disk that fails it does no harm.
 template <class Action>

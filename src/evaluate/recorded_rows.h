@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/mapped_file.h"
 #include "core/data_type.h"
+#include "core/mapped_file.h"
 #include "core/types.h"
 
 namespace tessera {

@@ -16,20 +16,54 @@ void check_range(const char* field, double value, double low, double high) {
   check(value >= low && value <= high, field, ": ", value, " is outside ", low, "..", high);
 }
 
-// The indices of the k largest scores and of those equal to the k-th.
-std::vector<TokenProbability> largest(const std::vector<float>& scores, int64_t k) {
+// The k largest scores and those equal to the k-th.
+Candidates largest(const std::vector<float>& scores, int64_t k) {
   const auto width = static_cast<int64_t>(scores.size());
   const float bound = k > 0 && k < width ? topk(scores, width, k).values.back() : kNever;
-  std::vector<TokenProbability> found;
+  Candidates found;
   for (size_t i = 0; i < scores.size(); ++i)
     if (scores[i] >= bound && scores[i] > kNever) found.push_back({static_cast<TokenId>(i), scores[i]});
   return found;
 }
 
-void normalize(std::vector<TokenProbability>& candidates) {
-  double sum = 0;
-  for (const TokenProbability& c : candidates) sum += c.probability;
-  for (TokenProbability& c : candidates) c.probability /= sum;
+void check_tokens(const char* field, std::span<const TokenId> tokens, int64_t vocab_size) {
+  for (const TokenId token : tokens)
+    check(token >= 0 && token < vocab_size, field, ": token ", token, " is outside the vocabulary of ", vocab_size);
+}
+
+void check_processors(const ProcessorParams& params, int64_t vocab_size) {
+  for (const auto& [tokens, bias] : params.sequence_bias) {
+    check(!tokens.empty(), "sequence_bias: a sequence has no tokens");
+    check_tokens("sequence_bias", tokens, vocab_size);
+    check(!std::isnan(bias), "sequence_bias: the bias of token ", tokens.back(), " is not a number");
+  }
+  for (const std::vector<TokenId>& tokens : params.bad_words_ids) {
+    check(!tokens.empty(), "bad_words_ids: a word has no tokens");
+    check_tokens("bad_words_ids", tokens, vocab_size);
+  }
+  const double penalty = params.encoder_repetition_penalty;
+  check(penalty > 0 && std::isfinite(penalty), "encoder_repetition_penalty: ", penalty, " is not positive");
+  check(params.no_repeat_ngram_size >= 0, "no_repeat_ngram_size: ", params.no_repeat_ngram_size, " is negative");
+  check(params.encoder_no_repeat_ngram_size >= 0, "encoder_no_repeat_ngram_size: ", params.encoder_no_repeat_ngram_size, " is negative");
+  check(params.min_length >= 0, "min_length: ", params.min_length, " is negative");
+  if (params.forced_bos_token_id) check_tokens("forced_bos_token_id", std::span(&*params.forced_bos_token_id, 1), vocab_size);
+  check_tokens("forced_eos_token_id", params.forced_eos_token_id, vocab_size);
+  if (const auto& decay = params.exponential_decay_length_penalty)
+    check(decay->first >= 0 && decay->second > 0 && std::isfinite(decay->second), "exponential_decay_length_penalty: ", decay->first,
+          " and ", decay->second, ": must be a number of tokens and a positive factor");
+  if (params.top_h) check(*params.top_h > 0 && *params.top_h <= 1, "top_h: ", *params.top_h, " is outside (0, 1]");
+  check(params.typical_p > 0 && params.typical_p <= 1, "typical_p: ", params.typical_p, " is outside (0, 1]");
+  check(params.epsilon_cutoff >= 0 && params.epsilon_cutoff < 1, "epsilon_cutoff: ", params.epsilon_cutoff, " is outside [0, 1)");
+  check(params.eta_cutoff >= 0 && params.eta_cutoff < 1, "eta_cutoff: ", params.eta_cutoff, " is outside [0, 1)");
+}
+
+// Whether any logit may matter, and not the largest alone.
+bool needs_all(const SamplingParams& params) {
+  ProcessorParams left = params.processors;
+  left.typical_p = 1.0;  // these look at what top_k leaves
+  left.epsilon_cutoff = left.eta_cutoff = 0.0;
+  return left != ProcessorParams() || !params.logit_bias.empty() || params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 ||
+         params.frequency_penalty != 0.0;
 }
 
 }  // namespace
@@ -48,71 +82,87 @@ void check_sampling(const SamplingParams& params, int64_t vocab_size) {
     check(token >= 0 && token < vocab_size, "logit_bias: token ", token, " is outside the vocabulary of ", vocab_size);
     check(!std::isnan(bias), "logit_bias: the bias of token ", token, " is not a number");
   }
+  check_processors(params.processors, vocab_size);
 }
 
-void Sampler::penalize(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
-  scores_.assign(logits.begin(), logits.end());
-  check_logits(logits);
-  const auto known = [&](TokenId token) { return token >= 0 && static_cast<size_t>(token) < scores_.size(); };
-  const auto score = [&](TokenId token) -> float& { return scores_[static_cast<size_t>(token)]; };
-  for (const auto& [token, bias] : params_.logit_bias)
-    if (known(token)) score(token) += static_cast<float>(bias);
-  if (params_.repetition_penalty != 1.0 || params_.presence_penalty != 0.0 || params_.frequency_penalty != 0.0) {
-    std::unordered_map<TokenId, int64_t> seen;  // times in the output
-    for (size_t i = 0; i < tokens.size(); ++i) seen[tokens[i]] += i >= prompt;
-    for (const auto& [token, times] : seen) {
-      if (!known(token)) continue;
-      float& s = score(token);
-      const auto penalty = static_cast<float>(params_.repetition_penalty);
-      if (penalty != 1.0f) s = s < 0 ? s * penalty : s / penalty;
-      if (times > 0) s -= static_cast<float>(params_.presence_penalty + params_.frequency_penalty * static_cast<double>(times));
-    }
+Sampler::Sampler(const SamplingParams& params, std::vector<TokenId> end_tokens)
+    : params_(params), end_tokens_(std::move(end_tokens)), biases_(params.processors.sequence_bias), processes_(needs_all(params)) {
+  std::sort(end_tokens_.begin(), end_tokens_.end());
+  end_tokens_.erase(std::unique(end_tokens_.begin(), end_tokens_.end()), end_tokens_.end());
+  for (const auto& [token, bias] : params.logit_bias) biases_.push_back({{token}, bias});
+  for (const std::vector<TokenId>& tokens : params.processors.bad_words_ids) {
+    const bool end = tokens.size() == 1 && std::find(end_tokens_.begin(), end_tokens_.end(), tokens.front()) != end_tokens_.end();
+    if (!end) bad_words_.push_back({tokens, kNever});
   }
-  if (bars_ends(tokens.size() - prompt))
-    for (TokenId token : end_tokens_)
-      if (known(token)) score(token) = kNever;
+}
+
+void Sampler::process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
+  const ProcessorParams& p = params_.processors;
+  if (!p.remove_invalid_values) check_logits(logits);
+  scores_.assign(logits.begin(), logits.end());
+  const std::span<const TokenId> asked = tokens.first(prompt), output = tokens.subspan(prompt);
+  const auto length = static_cast<int64_t>(tokens.size()), made = static_cast<int64_t>(output.size());
+  if (!biases_.empty()) sequence_bias(scores_, tokens, biases_);
+  if (p.encoder_repetition_penalty != 1.0) repetition_penalty(scores_, asked, 1.0 / p.encoder_repetition_penalty);
+  if (params_.repetition_penalty != 1.0) repetition_penalty(scores_, tokens, params_.repetition_penalty);
+  if (params_.presence_penalty != 0.0 || params_.frequency_penalty != 0.0)
+    presence_and_frequency_penalty(scores_, output, params_.presence_penalty, params_.frequency_penalty);
+  if (p.no_repeat_ngram_size > 0) no_repeat_ngram(scores_, tokens, tokens, p.no_repeat_ngram_size);
+  if (p.encoder_no_repeat_ngram_size > 0) no_repeat_ngram(scores_, asked, tokens, p.encoder_no_repeat_ngram_size);
+  if (!bad_words_.empty()) sequence_bias(scores_, tokens, bad_words_);
+  if (bars_ends(output.size()) || length < p.min_length) suppress_tokens(scores_, end_tokens_);
+  if (p.forced_bos_token_id && length == 1) forced_tokens(scores_, std::span(&*p.forced_bos_token_id, 1));
+  if (!p.forced_eos_token_id.empty() && max_length_ && length == *max_length_ - 1) forced_tokens(scores_, p.forced_eos_token_id);
+  if (p.remove_invalid_values) remove_invalid_values(scores_);
+  if (const auto& decay = p.exponential_decay_length_penalty; decay && made > decay->first)
+    exponential_decay_length_penalty(scores_, end_tokens_, decay->second, made - decay->first);
+  if (!p.suppress_tokens.empty()) suppress_tokens(scores_, p.suppress_tokens);
+  const int64_t begin = prompt <= 1 && p.forced_bos_token_id ? 1 : 0;  // behind the forced one
+  if (!p.begin_suppress_tokens.empty() && made == begin) suppress_tokens(scores_, p.begin_suppress_tokens);
 }
 
 bool Sampler::ends(TokenId token) const {
   return !params_.ignore_eos && std::find(end_tokens_.begin(), end_tokens_.end(), token) != end_tokens_.end();
 }
 
-std::vector<TokenProbability> Sampler::candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
-  penalize(logits, tokens, prompt);
+Candidates Sampler::candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
+  process(logits, tokens, prompt);
+  if (processes_) check_logits(scores_);
   const float top = largest_logit(scores_);
-  return filter(largest(scores_, params_.top_k), top);
+  return filter(largest(scores_, params_.processors.top_h ? kTopHWidth : params_.top_k), top);
 }
 
 bool Sampler::bars_ends(size_t new_tokens) const { return params_.ignore_eos || static_cast<int64_t>(new_tokens) < params_.min_new_tokens; }
 
-// Those that top_p and min_p leave of tokens in order of their ids, with scores where their probabilities belong.
-std::vector<TokenProbability> Sampler::filter(std::vector<TokenProbability> kept, float top) const {
+// What the filters leave of tokens in order of their ids, with scores where their probabilities belong.
+Candidates Sampler::filter(Candidates kept, float top) const {
+  const ProcessorParams& p = params_.processors;
   for (TokenProbability& c : kept) c.probability = std::exp((c.probability - static_cast<double>(top)) / params_.temperature);
   normalize(kept);
   std::stable_sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.probability > b.probability; });
-  if (params_.top_p < 1.0) {
-    // As transformers' TopPLogitsWarper: from the least probable up, drop while the cumulative probability stays within 1 - top_p.
-    double cumulative = 0;
-    while (kept.size() > 1 && (cumulative += kept.back().probability) <= 1.0 - params_.top_p) kept.pop_back();
-    normalize(kept);
+  while (kept.back().probability == 0.0) kept.pop_back();
+  if (p.top_h) {
+    top_h(kept, *p.top_h);
+    top_k(kept, params_.top_k);
   }
-  if (params_.min_p > 0.0) {
-    const double bound = params_.min_p * kept.front().probability;
-    while (kept.size() > 1 && kept.back().probability < bound) kept.pop_back();
-    normalize(kept);
-  }
+  if (params_.top_p < 1.0) top_p(kept, params_.top_p);
+  if (params_.min_p > 0.0) min_p(kept, params_.min_p);
+  if (p.typical_p < 1.0) typical_p(kept, p.typical_p);
+  if (p.epsilon_cutoff > 0.0) epsilon_cutoff(kept, p.epsilon_cutoff);
+  if (p.eta_cutoff > 0.0) eta_cutoff(kept, p.eta_cutoff);
   return kept;
 }
 
 TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample) {
   if (params_.temperature == 0.0) {
-    penalize(logits, tokens, prompt);
+    process(logits, tokens, prompt);
+    if (params_.processors.renormalize_logits) logit_normalization(scores_);
     return static_cast<TokenId>(std::find(scores_.begin(), scores_.end(), largest_logit(scores_)) - scores_.begin());
   }
   return draw(candidates(logits, tokens, prompt), tokens.size(), sample);
 }
 
-TokenId Sampler::draw(const std::vector<TokenProbability>& kept, size_t tokens, uint64_t sample) const {
+TokenId Sampler::draw(const Candidates& kept, size_t tokens, uint64_t sample) const {
   double left = uniform(params_.seed, sample, tokens);
   for (const TokenProbability& c : kept)
     if ((left -= c.probability) < 0) return c.token;
@@ -120,9 +170,7 @@ TokenId Sampler::draw(const std::vector<TokenProbability>& kept, size_t tokens, 
 }
 
 int64_t Sampler::enough(size_t new_tokens) const {
-  const bool changes = !params_.logit_bias.empty() || params_.repetition_penalty != 1.0 || params_.presence_penalty != 0.0 ||
-                       params_.frequency_penalty != 0.0 || bars_ends(new_tokens);
-  if (changes) return 0;
+  if (processes_ || bars_ends(new_tokens)) return 0;
   if (params_.temperature == 0.0) return 1;
   return params_.top_k > 0 && params_.top_k < kMaxTopK ? params_.top_k + 1 : 0;
 }
@@ -131,7 +179,7 @@ std::optional<TokenId> Sampler::sample(const TopK& largest, size_t tokens, uint6
   for (size_t i = 0; i < largest.ids.size(); ++i) check_logit(largest.values[i], largest.ids[i]);
   const float bound = largest.values[static_cast<size_t>(params_.top_k - 1)];
   if (largest.values.back() >= bound) return std::nullopt;  // there may be more that equal the k-th
-  std::vector<TokenProbability> kept;
+  Candidates kept;
   for (size_t i = 0; i < largest.ids.size(); ++i)
     if (largest.values[i] >= bound) kept.push_back({largest.ids[i], largest.values[i]});
   std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.token < b.token; });

@@ -6,13 +6,15 @@
 #include <utility>
 #include <vector>
 
+#include "core/processor_params.h"
 #include "core/types.h"
+#include "generate/logits_processors.h"
 #include "ops/selection.h"
 
 namespace tessera {
 
-// How the next token is chosen. Applied in the order of transformers' generate(): logit bias, penalties, min_new_tokens; then, unless
-// greedy, temperature, top_k, top_p, min_p.
+// How the next token is chosen. Applied in the order of transformers' generate(): biases, penalties, min_new_tokens, what is forced or
+// suppressed; then, unless greedy, temperature, top_h, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff.
 struct SamplingParams {
   double temperature = 1.0;         // 0: greedy, the first of the largest logits
   int64_t top_k = 0;                // 0: all; ties with the k-th value are kept
@@ -25,33 +27,32 @@ struct SamplingParams {
   int64_t min_new_tokens = 0;  // no end token before so many
   bool ignore_eos = false;     // no end token at all
   uint64_t seed = 0;
+  ProcessorParams processors = {};
 };
 
 // Throws std::invalid_argument naming the field, its value and its limits.
 void check_sampling(const SamplingParams& params, int64_t vocab_size);
 
-struct TokenProbability {
-  TokenId token;
-  double probability;
-};
-
 class Sampler {
  public:
-  Sampler(const SamplingParams& params, std::vector<TokenId> end_tokens) : params_(params), end_tokens_(std::move(end_tokens)) {}
+  Sampler(const SamplingParams& params, std::vector<TokenId> end_tokens);
+
+  // The last token of a text of so many, the prompt's among them, is one of forced_eos_token_id; not set: a text without an end.
+  void set_max_length(int64_t max_length) { max_length_ = max_length; }
 
   // Whether this token ends a text.
   bool ends(TokenId token) const;
 
   // The token after `tokens`, of which the first `prompt` are the prompt's. The draw depends on (seed, sample, tokens.size()) alone. Biases
   // and end tokens that have no logit do not count.
-  // Throws std::runtime_error when a logit is NaN or +infinity, or all are -infinity.
+  // Throws std::runtime_error when a logit is NaN or +infinity, unless remove_invalid_values, or all are -infinity.
   TokenId sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample = 0);
 
   // The candidates that the draw is made from and their probabilities, which sum to 1, the most probable first.
-  std::vector<TokenProbability> candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
+  Candidates candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
 
   // How many of the largest logits choose the same token as all do, unless a tie reaches beyond them: 1 for greedy; 0: all are needed, for
-  // top_k of 0 or above 63, a bias, a penalty, or end tokens that are barred. `new_tokens`: how many there are.
+  // top_k of 0 or above 63, a bias, a penalty, end tokens that are barred, and what looks at more. `new_tokens`: how many there are.
   int64_t enough(size_t new_tokens) const;
 
   // The same draw from a row's largest logits, at least enough() > 1; nullopt when a tie reaches beyond them.
@@ -60,13 +61,16 @@ class Sampler {
   const SamplingParams& params() const { return params_; }
 
  private:
-  void penalize(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
+  void process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
   bool bars_ends(size_t new_tokens) const;
-  std::vector<TokenProbability> filter(std::vector<TokenProbability> scores, float top) const;
-  TokenId draw(const std::vector<TokenProbability>& candidates, size_t tokens, uint64_t sample) const;
+  Candidates filter(Candidates scores, float top) const;
+  TokenId draw(const Candidates& candidates, size_t tokens, uint64_t sample) const;
 
   SamplingParams params_;
   std::vector<TokenId> end_tokens_;
+  std::vector<std::pair<std::vector<TokenId>, double>> biases_, bad_words_;
+  bool processes_;  // what can only be done to all logits
+  std::optional<int64_t> max_length_;
   std::vector<float> scores_;
 };
 

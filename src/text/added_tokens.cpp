@@ -85,14 +85,16 @@ void LongestMatch::finish() {
   for (size_t byte = 0; byte < 256; ++byte) first_of_byte_[byte + 1] += first_of_byte_[byte];
 }
 
-const AddedToken* LongestMatch::find(std::string_view text, size_t at, size_t end, size_t& bytes) const {
+const AddedToken* LongestMatch::find(std::string_view text, size_t at, size_t end, size_t& bytes, const std::vector<bool>* only) const {
   const auto byte = static_cast<unsigned char>(text[at]);
   auto low = entries_.begin() + first_of_byte_[byte], high = entries_.begin() + first_of_byte_[byte + 1];
   const AddedToken* longest = nullptr;
   for (size_t depth = 1; low != high; ++depth) {  // [low, high) agree with the text in their first `depth` bytes
     if (low->text.size() == depth) {
-      longest = low->token;
-      bytes = depth;
+      if (!only || (*only)[low->token->id]) {
+        longest = low->token;
+        bytes = depth;
+      }
       ++low;
     }
     if (at + depth == end) break;
@@ -119,7 +121,7 @@ AddedTokens::AddedTokens(const Fields& root, const Vocabulary& model, const Norm
     in_order.push_back(&tokens_.emplace(token.id, token).first->second);
   });
   for (const AddedToken* token : in_order) {
-    if (token->special) special_.add(token->content, token);
+    contents_.add(token->content, token);
     if (!token->normalized) raw_.add(token->content, token);
     if (!token->normalized) continue;
     const std::string normal_form = normalizer(token->content);
@@ -127,7 +129,7 @@ AddedTokens::AddedTokens(const Fields& root, const Vocabulary& model, const Norm
                      quoted(token->content));
     normalized_.add(normal_form, token);
   }
-  for (LongestMatch* set : {&raw_, &special_, &normalized_}) set->finish();
+  for (LongestMatch* set : {&raw_, &contents_, &normalized_}) set->finish();
 }
 
 const AddedToken* AddedTokens::find(TokenId id) const {
@@ -140,20 +142,22 @@ const AddedToken* AddedTokens::find(std::string_view content) const {
   return id == ids_.end() ? nullptr : find(id->second);
 }
 
-// Appends the tokens of `set` that lie within a part of the text. A match of the other kind is passed over as a whole.
-void AddedTokens::scan(const LongestMatch& set, std::string_view text, Range within, Wanted wanted, std::vector<Segment>& tokens) {
+// Appends the tokens of `set` that lie within a part of the text: all, the control tokens, or the others, where a control token is passed
+// over as a whole.
+void AddedTokens::scan(const LongestMatch& set, std::string_view text, Range within, Wanted wanted, const std::vector<bool>& controls,
+                       std::vector<Segment>& tokens) {
   size_t taken = within.begin;  // what lies before belongs to earlier tokens
   Range space{0, 0};            // the last white space that was swallowed: white space tokens within it don't search its end again
   for (size_t at = within.begin; at < within.end;) {
     size_t bytes = 0;
-    const AddedToken* token = set.find(text, at, within.end, bytes);
+    const AddedToken* token = set.find(text, at, within.end, bytes, wanted == Wanted::controls ? &controls : nullptr);
     if (!token) {
       ++at;
       continue;
     }
     Range range{at, at + bytes};
     at = range.end;
-    const bool is_wanted = wanted == Wanted::all || token->special == (wanted == Wanted::special);
+    const bool is_wanted = wanted != Wanted::others || !controls[token->id];
     if (!is_wanted || (token->single_word && !stands_alone(text, range))) continue;
     if (token->lstrip) range.begin = skip_space_before(text, range.begin, std::min(taken, range.begin));
     if (token->rstrip) {
@@ -165,14 +169,24 @@ void AddedTokens::scan(const LongestMatch& set, std::string_view text, Range wit
   }
 }
 
-std::vector<Segment> AddedTokens::cut(std::string_view text, std::span<const Range> parsed) const {
+std::vector<bool> AddedTokens::controls(std::span<const std::string_view> texts, size_t size) const {
+  std::vector<bool> controls(size);
+  for (const auto& [id, token] : tokens_) {
+    const auto stands_in = [&content = token.content](std::string_view text) { return text.find(content) != text.npos; };
+    const bool is_space = skip_space_after(token.content, 0) == token.content.size();
+    controls[id] = token.special || (!is_space && std::any_of(texts.begin(), texts.end(), stands_in));
+  }
+  return controls;
+}
+
+std::vector<Segment> AddedTokens::cut(std::string_view text, std::span<const Range> parsed, const std::vector<bool>& controls) const {
   std::vector<Segment> tokens;
   const bool is_wholly_parsed = parsed.size() == 1 && parsed[0].begin == 0 && parsed[0].end == text.size();
   if (is_wholly_parsed || parsed.empty()) {
-    scan(raw_, text, {0, text.size()}, is_wholly_parsed ? Wanted::all : Wanted::other, tokens);
+    scan(raw_, text, {0, text.size()}, is_wholly_parsed ? Wanted::all : Wanted::others, controls, tokens);
     return with_text_between(tokens, 0, text.size());
   }
-  for (const Range& range : parsed) scan(special_, text, range, Wanted::all, tokens);
+  for (const Range& range : parsed) scan(contents_, text, range, Wanted::controls, controls, tokens);
   std::vector<Segment> segments;
   for (const Segment& part : with_text_between(tokens, 0, text.size())) {
     if (part.token != kNoToken) {
@@ -181,16 +195,16 @@ std::vector<Segment> AddedTokens::cut(std::string_view text, std::span<const Ran
     }
     // As a text of its own, so that no token's white space reaches into a control token.
     std::vector<Segment> others;
-    scan(raw_, text.substr(0, part.range.end), part.range, Wanted::other, others);
+    scan(raw_, text.substr(0, part.range.end), part.range, Wanted::others, controls, others);
     const std::vector<Segment> between = with_text_between(others, part.range.begin, part.range.end);
     segments.insert(segments.end(), between.begin(), between.end());
   }
   return segments;
 }
 
-std::vector<Segment> AddedTokens::cut_normalized(std::string_view text, Specials specials) const {
+std::vector<Segment> AddedTokens::cut_normalized(std::string_view text, Controls found, const std::vector<bool>& controls) const {
   std::vector<Segment> tokens;
-  scan(normalized_, text, {0, text.size()}, specials == Specials::found ? Wanted::all : Wanted::other, tokens);
+  scan(normalized_, text, {0, text.size()}, found == Controls::found ? Wanted::all : Wanted::others, controls, tokens);
   return with_text_between(tokens, 0, text.size());
 }
 

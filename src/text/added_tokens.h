@@ -40,8 +40,8 @@ class LongestMatch {
   void add(std::string_view text, const AddedToken* token) { entries_.push_back({std::string(text), token}); }
   void finish();
 
-  // The longest text of the set with which text.substr(at, end - at) begins, or null. `bytes` is its length.
-  const AddedToken* find(std::string_view text, size_t at, size_t end, size_t& bytes) const;
+  // The longest text of the set with which text.substr(at, end - at) begins, or null. `bytes` is its length. `only`: tokens by id.
+  const AddedToken* find(std::string_view text, size_t at, size_t end, size_t& bytes, const std::vector<bool>* only) const;
 
  private:
   struct Entry {
@@ -64,21 +64,25 @@ class AddedTokens {
   const AddedToken* find(std::string_view content) const;
   TokenId end_id() const { return end_id_; }  // one more than the largest id; 0 when there are none
 
-  // Cuts a text at its added tokens. `parsed` says where special tokens count: ranges in order, not overlapping. Within them a special
-  // token that fits wholly is found before anything else could hide it; elsewhere its text is text. Other tokens are found everywhere.
-  std::vector<Segment> cut(std::string_view text, std::span<const Range> parsed) const;
+  // The special tokens, and those that stand in one of the texts and are not all white space: by id, for `size` ids.
+  std::vector<bool> controls(std::span<const std::string_view> texts, size_t size) const;
 
-  // The same for tokens that are found in normalized text; the special ones only with `specials`.
-  enum class Specials { skipped, found };
-  std::vector<Segment> cut_normalized(std::string_view text, Specials specials) const;
+  // Cuts a text at its added tokens. `parsed` says where control tokens count: ranges in order, not overlapping. Within them a control
+  // token that fits wholly is found before anything else could hide it; elsewhere its text is text. Other tokens are found everywhere.
+  std::vector<Segment> cut(std::string_view text, std::span<const Range> parsed, const std::vector<bool>& controls) const;
+
+  // The same for tokens that are found in normalized text; the control tokens only if they are to be found.
+  enum class Controls { skipped, found };
+  std::vector<Segment> cut_normalized(std::string_view text, Controls found, const std::vector<bool>& controls) const;
 
  private:
-  enum class Wanted { all, special, other };
-  static void scan(const LongestMatch& set, std::string_view text, Range within, Wanted wanted, std::vector<Segment>& tokens);
+  enum class Wanted { all, controls, others };
+  static void scan(const LongestMatch& set, std::string_view text, Range within, Wanted wanted, const std::vector<bool>& controls,
+                   std::vector<Segment>& tokens);
 
   std::unordered_map<TokenId, AddedToken> tokens_;
   std::unordered_map<std::string, TokenId> ids_;
-  LongestMatch raw_, special_, normalized_;
+  LongestMatch raw_, contents_, normalized_;
   TokenId end_id_ = 0;
 };
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
+#include <charconv>
+#include <cstdlib>
+#include <ctime>
 
 #include "core/error.h"
 #include "text/utf8.h"
@@ -10,130 +12,185 @@
 namespace tessera {
 namespace {
 
-using Family = ChatTemplate::Family;
+using jinja::Dict;
+using jinja::List;
+using jinja::Origin;
+using jinja::Text;
+using jinja::Value;
 
-struct Known {
-  Family family;
-  std::string_view name, begin, end;  // a control token that begins a turn, and the one that ends it
-};
+Value name(std::string_view text) { return Value::text(text, Origin::template_text); }
 
-constexpr std::array kFamilies{Known{Family::gemma, "gemma", "<start_of_turn>", "<end_of_turn>"},
-                               Known{Family::phi3, "phi3", "<|user|>", "<|end|>"},
-                               Known{Family::chatml, "chatml", "<|im_start|>", "<|im_end|>"}};
-
-constexpr std::string_view kNames = "gemma, phi3, chatml";
-
-bool fits(const Known& known, const Tokenizer& tokenizer) { return tokenizer.token_to_id(known.begin) && tokenizer.token_to_id(known.end); }
-
-std::string_view role_name(ChatRole role) { return role == ChatRole::system ? "system" : role == ChatRole::user ? "user" : "assistant"; }
-
-// A ChatML template may bring a system message of its own: what stands between these in its text.
-std::string default_system(std::string_view jinja) {
-  constexpr std::string_view kBegin = "<|im_start|>system\\n", kBeginRaw = "<|im_start|>system\n", kEnd = "<|im_end|>";
-  for (std::string_view begin : {kBegin, kBeginRaw})
-    if (const size_t found = jinja.find(begin); found != jinja.npos) {
-      const std::string_view rest = jinja.substr(found + begin.size());
-      const std::string_view text = rest.substr(0, rest.find(kEnd));
-      if (text.size() < rest.size() && text.find_first_of("'\"{}\\") == text.npos) return std::string(text);
-    }
-  return "";
+// A role is a name, and templates build control tokens of it: "<|" + role + "|>".
+bool is_role_name(std::string_view role) {
+  constexpr size_t kLongest = 32;
+  const auto fits = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-'; };
+  return !role.empty() && role.size() <= kLongest && std::all_of(role.begin(), role.end(), fits);
 }
 
-// As Jinja's trim filter, which is Python's str.strip.
-std::string trim(std::string_view content) {
-  size_t begin = content.size(), end = begin;
-  for (size_t at = 0; at < content.size();) {
-    const text::Utf8Character c = text::first_character(content.substr(at));
-    const bool blank = text::is_white_space(c.code_point) || (c.code_point >= 0x1C && c.code_point <= 0x1F);
-    if (!blank) begin = std::min(begin, at), end = at + c.bytes;
-    at += c.bytes;
+// A message as transformers passes it on: without its fields that are null, and with its reasoning under every name that templates read.
+Value prepared(const Value& message, size_t index) {
+  check(message.dict() != nullptr, "chat: message ", index + 1, " is ", message.type(), "; must be an object with a role and a content");
+  std::vector<std::pair<Value, Value>> fields;
+  for (const auto& [key, value] : message.dict()->items) {
+    if (value.is_none()) continue;
+    const bool is_role = key.text() && key.text()->view() == "role" && value.text() && is_role_name(value.text()->view());
+    fields.emplace_back(key, is_role ? name(value.text()->view()) : value);
   }
-  return std::string(content.substr(begin, end - begin));
+  const auto find = [&](std::string_view key) {
+    return std::find_if(fields.begin(), fields.end(),
+                        [&](const auto& field) { return field.first.text() && field.first.text()->view() == key; });
+  };
+  for (const std::string_view key : {"reasoning_content", "thinking", "reasoning"}) {
+    const auto found = find(key);
+    if (found == fields.end()) continue;
+    const Value reasoning = found->second;
+    if (find("thinking") == fields.end()) fields.insert(fields.begin(), {name("thinking"), reasoning});
+    if (const auto known = find("reasoning_content"); known != fields.end()) {
+      known->second = reasoning;
+    } else {
+      fields.emplace_back(name("reasoning_content"), reasoning);
+    }
+    break;
+  }
+  return Value::dict(std::move(fields), true);
+}
+
+// The local time, or that of SOURCE_DATE_EPOCH, in UTC, so that a build gives the same text every day.
+std::tm local_time() {
+  std::tm made{};
+  if (const char* fixed = std::getenv("SOURCE_DATE_EPOCH"); fixed && *fixed) {
+    const std::string_view text = fixed;
+    std::time_t seconds = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    check(error == std::errc() && end == text.data() + text.size() && gmtime_r(&seconds, &made), "SOURCE_DATE_EPOCH is \"", text,
+          "\"; must be the seconds since 1970");
+    return made;
+  }
+  const std::time_t seconds = std::time(nullptr);
+  localtime_r(&seconds, &made);
+  return made;
 }
 
 }  // namespace
 
-ChatTemplate ChatTemplate::choose(const std::optional<std::string>& jinja, const Tokenizer& tokenizer,
-                                  const std::optional<std::string>& name) {
-  if (name) {
-    for (const Known& known : kFamilies)
-      if (known.name == *name) {
-        check(fits(known, tokenizer), "template ", *name, ": the tokenizer has no ", known.begin, " and ", known.end);
-        return {known.family, ""};
-      }
-    fail("template '", *name, "' is unknown; choose one of ", kNames);
-  }
-  for (const Known& known : kFamilies) {
-    const bool found = jinja ? jinja->find(known.end) != std::string::npos &&
-                                   jinja->find(known.family == Family::phi3 ? "<|" : known.begin) != std::string::npos
-                             : true;
-    if (found && fits(known, tokenizer)) return {known.family, jinja && known.family == Family::chatml ? default_system(*jinja) : ""};
-  }
-  fail<FileError>(jinja ? "the checkpoint's chat template is of no known family"
-                        : "the checkpoint has no chat template and no known control tokens; is it a base model?",
-                  " Name one with --template (", kNames, ")");
+Value chat_text(std::string_view text, Origin origin) {
+  const size_t invalid = text::find_invalid_utf8(text);
+  check(invalid == text.npos, "chat: a text is not valid UTF-8 at byte ", invalid, "; convert it to UTF-8");
+  return Value::text(text, origin);
 }
 
-std::string_view ChatTemplate::name() const { return kFamilies[static_cast<size_t>(family_)].name; }
-
-std::vector<ChatTemplate::Piece> ChatTemplate::gemma(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
-  std::string system;
-  if (!messages.empty() && messages.front().role == ChatRole::system) {
-    system = messages.front().content + "\n\n";
-    messages = messages.subspan(1);
-  }
-  std::vector<Piece> pieces{{"<bos>", true}};
-  for (size_t i = 0; i < messages.size(); ++i) {
-    check((messages[i].role == ChatRole::user) == (i % 2 == 0) && messages[i].role != ChatRole::system, "chat: message ", i + 1, " is the ",
-          role_name(messages[i].role), "'s; user and assistant take turns, the user first");
-    pieces.push_back({messages[i].role == ChatRole::user ? "<start_of_turn>user\n" : "<start_of_turn>model\n", true});
-    pieces.push_back({std::exchange(system, "") + trim(messages[i].content), false});
-    pieces.push_back({"<end_of_turn>\n", true});
-  }
-  if (add_generation_prompt) pieces.push_back({"<start_of_turn>model\n", true});
-  return pieces;
+Value chat_message(std::string_view role, std::string_view content, Origin origin) {
+  return Value::dict({{name("role"), chat_text(role, Origin::person)}, {name("content"), chat_text(content, origin)}}, true);
 }
 
-std::vector<ChatTemplate::Piece> ChatTemplate::pieces(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
-  if (family_ == Family::gemma) return gemma(messages, add_generation_prompt);
-  std::vector<Piece> pieces;
-  const auto add = [&](ChatRole role, const std::string& content) {
-    const std::string_view name = role_name(role);
-    pieces.push_back({family_ == Family::phi3 ? message("<|", name, "|>\n") : message("<|im_start|>", name, "\n"), true});
-    pieces.push_back({content, false});
-    pieces.push_back({family_ == Family::phi3 ? "<|end|>\n" : "<|im_end|>\n", true});
+ChatTemplate::ChatTemplate(std::string_view source, std::string name, std::vector<std::pair<std::string, std::string>> special_tokens)
+    : template_(jinja::Template::compile(source, std::move(name))), special_tokens_(std::move(special_tokens)) {}
+
+Text ChatTemplate::render(const ChatRequest& request) const {
+  const List* messages = request.messages.list();
+  check(messages != nullptr, "chat: the messages are ", request.messages.type(), "; must be a list");
+  check(!messages->items.empty(), "chat: there is no message; give one at least");
+  std::vector<Value> all;
+  for (const Value& message : messages->items) all.push_back(prepared(message, all.size()));
+  jinja::Template::Variables variables{{"messages", Value::list(std::move(all), true)},
+                                       {"tools", request.tools},
+                                       {"documents", Value::none()},
+                                       {"add_generation_prompt", Value(request.add_generation_prompt)}};
+  const auto set = [&](const std::string& key, const Value& value) {
+    for (auto& [known, old] : variables)
+      if (known == key) return void(old = value);
+    variables.emplace_back(key, value);
   };
-  if (!default_system_.empty() && (messages.empty() || messages.front().role != ChatRole::system)) add(ChatRole::system, default_system_);
-  for (const ChatMessage& m : messages) add(m.role, m.content);
-  if (add_generation_prompt) pieces.push_back({family_ == Family::phi3 ? "<|assistant|>\n" : "<|im_start|>assistant\n", true});
-  if (!add_generation_prompt && family_ == Family::phi3) pieces.push_back({"<|endoftext|>", true});
-  return pieces;
+  for (const auto& [key, token] : special_tokens_) set(key, ::tessera::name(token));
+  for (const auto& [key, value] : request.arguments) set(key, value);
+  return template_.render(variables, local_time(), request.limits);
 }
 
-std::vector<TokenId> ChatTemplate::encode_pieces(const Tokenizer& tokenizer, const std::vector<Piece>& pieces) const {
+std::vector<bool> ChatTemplate::control_tokens(const Tokenizer& tokenizer) const { return tokenizer.control_tokens(template_.literals()); }
+
+std::vector<std::string> ChatTemplate::roles() const {
+  constexpr std::array<std::string_view, 9> kKnown{"system", "developer", "user",    "assistant",  "model",
+                                                   "tool",   "function",  "ipython", "observation"};
+  std::vector<std::string> roles;
+  for (const std::string_view text : template_.literals())
+    if (std::find(kKnown.begin(), kKnown.end(), text) != kKnown.end() && std::find(roles.begin(), roles.end(), text) == roles.end())
+      roles.emplace_back(text);
+  return roles;
+}
+
+namespace {
+
+// Bytes [begin, end) of a rendered text that are an answer's.
+struct Place {
+  size_t begin, end, answer;
+};
+
+std::vector<TokenId> encode_part(const Tokenizer& tokenizer, const std::vector<bool>& control_tokens, const Text& text, size_t begin,
+                                 size_t end) {
+  const Text part = text.part(begin, end);
   std::vector<TextSpan> spans;
-  for (const Piece& piece : pieces) spans.push_back({piece.text, piece.control});
-  return tokenizer.encode(spans, false);
+  size_t from = 0;
+  for (const Text::Run& run : part.runs()) {
+    spans.push_back({part.view().substr(from, run.end - from), run.origin == Origin::template_text});
+    from = run.end;
+  }
+  return tokenizer.encode(spans, false, control_tokens);
 }
 
-std::vector<TokenId> ChatTemplate::encode(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
-                                          bool add_generation_prompt) const {
-  return encode_pieces(tokenizer, pieces(messages, add_generation_prompt));
+// Where answers stand whole.
+std::vector<Place> places_of(const Text& text, std::span<const ChatAnswer> answers) {
+  std::vector<Place> places;
+  size_t begin = 0;
+  for (const Text::Run& run : text.runs()) {
+    for (size_t answer = 0; answer < answers.size(); ++answer)
+      if (run.origin == jinja::answer_origin(answer) && !answers[answer].ids.empty() &&
+          text.view().substr(begin, run.end - begin) == answers[answer].text)
+        places.push_back({begin, run.end, answer});
+    begin = run.end;
+  }
+  return places;
 }
 
-std::vector<TokenId> ChatTemplate::encode_reply(const Tokenizer& tokenizer, std::string_view user) const {
-  const std::string end(kFamilies[static_cast<size_t>(family_)].end);
-  const ChatMessage turn{ChatRole::user, std::string(user)};
-  std::vector<Piece> all = ChatTemplate(family_, "").pieces(std::span(&turn, 1), true);
-  if (family_ == Family::gemma) all.erase(all.begin());  // <bos>
-  all.insert(all.begin(), {end + "\n", true});
-  return encode_pieces(tokenizer, all);
+}  // namespace
+
+std::vector<TokenId> encode(const Tokenizer& tokenizer, const std::vector<bool>& control_tokens, const Text& text,
+                            std::span<const ChatAnswer> answers) {
+  std::vector<Place> places = places_of(text, answers);
+  const auto end_of_part = [&](size_t place) { return place + 1 < places.size() ? places[place + 1].begin : text.size(); };
+  // Behind a control token the rest is encoded as it would be in the whole.
+  for (size_t place = places.size(); place-- > 0;) {
+    const std::vector<TokenId> behind = encode_part(tokenizer, control_tokens, text, places[place].end, end_of_part(place));
+    if (behind.empty() || !control_tokens[behind[0]]) places.erase(places.begin() + place);
+  }
+  std::vector<TokenId> ids = encode_part(tokenizer, control_tokens, text, 0, places.empty() ? text.size() : places[0].begin);
+  for (size_t place = 0; place < places.size(); ++place) {
+    const std::vector<TokenId>& answer = answers[places[place].answer].ids;
+    const std::vector<TokenId> behind = encode_part(tokenizer, control_tokens, text, places[place].end, end_of_part(place));
+    ids.insert(ids.end(), answer.begin(), answer.end());
+    ids.insert(ids.end(), behind.begin(), behind.end());
+  }
+  return ids;
 }
 
-std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
-  std::string text;
-  for (const Piece& piece : pieces(messages, add_generation_prompt)) text += piece.text;
-  return text;
+std::optional<TokenId> end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer, const std::vector<bool>& control_tokens) {
+  const ChatRequest request{
+      .messages = Value::list({chat_message("user", "x", Origin::person), chat_message("assistant", "x", jinja::answer_origin(0))}, true),
+      .add_generation_prompt = false};
+  Text text;
+  try {
+    text = chat.render(request);
+  } catch (const std::invalid_argument&) {
+    return std::nullopt;
+  }
+  size_t end = 0, begin = 0;
+  for (const Text::Run& run : text.runs()) {
+    if (run.origin == jinja::answer_origin(0)) begin = run.end;
+    end = run.end;
+  }
+  if (begin == 0) return std::nullopt;
+  const std::vector<TokenId> behind = encode_part(tokenizer, control_tokens, text, begin, end);
+  const auto control = std::find_if(behind.begin(), behind.end(), [&](TokenId id) { return control_tokens[id]; });
+  return control == behind.end() ? std::nullopt : std::optional(*control);
 }
 
 }  // namespace tessera

@@ -1,63 +1,70 @@
 #pragma once
-// Conversations as the models were trained on them. The families are written out here rather than run from a checkpoint's Jinja text: a
-// file from elsewhere is data, never a program, and text from people never becomes control tokens.
+// Conversations as the models were trained on them: a checkpoint's chat template, run as transformers' apply_chat_template runs it. The
+// template is data with limits, and text from people never becomes control tokens.
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/types.h"
+#include "text/jinja/template.h"
 #include "text/tokenizer.h"
 
 namespace tessera {
 
-enum class ChatRole { system, user, assistant };
+using ChatArguments = std::vector<std::pair<std::string, jinja::Value>>;
 
-struct ChatMessage {
-  ChatRole role;
-  std::string content;  // UTF-8
+// What a template is rendered with.
+struct ChatRequest {
+  jinja::Value messages;                      // a list of dicts: role, content, tool_calls, reasoning_content ...
+  jinja::Value tools = jinja::Value::none();  // a list of JSON schemas
+  ChatArguments arguments;                    // others that the template knows: enable_thinking
+  bool add_generation_prompt = true;          // the text ends with what begins an answer
+  jinja::Limits limits = {};
 };
+
+// A text of a person's, or of a model's when its answer's origin is given. Throws std::invalid_argument if it is not valid UTF-8.
+jinja::Value chat_text(std::string_view text, jinja::Origin origin);
+jinja::Value chat_message(std::string_view role, std::string_view content, jinja::Origin origin);
 
 class ChatTemplate {
  public:
-  enum class Family {
-    gemma,   // <start_of_turn>user\n...<end_of_turn>\n; a system message goes before the first user's
-    phi3,    // <|user|>\n...<|end|>\n
-    chatml,  // <|im_start|>user\n...<|im_end|>\n
-  };
+  // `name` begins every message. `special_tokens` are what the template sees beside the request: bos_token, eos_token and so on, as
+  // tokenizer_config.json has them. Throws FileError for a template that is malformed or needs what is not supported.
+  ChatTemplate(std::string_view source, std::string name, std::vector<std::pair<std::string, std::string>> special_tokens);
 
-  // The family that the checkpoint's own template is of, or, without one, whose control tokens the tokenizer has. `name` (gemma, phi3,
-  // chatml) settles it. Throws FileError for a template or a tokenizer of none of these, std::invalid_argument for another name or one
-  // whose tokens the tokenizer lacks.
-  static ChatTemplate choose(const std::optional<std::string>& jinja, const Tokenizer& tokenizer, const std::optional<std::string>& name);
+  // A conversation's text. What people wrote is known in it: everything of the request but the names of the roles. Throws
+  // std::invalid_argument for messages that are no list of dicts, and for what the template cannot do with them;
+  // jinja::RaisedException, with the template's own words, where it refuses them.
+  jinja::Text render(const ChatRequest& request) const;
 
-  Family family() const { return family_; }
-  std::string_view name() const;
+  // Which of the tokenizer's tokens are found in the template's own text only: the special tokens, and added tokens that stand in the
+  // template's source and are not all white space. By id.
+  std::vector<bool> control_tokens(const Tokenizer& tokenizer) const;
 
-  // The token ids of a conversation with the tokens that begin it, and with those that begin the assistant's answer when asked for. What
-  // people wrote gives no control token, whatever it says. Throws std::invalid_argument for an order of roles that the family has not.
-  std::vector<TokenId> encode(const Tokenizer& tokenizer, std::span<const ChatMessage> messages, bool add_generation_prompt) const;
-
-  // The ids that follow an assistant's answer: the end of its turn, the user's message, the beginning of the next answer. Behind the
-  // conversation's ids so far they are what encode gives for the whole.
-  std::vector<TokenId> encode_reply(const Tokenizer& tokenizer, std::string_view user) const;
-
-  // The text that encode gives the ids of.
-  std::string render(std::span<const ChatMessage> messages, bool add_generation_prompt) const;
+  // Of the names that roles usually have, those that stand as texts in the template, in its order.
+  std::vector<std::string> roles() const;
+  bool takes_tools() const { return template_.names("tools"); }
 
  private:
-  struct Piece {
-    std::string text;
-    bool control;  // the template's own text
-  };
-  ChatTemplate(Family family, std::string default_system) : family_(family), default_system_(std::move(default_system)) {}
-  std::vector<Piece> pieces(std::span<const ChatMessage> messages, bool add_generation_prompt) const;
-  std::vector<Piece> gemma(std::span<const ChatMessage> messages, bool add_generation_prompt) const;
-  std::vector<TokenId> encode_pieces(const Tokenizer& tokenizer, const std::vector<Piece>& pieces) const;
-
-  Family family_;
-  std::string default_system_;  // of a ChatML template that has one: used when the conversation begins without a system message
+  jinja::Template template_;
+  std::vector<std::pair<std::string, std::string>> special_tokens_;
 };
+
+// What a model answered, in a conversation whose text has it by jinja::answer_origin of its index: the ids that made the text.
+struct ChatAnswer {
+  std::string text;
+  std::vector<TokenId> ids;
+};
+
+// The ids of a rendered text. All of it is pre-tokenised as one, but for answers that stand in it as they were given, with a control token
+// behind them: those keep their ids, so that a model's cache of them holds, and the text around them is encoded.
+std::vector<TokenId> encode(const Tokenizer& tokenizer, const std::vector<bool>& control_tokens, const jinja::Text& text,
+                            std::span<const ChatAnswer> answers);
+
+// The token by which the template ends an assistant's turn; nothing where it writes none, or refuses a conversation of two messages.
+std::optional<TokenId> end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer, const std::vector<bool>& control_tokens);
 
 }  // namespace tessera

@@ -83,25 +83,35 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
 }
 
 std::vector<TokenId> Tokenizer::encode(std::span<const TextSpan> spans, bool add_special_tokens) const {
+  return encode(spans, add_special_tokens, parts_->special);
+}
+
+std::vector<bool> Tokenizer::control_tokens(std::span<const std::string_view> texts) const {
+  return parts_->added.controls(texts, parts_->end_id);
+}
+
+std::vector<TokenId> Tokenizer::encode(std::span<const TextSpan> spans, bool add_special_tokens, const std::vector<bool>& controls) const {
   const Parts& parts = *parts_;
+  check(controls.size() == parts.special.size(), "tokenizer: control tokens of ", controls.size(), " ids; the tokenizer has ",
+        parts.special.size());
   const Input input = join(spans);
   const bool is_wholly_parsed =
       std::all_of(spans.begin(), spans.end(), [](const TextSpan& span) { return span.parse_special || span.text.empty(); });
   const std::vector<bool> nothing;
-  const std::vector<bool>& forbidden = is_wholly_parsed ? nothing : parts.special;
-  const auto specials = is_wholly_parsed ? text::AddedTokens::Specials::found : text::AddedTokens::Specials::skipped;
+  const std::vector<bool>& forbidden = is_wholly_parsed ? nothing : controls;
+  const auto found = is_wholly_parsed ? text::AddedTokens::Controls::found : text::AddedTokens::Controls::skipped;
 
   std::vector<TokenId> ids;
   text::Bpe::Workspace workspace;
   if (add_special_tokens) ids = parts.post_processor.before();
-  for (const text::Segment& segment : parts.added.cut(input.text, input.parsed)) {
+  for (const text::Segment& segment : parts.added.cut(input.text, input.parsed, controls)) {
     if (segment.token != text::kNoToken) {
       ids.push_back(segment.token);
       continue;
     }
     const std::string normal =
         parts.normalizer(std::string_view(input.text).substr(segment.range.begin, segment.range.end - segment.range.begin));
-    for (const text::Segment& piece : parts.added.cut_normalized(normal, specials)) {
+    for (const text::Segment& piece : parts.added.cut_normalized(normal, found, controls)) {
       if (piece.token != text::kNoToken) {
         ids.push_back(piece.token);
         continue;

@@ -58,6 +58,12 @@ class Tokenizer {
   // tokens are found only where they lie wholly within a span with parse_special; no other text can make, break or hide one. Words and
   // merges may reach across spans, as they would in the joined text.
   std::vector<TokenId> encode(std::span<const TextSpan> spans, bool add_special_tokens) const;
+  // The same with `controls` (by id, vocab_size() of them) in place of the special tokens.
+  std::vector<TokenId> encode(std::span<const TextSpan> spans, bool add_special_tokens, const std::vector<bool>& controls) const;
+
+  // The tokens that control a conversation whose template has these texts: the special ones, and the added ones that stand in one of the
+  // texts and are not all white space. By id.
+  std::vector<bool> control_tokens(std::span<const std::string_view> texts) const;
 
   // The text of ids. An id that has no token (a model may have more rows than tokens) is left out. Throws std::invalid_argument for a
   // negative id.

@@ -19,8 +19,9 @@ std::string open_error(const std::string& config) {
   return error_of([&] { Checkpoint::open(directory.path().string()); });
 }
 
-std::optional<std::string> chat_template(const TemporaryDirectory& directory) {
-  return Checkpoint::open(directory.path().string()).chat_template();
+std::optional<std::string> chat_template(const TemporaryDirectory& directory, Checkpoint::Tools tools = Checkpoint::Tools::absent) {
+  const auto found = Checkpoint::open(directory.path().string()).chat_files(tools).chat_template;
+  return found ? std::optional(found->text) : std::nullopt;
 }
 
 TEST(checkpoint, tells_what_a_directory_holds) {
@@ -38,7 +39,7 @@ TEST(checkpoint, tells_what_a_directory_holds) {
   EXPECT_EQ(checkpoint.generation_config({}, 10).tokens.eos, (std::vector<TokenId>{3}));
   EXPECT_EQ(checkpoint.weights()->tensors().size(), 1u);
   EXPECT_EQ(checkpoint.tokenizer(), directory.path() / "tokenizer.json");
-  EXPECT_EQ(checkpoint.chat_template(), std::nullopt);
+  EXPECT_FALSE(checkpoint.chat_files(Checkpoint::Tools::given).chat_template);
 }
 
 TEST(checkpoint, refuses_a_bad_config_naming_what_is_wrong) {
@@ -62,6 +63,8 @@ TEST(checkpoint, refuses_a_bad_config_naming_what_is_wrong) {
 TEST(checkpoint, refuses_files_that_are_absent_or_too_large_before_reading_them) {
   const TemporaryDirectory directory;
   const auto error = [&] { return error_of([&] { Checkpoint::open(directory.path().string()); }); };
+  EXPECT_TRUE(holds(error(), ": is empty"));
+  directory.write("README.md", "");
   EXPECT_TRUE(holds(error(), "config.json: is not there"));
   directory.write("config.json", "{}");
   EXPECT_EQ(error(), "");
@@ -83,10 +86,31 @@ TEST(checkpoint, finds_the_chat_template_where_transformers_does) {
   directory.write("tokenizer_config.json",
                   R"({"chat_template": [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "second"}]})");
   EXPECT_EQ(chat_template(directory), "second");
+  EXPECT_EQ(chat_template(directory, Checkpoint::Tools::given), "tools");
   directory.write("tokenizer_config.json", R"({"chat_template": "second as text"})");
   EXPECT_EQ(chat_template(directory), "second as text");
   directory.write("chat_template.jinja", "first");
   EXPECT_EQ(chat_template(directory), "first");
+  EXPECT_EQ(chat_template(directory, Checkpoint::Tools::given), "first");
+  std::filesystem::create_directory(directory / "additional_chat_templates");
+  directory.write("additional_chat_templates/tool_use.jinja", "first tools");
+  EXPECT_EQ(chat_template(directory), "first");
+  EXPECT_EQ(chat_template(directory, Checkpoint::Tools::given), "first tools");
+}
+
+TEST(checkpoint, knows_the_texts_of_special_tokens_as_transformers_does) {
+  const TemporaryDirectory directory;
+  directory.write("config.json", "{}");
+  const auto tokens = [&] { return Checkpoint::open(directory.path().string()).chat_files(Checkpoint::Tools::absent).special_tokens; };
+  using Tokens = std::vector<std::pair<std::string, std::string>>;
+  EXPECT_EQ(tokens(), Tokens());
+  directory.write("tokenizer_config.json",
+                  R"({"add_bos_token": true, "bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>", "pad_token": null})");
+  EXPECT_EQ(tokens(), (Tokens{{"bos_token", "<s>"}, {"eos_token", "</s>"}}));
+  directory.write("special_tokens_map.json", R"({"eos_token": "<end>", "unk_token": "<unk>"})");
+  EXPECT_EQ(tokens(), (Tokens{{"bos_token", "<s>"}, {"eos_token", "<end>"}, {"unk_token", "<unk>"}}));
+  directory.write("tokenizer_config.json", R"({"added_tokens_decoder": {}, "eos_token": "</s>"})");
+  EXPECT_EQ(tokens(), (Tokens{{"eos_token", "</s>"}}));
 }
 
 TEST(checkpoint, refuses_a_bad_chat_template) {
@@ -119,7 +143,7 @@ TEST(checkpoint, every_failing_allocation_is_a_clean_bad_alloc) {
     try {
       const Checkpoint checkpoint = Checkpoint::open(name);
       checkpoint.generation_config({}, 10);
-      checkpoint.chat_template();
+      checkpoint.chat_files(Checkpoint::Tools::given);
       break;
     } catch (const std::bad_alloc&) {
       ++failures;

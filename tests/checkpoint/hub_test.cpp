@@ -36,8 +36,9 @@ class Environment {
   std::map<std::string, std::optional<std::string>> before_;
 };
 
-std::string error_of_locating(std::string_view name) {
-  return error_of([&] { locate_model(name); });
+template <class Error = FileError>
+std::string error_of_locating(std::string_view name, const std::optional<std::string>& revision = std::nullopt) {
+  return error_of<Error>([&] { locate_model(name, revision); });
 }
 
 TEST(hub, looks_for_the_cache_where_huggingface_hub_does) {
@@ -62,6 +63,44 @@ TEST(hub, finds_an_id_through_its_main_reference) {
   cache.write("models--google--gemma-3-270m/refs/main", "0123abcd\n");
   cache.write("models--google--gemma-3-270m/snapshots/0123abcd/config.json", "{}");
   EXPECT_EQ(locate_model("google/gemma-3-270m"), cache.path() / "models--google--gemma-3-270m/snapshots/0123abcd");
+}
+
+TEST(hub, finds_a_revision_by_its_branch_tag_or_commit) {
+  const TemporaryDirectory cache;
+  const Environment environment({{"HF_HUB_CACHE", cache.path().string()}});
+  const std::string id = "a/b", repository = "models--a--b/", commits[] = {"0123", "4567", "89ab"};
+  for (const std::string& commit : commits) cache.write(repository + "snapshots/" + commit + "/config.json", "{}");
+  cache.write(repository + "refs/main", "0123");
+  cache.write(repository + "refs/v1.0", "4567\n");
+  cache.write(repository + "refs/refs/pr/1", "89ab");
+  const auto found = [&](const std::optional<std::string>& revision) { return locate_model(id, revision).filename().string(); };
+  EXPECT_EQ(found(std::nullopt), "0123");
+  EXPECT_EQ(found("main"), "0123");
+  EXPECT_EQ(found("v1.0"), "4567");
+  EXPECT_EQ(found("refs/pr/1"), "89ab");
+  EXPECT_EQ(found("89ab"), "89ab");
+  EXPECT_TRUE(holds(error_of_locating(id, "v2"),
+                    "a/b: revision v2 is not in the hub cache " + cache.path().string() + "; run: hf download a/b --revision v2"));
+  EXPECT_TRUE(holds(error_of_locating(id, "v1"), "revision v1 is not in the hub cache"));
+  for (const std::string wrong : {"", "../../../etc", "a//b", "/etc", "-x", "a b", "a\x1b", "main/", "a\nb"})
+    EXPECT_TRUE(holds(error_of_locating<std::invalid_argument>(id, wrong), "is no branch, tag or commit")) << wrong;
+  EXPECT_TRUE(holds(error_of_locating<std::invalid_argument>(cache.path().string(), "main"),
+                    "is a directory, which has no revisions; leave revision main out"));
+}
+
+TEST(hub, an_id_without_a_main_reference_opens_its_only_snapshot) {
+  const TemporaryDirectory cache;
+  const Environment environment({{"HF_HUB_CACHE", cache.path().string()}});
+  cache.write("models--a--b/snapshots/89ab/config.json", "{}");
+  cache.write("models--a--b/snapshots/.DS_Store", "");
+  EXPECT_EQ(locate_model("a/b"), cache.path() / "models--a--b/snapshots/89ab");
+  EXPECT_TRUE(holds(error_of_locating("a/b", "main"), "revision main is not in the hub cache"));
+  cache.write("models--a--b/snapshots/0123/config.json", "{}");
+  EXPECT_TRUE(
+      holds(error_of_locating("a/b"), "has 2 snapshots and no refs/main that tells which; name one as the revision, such as \"0123\""));
+  EXPECT_EQ(locate_model("a/b", "89ab"), cache.path() / "models--a--b/snapshots/89ab");
+  cache.write("models--a--c/refs/v1", "0123");
+  EXPECT_TRUE(holds(error_of_locating("a/c"), "nor in the hub cache"));
 }
 
 TEST(hub, an_id_that_is_not_there_gets_the_command_that_downloads_it) {

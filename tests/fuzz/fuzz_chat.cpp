@@ -1,5 +1,5 @@
-// Parts of the input are divided by form feeds: a first byte that chooses the tokenizer, a checkpoint's own template, and messages, each
-// behind a byte that tells whose it is. Whatever people write gives no control token.
+// Parts of the input are divided by form feeds: a first byte that chooses the tokenizer, a checkpoint's chat template, and messages, each
+// behind a byte that tells whose it is. Whatever the template does ends, and whatever people write gives no control token.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -24,15 +24,14 @@ void expect(bool ok) {
 }
 
 struct Vocabulary {
-  const char* family;
   std::vector<const char*> control;
   bool swallows_space, is_normalized;
 };
 
-const std::array kVocabularies{Vocabulary{"gemma", {"<bos>", "<start_of_turn>", "<end_of_turn>"}, false, false},
-                               Vocabulary{"gemma", {"<bos>", "<start_of_turn>", "<end_of_turn>"}, true, true},
-                               Vocabulary{"phi3", {"<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"}, true, false},
-                               Vocabulary{"chatml", {"<|im_start|>", "<|im_end|>"}, false, false}};
+const std::array kVocabularies{Vocabulary{{"<bos>", "<start_of_turn>", "<end_of_turn>"}, false, false},
+                               Vocabulary{{"<bos>", "<start_of_turn>", "<end_of_turn>"}, true, true},
+                               Vocabulary{{"<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"}, true, false},
+                               Vocabulary{{"<|im_start|>", "<|im_end|>"}, false, false}};
 
 // Every byte and every ASCII character, and merges that make each control token out of its characters: only the encoder's care stands
 // between a text and a control token.
@@ -77,17 +76,33 @@ std::string with_spaces(std::string text) {
   return text;
 }
 
-void try_conversation(const Tokenizer& tokenizer, const ChatTemplate& chat, std::vector<ChatMessage> messages, bool decodes_exactly) {
-  for (const bool prompt : {false, true}) {
-    const std::vector<TokenId> ids = chat.encode(tokenizer, messages, prompt);
-    if (decodes_exactly) expect(tokenizer.decode(ids, {}) == with_spaces(chat.render(messages, prompt)));
-    std::vector<ChatMessage> plain = messages;
-    for (ChatMessage& message : plain) message.content = "x";
-    expect(control_ids(tokenizer, ids) == control_ids(tokenizer, chat.encode(tokenizer, plain, prompt)));
+struct Said {
+  std::string role, content;
+};
+
+// The ids of what the template makes of the messages; all control tokens are to stand in its own text.
+void try_conversation(const Tokenizer& tokenizer, const ChatTemplate& chat, const std::vector<Said>& said, bool decodes_exactly) {
+  const jinja::Limits limits{.steps = 100'000, .output_bytes = size_t{1} << 18, .value_bytes = size_t{1} << 20};
+  std::vector<jinja::Value> messages;
+  std::vector<ChatAnswer> answers;
+  for (const Said& turn : said) {
+    const bool is_answer = turn.role == "assistant";
+    messages.push_back(chat_message(turn.role, turn.content, is_answer ? jinja::answer_origin(answers.size()) : jinja::Origin::person));
+    if (is_answer) answers.push_back({turn.content, tokenizer.encode(turn.content, {})});
   }
-  if (messages.empty()) return;
-  const std::vector<TokenId> reply = chat.encode_reply(tokenizer, messages.back().content);
-  expect(control_ids(tokenizer, reply) == control_ids(tokenizer, chat.encode_reply(tokenizer, "x")));
+  const jinja::Text text = chat.render({.messages = jinja::Value::list(std::move(messages), true), .limits = limits});
+  const std::vector<bool> controls = chat.control_tokens(tokenizer);
+  const std::vector<TokenId> ids = encode(tokenizer, controls, text, answers);
+  if (decodes_exactly) expect(tokenizer.decode(ids, {}) == with_spaces(text.bytes()));
+  std::string own;  // what the template wrote, with a character that is in no control token for each part that people did
+  size_t begin = 0;
+  for (const jinja::Text::Run& run : text.runs()) {
+    own += run.origin == jinja::Origin::template_text ? text.bytes().substr(begin, run.end - begin) : "\x01";
+    begin = run.end;
+  }
+  expect(control_ids(tokenizer, ids) == control_ids(tokenizer, tokenizer.encode(own, {.parse_special = true})));
+  encode(tokenizer, controls, text, {});
+  end_of_turn(chat, tokenizer, controls);
 }
 
 }  // namespace
@@ -107,20 +122,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   const size_t choice = parts[0].empty() ? 0 : static_cast<unsigned char>(parts[0][0]) % kVocabularies.size();
-  const Vocabulary& vocabulary = kVocabularies[choice];
-  std::vector<ChatMessage> messages;
+  std::vector<Said> said;
   for (size_t i = 2; i < parts.size(); ++i) {
-    constexpr std::array kRoles{ChatRole::user, ChatRole::assistant, ChatRole::system};
-    if (!parts[i].empty()) messages.push_back({kRoles[static_cast<unsigned char>(parts[i][0]) % kRoles.size()], parts[i].substr(1)});
+    constexpr std::array kRoles{"user", "assistant", "system", "<|user|>"};
+    if (!parts[i].empty()) said.push_back({kRoles[static_cast<unsigned char>(parts[i][0]) % kRoles.size()], parts[i].substr(1)});
   }
-  const std::optional<std::string> jinja = parts.size() > 1 && !parts[1].empty() ? std::optional(parts[1]) : std::nullopt;
-  const std::optional<std::string> name = jinja ? std::nullopt : std::optional<std::string>(vocabulary.family);
   try {
-    const ChatTemplate chat = ChatTemplate::choose(jinja, tokenizers[choice], name);
-    expect(chat.name() == vocabulary.family);
-    try_conversation(tokenizers[choice], chat, std::move(messages), !vocabulary.swallows_space);
-  } catch (const FileError&) {              // a template of no known family
-  } catch (const std::invalid_argument&) {  // an order of roles that the family has not, or no UTF-8
+    const ChatTemplate chat(parts.size() > 1 ? parts[1] : "", "template", {{"bos_token", "<bos>"}});
+    try_conversation(tokenizers[choice], chat, said, !kVocabularies[choice].swallows_space);
+  } catch (const FileError&) {              // a template that is malformed or not supported
+  } catch (const std::invalid_argument&) {  // what it cannot do with the conversation, or no UTF-8
   }
   return 0;
 }

@@ -89,6 +89,32 @@ TEST(sampler, refuses_logits_that_are_no_numbers) {
   EXPECT_THROW(Sampler({}, {}).sample(logits, kPrompt, 2), std::runtime_error);
 }
 
+TEST(sampler, takes_logits_that_are_no_numbers_when_they_are_to_be_removed) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
+  const SamplingParams params{.temperature = 0, .processors = {.remove_invalid_values = true}};
+  EXPECT_EQ(Sampler(params, {}).sample(std::vector{-1.0f, kNan, -2.0f}, kPrompt, 2), 1);
+  EXPECT_EQ(Sampler(params, {}).sample(std::vector{-1.0f, kNan, kInfinity}, kPrompt, 2), 2);
+  EXPECT_EQ(Sampler(params, {}).sample(std::vector{-kInfinity, -kInfinity}, kPrompt, 2), 0);
+}
+
+TEST(sampler, an_end_token_that_is_named_twice_grows_once) {
+  const std::vector<float> logits{1.0f, 1.0f, 1.7f};
+  const SamplingParams params{.temperature = 0, .processors = {.exponential_decay_length_penalty = std::pair<int64_t, double>(0, 1.5)}};
+  EXPECT_EQ(Sampler(params, {1, 1}).sample(logits, kPrompt, 1), 2);  // 1.5, and 2 if it grew twice
+}
+
+TEST(sampler, what_filters_the_most_probable_needs_no_more_of_them) {
+  const auto enough = [](SamplingParams params, const ProcessorParams& processors) {
+    params.processors = processors;
+    return Sampler(params, {}).enough(3);
+  };
+  EXPECT_EQ(enough({.temperature = 0}, {}), 1);
+  EXPECT_EQ(enough({.top_k = 5}, {.typical_p = 0.5, .epsilon_cutoff = 0.1, .eta_cutoff = 0.1}), 6);
+  EXPECT_EQ(enough({.top_k = 5}, {.top_h = 0.5}), 0);
+  EXPECT_EQ(enough({.temperature = 0}, {.no_repeat_ngram_size = 2}), 0);
+  EXPECT_EQ(enough({.temperature = 0}, {.suppress_tokens = {7}}), 0);
+}
+
 TEST(sampler, refuses_senseless_parameters_naming_them) {
   const auto refused = [](const SamplingParams& params, const char* field) {
     try {
@@ -112,6 +138,22 @@ TEST(sampler, refuses_senseless_parameters_naming_them) {
   EXPECT_TRUE(refused({.frequency_penalty = -3}, "frequency_penalty"));
   EXPECT_TRUE(refused({.logit_bias = {{100, 1.0}}}, "logit_bias"));
   EXPECT_TRUE(refused({.logit_bias = {{1, nan}}}, "logit_bias"));
+  const auto refuses = [&](const ProcessorParams& processors, const char* field) { return refused({.processors = processors}, field); };
+  EXPECT_TRUE(refuses({.sequence_bias = {{{1, 100}, 1.0}}}, "sequence_bias"));
+  EXPECT_TRUE(refuses({.sequence_bias = {{{}, 1.0}}}, "sequence_bias"));
+  EXPECT_TRUE(refuses({.encoder_repetition_penalty = 0}, "encoder_repetition_penalty"));
+  EXPECT_TRUE(refuses({.no_repeat_ngram_size = -1}, "no_repeat_ngram_size"));
+  EXPECT_TRUE(refuses({.encoder_no_repeat_ngram_size = -1}, "encoder_no_repeat_ngram_size"));
+  EXPECT_TRUE(refuses({.bad_words_ids = {{-1}}}, "bad_words_ids"));
+  EXPECT_TRUE(refuses({.bad_words_ids = {{}}}, "bad_words_ids"));
+  EXPECT_TRUE(refuses({.min_length = -1}, "min_length"));
+  EXPECT_TRUE(refuses({.forced_bos_token_id = 100}, "forced_bos_token_id"));
+  EXPECT_TRUE(refuses({.forced_eos_token_id = {1, -1}}, "forced_eos_token_id"));
+  EXPECT_TRUE(refuses({.exponential_decay_length_penalty = std::pair<int64_t, double>(3, 0.0)}, "exponential_decay_length_penalty"));
+  EXPECT_TRUE(refuses({.top_h = 0}, "top_h"));
+  EXPECT_TRUE(refuses({.typical_p = 1.5}, "typical_p"));
+  EXPECT_TRUE(refuses({.epsilon_cutoff = 1}, "epsilon_cutoff"));
+  EXPECT_TRUE(refuses({.eta_cutoff = -0.1}, "eta_cutoff"));
 }
 
 }  // namespace

@@ -45,26 +45,35 @@ TEST_F(WeightsTest, absent_misshapen_taken_twice_and_left_over_tensors_are_named
   EXPECT_THROW(weights.take("a.weight", {1, 1, 8, 4}, Role::down), std::logic_error) << "a fault of the model, not of the file";
 }
 
-TEST_F(WeightsTest, leftovers_are_an_error_unless_skipped_by_name) {
-  MemorySource source({item("vision_tower.x.weight"), item("b.weight")});
+TEST_F(WeightsTest, leftovers_in_the_models_own_place_are_an_error_unless_skipped_by_name) {
+  MemorySource source({item("vision_tower.x.weight"), item("model.b.weight")});
   Weights weights(source, device_, {});
   weights.skip_prefix("vision_tower.");
-  EXPECT_NE(error_of([&] { weights.expect_all_taken(); }).find("\"b.weight\""), std::string::npos);
-  weights.take("b.weight", {1, 1, 8, 4}, Role::down);
+  EXPECT_NE(error_of([&] { weights.expect_all_taken(); }).find("\"model.b.weight\""), std::string::npos);
+  weights.take("model.b.weight", {1, 1, 8, 4}, Role::down);
   EXPECT_NO_THROW(weights.expect_all_taken());
+  EXPECT_TRUE(weights.notes().empty());
+}
+
+TEST_F(WeightsTest, other_leftovers_are_one_note) {
+  MemorySource source({item("model.layers.0.q_proj.lora_A.weight"), item("score.weight"), item("model.layers.0.cos_cached")});
+  Weights weights(source, device_, {});
+  EXPECT_NO_THROW(weights.expect_all_taken());
+  ASSERT_EQ(weights.notes().size(), 1u);
+  EXPECT_NE(weights.notes()[0].find("holds 3 tensors that the model does not use, \"model.layers.0.cos_cached\" first"), std::string::npos);
 }
 
 TEST_F(WeightsTest, a_bias_is_taken_with_its_weight_and_only_if_it_is_asked_for) {
-  MemorySource source({item("a.weight"), item("a.bias", {8}), item("b.weight"), item("b.bias", {4})});
+  MemorySource source({item("model.a.weight"), item("model.a.bias", {8}), item("model.b.weight"), item("model.b.bias", {4})});
   Weights weights(source, device_, {});
-  weights.take("a.weight", {1, 1, 8, 4}, Role::output, Bias::each_output);
+  weights.take("model.a.weight", {1, 1, 8, 4}, Role::output, Bias::each_output);
   EXPECT_NE(error_of([&] {
-              weights.take("b.weight", {1, 1, 8, 4}, Role::output, Bias::each_output);
-            }).find("\"b.bias\" has shape [4]; config.json asks for [8]"),
+              weights.take("model.b.weight", {1, 1, 8, 4}, Role::output, Bias::each_output);
+            }).find("\"model.b.bias\" has shape [4]; config.json asks for [8]"),
             std::string::npos);
   Weights without(source, device_, {});
-  without.take("a.weight", {1, 1, 8, 4}, Role::output);
-  EXPECT_NE(error_of([&] { without.expect_all_taken(); }).find("\"a.bias\""), std::string::npos);
+  without.take("model.a.weight", {1, 1, 8, 4}, Role::output);
+  EXPECT_NE(error_of([&] { without.expect_all_taken(); }).find("\"model.a.bias\""), std::string::npos);
 }
 
 TEST_F(WeightsTest, values_that_are_not_finite_are_noted) {

@@ -14,7 +14,7 @@ MathFidelity = SimpleNamespace(HiFi2="HiFi2", HiFi4="HiFi4")
 TensorMemoryLayout = SimpleNamespace(HEIGHT_SHARDED="HEIGHT_SHARDED")
 ShardOrientation = SimpleNamespace(ROW_MAJOR="ROW_MAJOR")
 BufferType = SimpleNamespace(L1="L1", DRAM="DRAM")
-UnaryOpType = SimpleNamespace(GELU_TANH="GELU_TANH", SILU="SILU")
+UnaryOpType = SimpleNamespace(GELU_TANH="GELU_TANH", SILU="SILU", RELU="RELU")
 WormholeComputeKernelConfig = SDPAProgramConfig = SimpleNamespace
 
 
@@ -238,7 +238,7 @@ def embedding(ids, table, layout, memory_config):
 
 def linear(x, weight, memory_config, dtype, compute_kernel_config):
     in_dram(x, weight)
-    require(x.shape[-1] == weight.shape[-2], f"{x.shape} times {weight.shape}")
+    require(x.shape[-1] == weight.shape[-2] and weight.shape[:2] == (1, 1), f"{x.shape} times {weight.shape}")
     # Of a bfloat16 in0, HiFi2's passes do not see the lowest bit.
     values = truncated(x.values, 17) if compute_kernel_config.math_fidelity == "HiFi2" else x.values
     return Tensor(values @ weight.values, dtype)
@@ -260,15 +260,29 @@ def silu(x):
     return x / (1 + np.exp(-x))
 
 
+def relu(x):
+    return np.maximum(x, 0)
+
+
 def mul(a, b, input_tensor_a_activations, memory_config):
     in_dram(a, b)
-    activation = {"GELU_TANH": gelu_tanh, "SILU": silu}[input_tensor_a_activations[0]]
+    activation = {"GELU_TANH": gelu_tanh, "SILU": silu, "RELU": relu}[input_tensor_a_activations[0]]
     return Tensor(rounded(activation(a.values), bfloat16) * b.values)
 
 
-def multiply(a, b, memory_config):
+def multiply(a, b, memory_config, dtype=None):
+    """By a number, which is rounded to the tensor's type, or by a tensor, of one value or of one for all heads."""
     in_dram(a)
-    return Tensor(a.values * rounded(b, a.dtype), a.dtype)
+    if not isinstance(b, Tensor):
+        return Tensor(a.values * rounded(b, a.dtype), dtype or a.dtype)
+    in_dram(b)
+    require(all(of_b in (1, of_a) for of_a, of_b in zip(a.shape, b.shape)), f"{a.shape} times {b.shape}")
+    return Tensor(a.values * b.values, dtype or a.dtype)
+
+
+def concat(tensors, dim, memory_config):
+    in_dram(*tensors)
+    return Tensor(np.concatenate([tensor.values for tensor in tensors], axis=dim))
 
 
 def add(a, b, memory_config, dtype=None):
@@ -313,7 +327,7 @@ def nlp_create_qkv_heads(qkv, num_heads, num_kv_heads, transpose_k_heads, memory
 def nlp_create_qkv_heads_decode(qkv, num_heads, num_kv_heads, memory_config):
     in_dram(qkv)
     users = qkv.shape[2]
-    require(users <= USERS and num_heads <= TILE, f"{users} users with {num_heads} heads")
+    require(users <= USERS and num_heads <= TILE and num_kv_heads > 0, f"{users} users with {num_heads} heads and {num_kv_heads} of keys")
     return tuple(Tensor(part[None], memory=("HEIGHT_SHARDED", users, (TILE, part.shape[2]))) for part in split_heads(qkv, num_heads, num_kv_heads))
 
 

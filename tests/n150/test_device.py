@@ -10,7 +10,8 @@ from conversations import Talk, every_kind, mixed_turns, whole_conversation
 from tiny_models import model
 
 SMALL = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-gemma3-odd-widths", "small-phi3-longrope-128",
-         "small-llama-biases", "small-llama-biases-head-dim-96", "small-mistral", "small-qwen2", "small-qwen3"]
+         "small-llama-biases", "small-llama-biases-head-dim-96", "small-mistral", "small-qwen2", "small-qwen3", "small-phi3-partial-rotary",
+         "small-ministral3", "small-smollm3", "small-arcee", "small-granite", "small-olmo2", "small-olmo3"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,8 @@ def test_phi3_mini_s_widths_pass(core, device):
     prefill_and_decode(talk, (20, 128, 1000, 4096), (1, 8, 32))
 
 
-@pytest.mark.parametrize("name", ["llama-3.2-1b", "mistral-7b", "qwen2.5-7b", "qwen3-0.6b"])
+@pytest.mark.parametrize("name", ["llama-3.2-1b", "mistral-7b", "qwen2.5-7b", "qwen3-0.6b", "qwen3-4b", "falcon3-7b", "allam-7b", "afm-4.5b",
+                                  "smollm3-3b", "phi-4-mini", "granite-3.3-8b", "olmo2-7b"])
 def test_real_widths_pass(core, device, name):
     talk = Talk(core, device, model(name), max_tokens=8192, max_sequences=32, weights="bfloat8_b", cache="bfloat8_b")
     prefill_and_decode(talk, (20, 128, 1000), (1, 8, 32))
@@ -108,6 +110,15 @@ def test_refuses_types_that_the_card_does_not_compute_in(core, device, precision
 def test_refuses_heads_that_are_no_whole_tiles(core, device):
     with pytest.raises(ValueError, match="heads of 48 values are not supported; a multiple of 32 is"):
         Talk(core, device, model("small-gemma3-head-dim-48"), weights="bfloat16")
+
+
+@pytest.mark.parametrize("name, words", [("small-qwen3-moe", "mixtures of experts are not supported; choose the cpu"),
+                                         ("small-gemma2", "attention with a softcap is not supported; choose the cpu"),
+                                         ("small-olmo2-head-dim-96", "a norm of heads of 96 values is not supported")])
+def test_refuses_what_it_has_no_ops_for(core, device, name, words):
+    with pytest.raises(ValueError, match=words):
+        talk = Talk(core, device, model(name), weights="bfloat16")
+        talk.say((talk.cache.create(), 1, 1))
 
 
 def test_refuses_a_cache_beyond_the_card_s_memory(core, device):

@@ -10,7 +10,9 @@ from tiny_models import model, rounded_as_on_the_card
 
 GEMMA3, PHI3 = "small-gemma3-window-16", "small-phi3"
 MODELS = [GEMMA3, "small-gemma3-softcap", "small-gemma3-head-dim-32", PHI3, "small-phi3-longrope-128", "small-phi3-tied", "small-llama",
-          "small-llama-biases", "small-llama-biases-head-dim-96", "small-mistral", "small-qwen2", "small-qwen3"]
+          "small-llama-biases", "small-llama-biases-head-dim-96", "small-mistral", "small-qwen2", "small-qwen3", "small-phi3-partial-rotary",
+          "small-phi3-partial-rotary-head-dim-96", "small-ministral3", "small-smollm3", "small-arcee", "small-granite", "small-olmo2",
+          "small-olmo3"]
 
 
 def has_blocks_of_its_own(model, weights):
@@ -98,19 +100,81 @@ def without_biases(original):
     return lambda a, b, **options: type(a)(a.values, options["dtype"]) if a.shape != b.shape else original(a, b, **options)
 
 
-FAULTS = {"a window of one key more": ("attend", off_by_one, GEMMA3), "gate and up swapped": ("mul", swapped, PHI3),
-          "a sine of the other sign in a chunk and not in a decode": ("rotary_embedding_llama", turned_the_other_way_in_chunks, PHI3),
-          "rows of q and k that are not permuted": ("rotary_embedding_llama", halves_in_place_of_pairs, PHI3),
-          "biases that are not added": ("add", without_biases, "small-llama-biases-head-dim-96"),
-          "keys written one position early": ("paged_update_cache", one_position_early, GEMMA3)}
+def where_no_layer_has_one(original):
+    return lambda q, keys, values, first, scale, window, softmax: original(q, keys, values, first, scale, None if window else 16, softmax)
+
+
+class Late:
+    """A norm of a chunk's heads that waits for their rotation. Those of decodes are as they should be."""
+
+    @staticmethod
+    def norm(original):
+        def norm(x, epsilon, weight, **options):
+            if weight.shape[-1] != x.shape[-1] or x.shape[1] == 1 or x.shape[2] % 128:
+                return original(x, epsilon, weight, **options)
+            waiting = type(x)(x.values)
+            waiting.norm = lambda turned: original(turned, epsilon, weight, **options)
+            return waiting
+
+        return norm
+
+    @staticmethod
+    def rotation(original):
+        def rotate(x, *arguments, **options):
+            turned = original(x, *arguments, **options)
+            return x.norm(turned) if hasattr(x, "norm") else turned
+
+        return rotate
+
+
+def of_each_head(original):
+    def norm(x, epsilon, weight, **options):
+        if weight.shape[-1] != 4 * 64 and weight.shape[-1] != 2 * 64:
+            return original(x, epsilon, weight, **options)
+        heads = weight.shape[-1] // 64
+        return type(x)(np.concatenate([original(type(x)(part), epsilon, type(x)(of_part), **options).values for part, of_part in zip(
+            np.split(x.values, heads, axis=-1), np.split(weight.values, heads, axis=-1))], axis=-1))
+
+    return norm
+
+
+FAULTS = {"a window of one key more": ({"attend": off_by_one}, GEMMA3),
+          "a window on the layers that have none": ({"attend": where_no_layer_has_one}, "small-qwen2"),
+          "gate and up swapped": ({"mul": swapped}, PHI3),
+          "a sine of the other sign in a chunk and not in a decode": ({"rotary_embedding_llama": turned_the_other_way_in_chunks}, PHI3),
+          "rows of q and k that are not permuted": ({"rotary_embedding_llama": halves_in_place_of_pairs}, PHI3),
+          "biases that are not added": ({"add": without_biases}, "small-llama-biases-head-dim-96"),
+          "a norm behind the rotation": ({"rms_norm": Late.norm, "rotary_embedding_hf": Late.rotation}, "small-qwen3"),
+          "a norm of each head in place of all": ({"rms_norm": of_each_head}, "small-olmo3"),
+          "keys written one position early": ({"paged_update_cache": one_position_early}, GEMMA3)}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_shows(core, monkeypatch, fault):
     import numpy_ttnn
 
-    name, plant, spoiled = FAULTS[fault]
-    place = numpy_ttnn.experimental if hasattr(numpy_ttnn.experimental, name) else numpy_ttnn
-    monkeypatch.setattr(place, name, plant(getattr(place, name)))
+    plants, spoiled = FAULTS[fault]
+    for name, plant in plants.items():
+        place = numpy_ttnn.experimental if hasattr(numpy_ttnn.experimental, name) else numpy_ttnn
+        monkeypatch.setattr(place, name, plant(getattr(place, name)))
     card, twin, _ = errors(core, model(spoiled), "bfloat16", "bfloat16")
     assert card > 2 * twin
+
+
+def test_a_factor_keeps_its_float32_digits(core, monkeypatch):
+    import numpy_ttnn
+
+    seen, multiply = set(), numpy_ttnn.multiply
+
+    def watched(a, b, **options):
+        factor = b.values if isinstance(b, numpy_ttnn.Tensor) else numpy_ttnn.rounded(b, a.dtype)
+        seen.add((a.dtype, factor.item()))
+        return multiply(a, b, **options)
+
+    monkeypatch.setattr(numpy_ttnn, "multiply", watched)
+    talk = Talk(core, core.open_device("n150", module="numpy_ttnn"), model("small-granite"), weights="bfloat16")
+    first, second = talk.cache.create(), talk.cache.create()
+    talk.say((first, 20, 2))
+    talk.say((first, 1, 1), (second, 1, 1))
+    embedding, residual, logits = (float(np.float32(factor)) for factor in (3.3, 0.43, 1 / 0.7))
+    assert seen == {("bfloat16", embedding), ("bfloat16", residual), ("float32", logits)}

@@ -9,7 +9,7 @@ from tandem import Disagreement, Tandem
 from tiny_models import model
 
 MODELS = ["small-gemma3-window-128", "small-gemma3-softcap-head-dim-256", "small-phi3-longrope-128", "small-llama-biases", "small-qwen2",
-          "small-qwen3"]
+          "small-qwen3", "small-phi3-partial-rotary", "small-arcee", "small-granite", "small-olmo3"]
 
 
 @pytest.fixture
@@ -85,6 +85,11 @@ def refused_table_that_is_wider_than_the_cache(t):
     cache, x = tensors(t, (8, 2, 64, 64), (1, 1, 2, 64))
     positions, = tensors(t, (1,), dtype="int32", layout="ROW_MAJOR_LAYOUT")
     t.experimental.paged_update_cache(cache, t.to_memory_config(x, in_shards(t, 1, 64)), update_idxs_tensor=positions, page_table=page_table(t, 16))
+
+
+def refused_heads_of_a_decode_without_keys(t):
+    qkv, = tensors(t, (1, 1, 4, 256))
+    t.experimental.nlp_create_qkv_heads_decode(qkv, num_heads=4, num_kv_heads=0, memory_config=t.L1_HEIGHT_SHARDED_MEMORY_CONFIG)
 
 
 def refused_addition(t):
@@ -166,11 +171,11 @@ def test_a_norm_is_one_rounding_of_the_exact_one():
     assert ulps(place.rms_norm(place.Tensor(x), 1e-6, place.Tensor(w, "float32"), "DRAM", None), exact) <= 1
 
 
-@pytest.mark.parametrize("name", ["GELU_TANH", "SILU"])
+@pytest.mark.parametrize("name", ["GELU_TANH", "SILU", "RELU"])
 def test_an_activation_times_the_other_half_is_two_roundings(name):
     a, b = values(1, 1, 4, 64), values(1, 1, 4, 64)
     wide = a.astype(np.float64)
-    exact = {"SILU": wide / (1 + np.exp(-wide)), "GELU_TANH": 0.5 * wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))}[name] * b
+    exact = {"RELU": np.maximum(wide, 0), "SILU": wide / (1 + np.exp(-wide)), "GELU_TANH": 0.5 * wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))}[name] * b
     assert ulps(place.mul(place.Tensor(a), place.Tensor(b), [name], "DRAM"), exact) <= 1.5
 
 

@@ -117,6 +117,22 @@ def test_a_model_that_is_loaded_beside_another_is_not_overwritten(core):
     np.testing.assert_array_equal(*both(core, converse))
 
 
+def test_a_factor_that_comes_with_a_prompt_is_not_overwritten(core, replays):
+    """Of a model whose programs another's are."""
+    architecture, config, tensors = model("small-granite")
+    other = architecture, config.replace('"residual_multiplier": 0.43', '"residual_multiplier": 0.29'), tensors
+
+    def converse(device):
+        first, second = (Talk(core, device, made, weights="bfloat16") for made in ((architecture, config, tensors), other))
+        sequences = opened_with(first, (20, 30))
+        rows = decodes(first, sequences, 3)
+        others = opened_with(second, (20, 30))
+        return np.concatenate(rows + decodes(first, sequences, 4) + decodes(second, others, 4))
+
+    np.testing.assert_array_equal(*both(core, converse))
+    assert replays
+
+
 def test_two_models_that_share_a_cache_are_each_answered_by_their_own(core, replays):
     architecture, config, tensors = model(GEMMA3)
     other_model = architecture, config, {**tensors, "model.norm.weight": tensors["model.norm.weight"] + 1}  # its keys are the same

@@ -8,6 +8,7 @@ from tiny_checkpoints import TRAITS, make
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+TEMPLATE = "{% for m in messages %}{{ '<start_of_turn>' + m.role + m.content + '<end_of_turn>' }}{% endfor %}{{ '<start_of_turn>assistant' }}"
 
 
 def tokenizer_json():
@@ -30,6 +31,7 @@ def make_checkpoints(folder):
     phi = make(folder / "phi", TRAITS["phi3-longrope-old"])
     for checkpoint in gemma, phi:
         (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
+        (checkpoint / "chat_template.jinja").write_text(TEMPLATE)
     sharded = folder / "sharded"
     shutil.copytree(gemma, sharded)
     (sharded / "model.safetensors").unlink()

@@ -100,39 +100,34 @@ TOKENIZER_CASES = [
 ]
 
 JINJA = "chat_template.jinja"
-TURN = "{{ '<start_of_turn>' + m.role + m.content + '<end_of_turn>' }}"
 jinja = functools.partial(f.write, JINJA)
-UNKNOWN = "the checkpoint's chat template is of no known family"
 
 
-def template(number, name, bad, words=(UNKNOWN, "--template"), good=None, **more):
-    return Case(number, name, bad, list(words), good=good, **{"commands": ("chat",), **more})
+def template(number, name, bad, words, good=None, **more):
+    return Case(number, name, bad, list(words), good=good, **{"commands": ("run --chat",), **more})
 
 
-def without_control_tokens(content):
-    content["added_tokens"] = []
-    content["model"]["vocab"] = {f"x{i}" if i in (4, 5) else token: i for token, i in content["model"]["vocab"].items()}
+def in_field(tokenizer_config):
+    return f.all_of(f.remove(JINJA), f.write("tokenizer_config.json", tokenizer_config))
 
 
-TEMPLATE_CASES = [  # a template is looked at, never run: what is in it can only be known or not
-    template(63, "loop without end", jinja("{% for i in range(1000000000) %}x{% endfor %}"),
-             good=jinja("{% for i in range(1000000000) %}" + TURN + "{% endfor %}")),
-    template(63, "macro that calls itself", jinja("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
-             good=jinja("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}" + TURN)),
-    template(63, "100,000 parentheses", jinja("{{" + "(" * 100_000 + ")" * 100_000 + "}}"), good=jinja("{{" + "(" * 100_000 + "}}" + TURN)),
-    template(63, "ten billion characters", jinja("{{ 'x' * 10000000000 }}"), good=jinja("{{ 'x' * 10000000000 }}" + TURN)),
-    template(63, "unknown filter", jinja("{{ messages | evil }}"), good=jinja("{{ messages | evil }}" + TURN)),
-    template(64, "a way out of the sandbox", jinja("{{ ''.__class__.__mro__[1].__subclasses__() }}"),
-             good=jinja("{{ ''.__class__.__mro__ }}" + TURN)),
-    template(64, "another family's template", jinja("{{ '<|im_start|>' }}{{ '<|im_end|>' }}")),
-    template(64, "empty template", jinja("")),
+TEMPLATE_CASES = [  # a template is data: what it may take is counted, and what it asks for beyond that is refused
+    template(63, "range without end", jinja("{% for i in range(1000000000) %}x{% endfor %}" + f.TEMPLATE), ["more than 100000 items"], exit=2,
+             good=jinja("{% for i in range(10) %}{% endfor %}" + f.TEMPLATE)),
+    template(63, "loops within loops", jinja("{% for i in range(100000) %}{% for i in range(100000) %}{% endfor %}{% endfor %}" + f.TEMPLATE), ["steps"], exit=2),
+    template(63, "macro that calls itself", jinja("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}" + f.TEMPLATE), ["more than 1000 levels"], exit=2,
+             good=jinja("{% macro f() %}{% endmacro %}{{ f() }}" + f.TEMPLATE)),
+    template(63, "100,000 parentheses", jinja("{{" + "(" * 100_000 + ")" * 100_000 + "}}"), ["line 1", "nested more than 200 levels"]),
+    template(63, "ten billion characters", jinja("{{ 'x' * 10000000000 }}" + f.TEMPLATE), ["bytes of values"], exit=2),
+    template(63, "unknown filter", jinja("{{ messages | evil }}"), ['line 1, column 15: the filter "evil" is not supported']),
+    template(64, "a way out of the sandbox", jinja("{{ ''.__class__.__mro__[1].__subclasses__() }}"), ["__class__", "is unsafe"], exit=2),
+    template(64, "empty template", jinja(""), ["gives no text"], exit=2),
     template(64, "template above 1 MB", jinja("x" * ((1 << 20) + 1)), [JINJA, "1048577 bytes; at most 1048576 are read"]),
-    template(64, "template that is a number", f.write("tokenizer_config.json", '{"chat_template": 1}'),
+    template(64, "template that is a number", in_field('{"chat_template": 1}'),
              ["tokenizer_config.json: chat_template is 1: must be text"],
-             good=f.write("tokenizer_config.json", json.dumps({"chat_template": TURN}))),
-    template(64, "templates without a default", f.write("tokenizer_config.json", '{"chat_template": [{"name": "rag", "template": "x"}]}'),
-             ["tokenizer_config.json: chat_template", 'none of them is named "default"']),
+             good=in_field(json.dumps({"chat_template": f.TEMPLATE}))),
+    template(64, "templates without a default", in_field('{"chat_template": [{"name": "rag", "template": "x"}]}'),
+             ["rag", 'none of them is named "default"']),
     template(64, "FIFO for a template", f.all_of(jinja(""), fifo(JINJA)), [JINJA, "is not a regular file"]),
-    template(64, "no template and no control tokens", f.tokenizer(without_control_tokens),
-             ["no chat template and no known control tokens", "--template"]),
+    template(64, "no template", f.remove(JINJA), ["no chat template: is it a base model?", "--template"]),
 ]

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 UNFIT = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-COMMANDS = ("run", "chat", "perplexity", "inspect", "eval", "bench")
+COMMANDS = ("run", "chat", "perplexity", "inspect", "tokenize", "eval", "bench", "compare", "plan")
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,16 @@ CASES = {  # name -> (arguments, exit code, words)
     "two prompts": (["run", "-m", "TINY", "-p", "ab", "-f", "x"], 2, "prompt"),
     "words for a number": (["run", "-m", "TINY", "-p", "ab", "-n", "abc"], 2, "--predict"),
     "half a number": (["run", "-m", "TINY", "-p", "ab", "-n", "1.5"], 2, "--predict"),
-    "negative number": (["run", "-m", "TINY", "-p", "ab", "-n", "-1"], 2, "--predict"),
-    "no threads": (["run", "-m", "TINY", "-p", "ab", "-t", "0"], 2, "--threads"),
+    "negative number": (["run", "-m", "TINY", "-p", "ab", "-n", "-2"], 2, "--predict: '-2' is not accepted; give a whole number, 0 or more"),
+    "number of 65 bits": (["run", "-m", "TINY", "-p", "ab", "-n", str(2**64)], 2, "--predict: '18446744073709551616' is not accepted"),
+    "no threads": (["run", "-m", "TINY", "-p", "ab", "-t", "0"], 2, "--threads: '0' is not accepted; give a whole number, 1 to 1024"),
     "a hundred thousand threads": (["run", "-m", "TINY", "-p", "ab", "-t", "100000"], 2, "--threads"),
-    "no context": (["run", "-m", "TINY", "-p", "ab", "-c", "0"], 2, "--ctx-size"),
+    "number in hexadecimal": (["run", "-m", "TINY", "-p", "ab", "-t", "0x2"], 2, "--threads: '0x2' is not accepted"),
+    "no context": (["run", "-m", "TINY", "-p", "ab", "-c", "0"], 2, "give a whole number, 1 to 1073741824"),
+    "no window": (["perplexity", "-m", "TINY", "-p", "ab", "--window", "0"], 2, "give a whole number, 1 or more"),
+    "no memory": (["plan", "-m", "TINY", "--memory", "0"], 2, "give a number, 0.001 to 1000000"),
+    "unknown flag with an underscore": (["run", "-m", "TINY", "-p", "ab", "--top_speed", "1"], 2, "--top_speed"),
+    "value of a flag that has none": (["run", "-m", "TINY", "-p", "ab", "--ignore_eos=x"], 2, "--ignore_eos=x"),
     "context beyond the model's": (["run", "-m", "TINY", "-p", "ab", "-c", "513"], 2, "a context of 513 tokens: the model's ends at 512"),
     "unknown type": (["run", "-m", "TINY", "-p", "ab", "--weights", "int4"], 2, "int4"),
     "unknown device": (["run", "-m", "TINY", "-p", "ab", "--device", "gpu"], 2, "'gpu' is not a device; choose cpu or n150"),
@@ -53,15 +59,17 @@ CASES = {  # name -> (arguments, exit code, words)
     "temperature that is no number": (["run", "-m", "TINY", "-p", "ab", "--temp", "nan"], 2, "temperature: nan"),
     "top_p above 1": (["run", "-m", "TINY", "-p", "ab", "--top-p", "1.1"], 2, "top_p: 1.1"),
     "min_p above 1": (["run", "-m", "TINY", "-p", "ab", "--min-p", "2"], 2, "min_p: 2"),
-    "top_k below 0": (["run", "-m", "TINY", "-p", "ab", "--top-k", "-5"], 2, "top_k: -5"),
+    "top_k below 0": (["run", "-m", "TINY", "-p", "ab", "--top-k", "-5"], 2, "--top-k: '-5' is not accepted"),
     "penalty above 2": (["run", "-m", "TINY", "-p", "ab", "--presence-penalty", "3"], 2, "presence_penalty: 3"),
     "seed of 2^64": (["run", "-m", "TINY", "-p", "ab", "-s", str(2**64)], 2, "--seed"),
     "negative seed": (["run", "-m", "TINY", "-p", "ab", "-s", "-1"], 2, "--seed"),
     "bias of an unknown token": (["run", "-m", "TINY", "-p", "ab", "-l", "199+1"], 2, "logit_bias: token 199"),
     "bias that is none": (["run", "-m", "TINY", "-p", "ab", "-l", "x"], 2, "--logit-bias x"),
     "empty stop string": (["run", "-m", "TINY", "-p", "ab", "--stop", ""], 2, "stop"),
-    "unknown template": (["chat", "-m", "TINY", "--template", "alpaca"], 2, "'alpaca' is unknown; choose one of gemma"),
-    "template without its tokens": (["chat", "-m", "TINY", "--template", "phi3"], 2, "the tokenizer has no <|user|>"),
+    "template that is not there": (["chat", "-m", "TINY", "--template", "alpaca"], 3, "alpaca: cannot be opened"),
+    "template's argument without a value": (["run", "--chat", "-m", "TINY", "-p", "ab", "--template-arg", "x"], 2, "--template-arg x: must be NAME=VALUE"),
+    "template's argument as Python has it": (["run", "--chat", "-m", "TINY", "-p", "ab", "--template-arg", "x=True"], 2, "write true or false"),
+    "template's file without --chat": (["run", "-m", "TINY", "-p", "ab", "--template", "x"], 2, "--chat"),
     "empty model name": (["run", "-m", "", "-p", "ab"], 3, "the model's name is empty"),
     "model that is not there": (["run", "-m", "no/such", "-p", "ab"], 3, "hf download no/such"),
     "model that is a file": (["run", "-m", "TINY/config.json", "-p", "ab"], 3, "is not a directory"),
@@ -72,7 +80,7 @@ CASES = {  # name -> (arguments, exit code, words)
     "prompt that is no UTF-8": (["run", "-m", "TINY", "-p", b"ab\xff"], 2, "not valid UTF-8 at byte 2"),
     "prompt beyond the context": (["run", "-m", "TINY", "-p", "ab" * 600], 2, "the prompt has 600 tokens; the context ends at 512"),
     "prompt file that is not there": (["run", "-m", "TINY", "-f", "/no/such"], 3, "/no/such: cannot be opened"),
-    "prompt file without an end": (["run", "-m", "TINY", "-f", "/dev/zero"], 3, "/dev/zero: is not a regular file"),
+    "prompt file without an end": (["run", "-m", "TINY", "-f", "/dev/zero"], 3, "/dev/zero: has more than 67108864 bytes"),
     "place that cannot be written": (["run", "-m", "TINY", "-p", "ab", "--logits", "/no/such/x.npy"], 3,
                                      "/no/such/x.npy: cannot be written"),
 }
@@ -85,6 +93,63 @@ def test_a_wrong_argument_is_said_in_one_line(call, tiny, case):
     text = said(call(*arguments), exit)
     assert words in text, text
     assert text.startswith("tessera: ") and text.count("\n") == 1, text
+
+
+TEXTS = ["[INST]", "[a,b]", "[[a]]", "[]", "{}", "%%", "a,b", "'a'", '"a"', "--", "-n", "--top_k", "--top_k=1", "=", "chat", "#a", " ", "\\a"]
+
+
+@pytest.mark.parametrize("flags", [["--stop", "{}"], ["--stop={}"]])
+def test_a_stop_text_is_taken_as_it_is(call, tiny, tmp_path, flags):
+    """The tiny model repeats the last token: a text that is not in its answer changes nothing, one that is ends it there."""
+    for text in TEXTS:
+        given = [flag.format(text) for flag in flags]
+        done = call("run", "-m", tiny, "-p", "a", "-n", "4", *given, "--stop", "no[n,e]")
+        assert (done.returncode, done.stdout) == (0, b"aaaa\n"), (text, done.stderr)
+    for character in "[]{},%":
+        done = call("run", "-m", tiny, "-p", character, "-n", "4", *[flag.format(character * 2) for flag in flags])
+        assert (done.returncode, done.stdout) == (0, b"\n"), (character, done.stderr)
+
+
+def test_several_texts_are_all_taken(call, tiny):
+    bias = lambda *flags: call("run", "-m", tiny, "-p", "a", "-n", "2", "--print-ids", *flags)
+    assert bias("-l", "10+900", "-l", "11+800", "--logit_bias=10-200").stdout == b"10 10\n"  # the first of an id counts
+    assert bias("-l", "10+800", "-l", "11+900").stdout == b"11 11\n"
+    assert "--logit-bias [10+800]" in said(bias("-l", "[10+800]"), 2)
+    stops = call("run", "-m", tiny, "-p", "[", "-n", "9", "--stop", "[x", "--stop", "[[[")
+    assert stops.stdout == b"\n", stops.stderr
+
+
+SPELLINGS = {  # what a person types -> what it means
+    ("-n", "010"): ("-n", "10"), ("-n", "+3"): ("-n", "3"), ("--n-predict", "3"): ("-n", "3"), ("--n_predict=3",): ("-n", "3"),
+    ("--max-tokens", "3"): ("-n", "3"), ("--max-new-tokens", "3"): ("-n", "3"), ("--max_new_tokens", "3"): ("-n", "3"),
+    ("-n", "-1"): (), ("--predict=-1",): (), ("-n", "3", "--ignore_eos"): ("-n", "3", "--ignore-eos"),
+    ("-n", "9", "--temperature", "5", "-s", "7"): ("-n", "9", "--temp", "5", "-s", "7"),
+    ("-n", "9", "--top_k", "010", "-s", "7"): ("-n", "9", "--top-k", "10", "-s", "7"),
+    ("-n", "9", "--temp", "5", "--top_p=0.5", "-s", "010"): ("-n", "9", "--temp", "5", "--top-p", "0.5", "-s", "10"),
+    ("-n", "9", "--temp", "5", "--repetition_penalty", "1.5", "-s", "1"): ("-n", "9", "--temp", "5", "--repeat-penalty", "1.5", "-s", "1"),
+    ("-n", "3", "--batch_size", "08", "--ctx_size=0100"): ("-n", "3", "-b", "8", "-c", "100"),
+}
+
+
+@pytest.mark.parametrize("typed", SPELLINGS, ids=" ".join)
+def test_what_people_type_is_understood(call, tiny, typed):
+    first, second = (call("run", "-m", tiny, "-p", "ab", "--print-ids", *flags) for flags in (typed, SPELLINGS[typed]))
+    assert first.returncode == second.returncode == 0, (first.stderr, second.stderr)
+    assert first.stdout == second.stdout
+
+
+def test_an_underscore_is_a_hyphen_in_every_flag(call):
+    count = 0
+    for command in COMMANDS:
+        for name in set(re.findall(r"--[a-z]+-[a-z-]+", call(command, "--help").stdout.decode())):
+            typed = "--" + name[2:].replace("-", "_")
+            assert said(call(command, typed), 2) == said(call(command, name), 2), command  # its value is missing
+            count += 1
+    assert count > 60
+
+
+def test_a_value_behind_an_equals_sign_may_be_empty(call, tiny):
+    assert "the prompt is empty" in said(call("run", "-m", tiny, "--prompt=", "--print-ids"), 2)
 
 
 def test_ids_from_a_file_are_checked(call, tiny, tmp_path):
@@ -148,3 +213,10 @@ def test_closed_standard_streams_are_not_given_to_files(call, tiny, tmp_path):
     assert logits.read_bytes().startswith(b"\x93NUMPY")
     done = call("chat", "-m", tiny, stdin=None, preexec_fn=lambda: os.close(0))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("prompt, flags, cut", [(3, ["-n", "7"], False), (3, ["-n", "8"], True), (3, [], True), (3, ["-n", "-1"], True),
+                                                (3, ["--stop", "cccc"], False), (10, ["-n", "0"], False), (10, ["-n", "1"], True)])
+def test_a_text_that_the_context_cuts_says_so(call, tiny, prompt, flags, cut):
+    text = said(call("run", "-m", tiny, "-p", "c" * prompt, "-c", "10", *flags), 0)
+    assert ("note: the text was cut: the context of 10 tokens is full" in text) == cut, text

@@ -236,6 +236,25 @@ def test_a_page_is_there_whole_or_not_at_all(sound, tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
+def test_both_sides_are_of_the_revision(sound, tmp_path):
+    checkpoint, _, ids = sound["phi"]
+    for commit in "0123", "4567":
+        (tmp_path / "models--a--b/snapshots").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "models--a--b/snapshots" / commit).symlink_to(checkpoint)
+    flags = ("--hf", "-m", "a/b", "--ids-file", ids, *FLOAT32, "--json", "-")
+    done = package_command(*flags, "--revision", "4567", HF_HUB_CACHE=str(tmp_path))
+    assert done.returncode == 0 and json.loads(done.stdout)["ops"], done.stderr
+    done = package_command(*flags, "--revision", "89ab", HF_HUB_CACHE=str(tmp_path))
+    assert done.returncode == 3 and "a/b: revision 89ab is not in the hub cache" in done.stderr
+
+
+def test_hugging_face_reads_a_prompt_as_the_command_does(tmp_path, monkeypatch):
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
+    with open(tmp_path / "text", "rb") as given:
+        monkeypatch.setattr("sys.stdin", given)
+        assert hf_side.read("-") == hf_side.read(str(tmp_path / "text")) == "one\r\ntwo"
+
+
 def test_what_hugging_face_cannot_run_is_one_line(sound, tmp_path, capsys):
     checkpoint, _, _ = sound["phi"]
     (tmp_path / "ids.json").write_text("[5, 100000]")

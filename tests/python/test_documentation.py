@@ -1,6 +1,7 @@
 """docs/ against the program: every flag stands in docs/commands.md with an example that runs, and nothing else does."""
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -16,6 +17,7 @@ NEEDS = {  # command -> what an example of one of its flags needs beside it, unl
     "chat": [({"-n"}, ["-n", "2"])],
     "perplexity": [PROMPT],
     "inspect": [],
+    "tokenize": [PROMPT],
     "eval": [PROMPT, (SIDES, ["--against-cache", "bfloat8_b"])],
     "bench": [({"-p"}, ["-p", "8"]), ({"-n"}, ["-n", "2"]), ({"-r"}, ["-r", "1"])],
     "compare": [PROMPT, (OTHERS, ["--weights-b", "bfloat8_b"])],
@@ -81,6 +83,7 @@ def place(bases, tmp_path, tessera, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("A text of some words. " * 12)
     (tmp_path / "ids.json").write_text("[2, 40, 41, 42]")
+    shutil.copy(bases["gemma"] / "chat_template.jinja", tmp_path / "template.jinja")
     tessera.run("eval", "-m", bases["gemma"], "-p", "abab", "-n", "8", "--save-reference", "reference.json")
     return lambda text: [str(bases["gemma"]) if word == "MODEL" else word for word in shlex.split(text)]
 

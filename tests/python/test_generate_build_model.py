@@ -12,6 +12,7 @@ from tessera_package import need_package
 tessera = need_package()
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
+from tessera.bringup import load_directory, load_module  # noqa: E402
 from tiny_checkpoints import MULTIMODAL, MULTIMODAL_LAYOUTS, TRAITS, make, make_multimodal  # noqa: E402
 
 
@@ -166,6 +167,15 @@ def test_another_model_is_refused(gemma3, phi3):
         build(PHI3, load_hf(gemma3))
     with pytest.raises(TypeError, match="hf_model: a Linear is neither"):
         build(PHI3, torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("trait, words", [("gemma2-window-4", "n150: attention with a softcap is not supported; choose the cpu"),
+                                          ("qwen3-moe-plain", "n150: mixtures of experts are not supported; choose the cpu")])
+def test_what_the_n150_does_not_compute_with_is_refused_before_it_is_loaded(tmp_path, trait, words):
+    checkpoint, n150 = make(tmp_path / "tiny", TRAITS[trait]), types.SimpleNamespace(name="n150")  # which would be no device to load it
+    for load, model in (load_directory, checkpoint), (load_module, load_hf(checkpoint)):
+        with pytest.raises(ValueError, match=words):
+            load(model, n150, {}, lambda config: None, 64)
 
 
 def test_max_seq_len_and_the_models_context_are_limits(gemma3):

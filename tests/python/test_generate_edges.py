@@ -283,7 +283,7 @@ REFUSED = {  # name -> (arguments of forward, message)
     "images": (MASKED | {"pixel_values": torch.zeros(1)}, "pixel_values: not supported"),
     "image tokens": (MASKED | {"token_type_ids": torch.tensor([[0, 1, 1, 0]])}, "token_type_ids"),
     "attentions": (MASKED | {"output_attentions": True}, "output_attentions: not supported"),
-    "labels": (MASKED | {"labels": torch.zeros(1, 4)}, "labels: not supported"),
+    "labels that are no ids": (MASKED | {"labels": torch.zeros(1, 4)}, r"labels: torch.float32 \[1, 4\]"),
     "other positions": (MASKED | {"position_ids": torch.tensor([[0, 1, 3, 4]])}, "position_ids: row 0 has 3 for its token 2"),
     "too few positions": (MASKED | {"position_ids": torch.tensor([[0]])}, "position_ids: has 1 columns"),
     "another cache": (MASKED | {"past_key_values": transformers.DynamicCache()}, "past_key_values: a DynamicCache"),

@@ -21,6 +21,7 @@ SPARE = 64 << 20  # bytes that a case may take beyond its neighbour and what its
 
 COMMANDS = {
     "run": ["run", "-n", "2", "--temp", "0", "-p"],
+    "run --chat": ["run", "--chat", "-n", "2", "--temp", "0", "-p"],
     "chat": ["chat", "-n", "2", "--temp", "0"],
     "inspect": ["inspect"],
     "perplexity": ["perplexity", "-p"],
@@ -55,8 +56,6 @@ def peaks(bases, outcome, measured):
     plain = {}
     for base, folder in bases.items():
         for command in COMMANDS:
-            if command == "chat" and base == "phi":
-                continue  # its control tokens are Gemma's
             done = outcome(command, folder)
             assert done.exit == 0, done.err
             plain[base, command] = done.peak

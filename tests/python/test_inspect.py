@@ -105,7 +105,8 @@ def test_real_checkpoints_are_what_their_files_say(tessera, request, name):
     assert facts["generation"]["eos"] == [{"id": end, "text": tokenizer.id_to_token(end)} for end in ends]
     assert facts["generation"]["do_sample"] == config.get("do_sample", False)
     assert facts["generation"]["top_k"] == config.get("top_k", 50)
-    assert facts["has_chat_template"] == (checkpoint / "chat_template.jinja").exists()
+    has_template = (checkpoint / "chat_template.jinja").exists()
+    assert facts["chat_template"] == ({"place": "chat_template.jinja", "roles": [], "tools": False} if has_template else None)
     assert facts["notes"] == []
 
 
@@ -115,7 +116,7 @@ def test_tiny_checkpoints_are_what_their_files_say(tessera, tmp_path, name):
     facts = check(tessera, checkpoint)
     assert "tokenizer.json" in facts["notes"][0]
     assert facts["generation"]["eos"] == [{"id": 1, "text": None}]
-    assert not facts["has_chat_template"]
+    assert facts["chat_template"] is None
 
 
 def test_ropes_are_what_the_config_says(tessera, tmp_path):
@@ -191,7 +192,7 @@ def test_a_big_checkpoint_is_described_without_reading_its_weights(tessera, tmp_
     (lambda folder: change(folder, num_hidden_layers=4), "model.layers.3"),
     (lambda folder: change(folder, intermediate_size=137), "gate_up_proj"),
     (lambda folder: change(folder, num_hidden_layers=2), "does not use"),
-    (lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": 100000}'), "eos_token_id"),
+    (lambda folder: (folder / "generation_config.json").write_text('{"top_p": 2}'), "top_p is 2"),
 ])
 def test_bad_checkpoints_are_refused(tessera, tmp_path, damage, said):
     checkpoint = make(tmp_path / "tiny", TRAITS["phi3-head-dim-96"])

@@ -79,7 +79,7 @@ def test_build_model_refuses_in_the_words_of_run_before_it_packs(tessera, folder
 
 def test_a_context_that_nobody_names_is_the_longest_that_plan_finds(tessera, folders, measured):
     for name in ("gemma3", "qwen3"):
-        told = tessera.run("chat", "-m", folders[name], "--template", "chatml", expect=3).stderr  # there is no tokenizer
+        told = tessera.run("chat", "-m", folders[name], expect=3).stderr  # there is no template
         context = int(re.search(rf"the model's context is {LONG} tokens; memory is for (\d+)", told)[1])
         planned = json.loads(tessera.run("plan", "-m", folders[name], "--device", "cpu", "--json", "-").stdout)["longest_context"][0]["bfloat16"]
         measured(f"{name}: run takes a context of {context} tokens, plan a moment later {planned}")

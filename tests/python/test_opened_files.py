@@ -8,8 +8,8 @@ from opened_files import OpenedFiles
 
 READ_BY_ALL = {"config.json", "generation_config.json", "tokenizer.json"}
 COMMANDS = {
-    "run": ("run", "-p", "ab", "-n", 3), "run --chat": ("run", "--chat", "-p", "ab", "-n", 3, "--template", "gemma"),
-    "chat": ("chat", "-n", 3, "--template", "gemma"), "eval": ("eval", "-p", "abab", "-n", 3, "--save-reference", os.devnull),
+    "run": ("run", "-p", "ab", "-n", 3), "run --chat": ("run", "--chat", "-p", "ab", "-n", 3),
+    "chat": ("chat", "-n", 3), "eval": ("eval", "-p", "abab", "-n", 3, "--save-reference", os.devnull),
     "inspect": ("inspect",), "bench": ("bench", "-p", 4, "-n", 3, "-r", 1, "-t", 1),
 }
 
@@ -34,6 +34,7 @@ def test_each_file_is_opened_once(tessera, bases, name, words):
         subprocess.run(command_of(tessera, bases[name], words), input="ab\nba\n", text=True, capture_output=True, check=True, timeout=300)
     weights = {file.name for file in bases[name].glob("*.safetensors*")}
     wanted = weights | READ_BY_ALL - ({"tokenizer.json"} if words[0] == "bench" else set())
+    wanted |= {"chat_template.jinja"} if {"chat", "--chat", "inspect"} & set(words) else set()
     assert wanted <= set(opened.counts) and set(opened.counts.values()) == {1}, opened.counts
 
 

@@ -370,6 +370,25 @@ def test_the_sampler_draws_from_the_most_probable():
     assert tessera.Sampler(params, []).sample(logits, [1], 1) == logits.argmax()
 
 
+def test_the_sampler_processes_logits():
+    logits = np.random.default_rng(1).standard_normal(97).astype(np.float32) * 3
+    first, second, third = np.argsort(-logits)[:3].tolist()
+    params = tessera.SamplingParams()
+    params.temperature = 0
+    params.processors.bad_words_ids = [[first]]
+    assert tessera.Sampler(params, []).sample(logits, [1], 1) == second
+    params.processors.sequence_bias = [([1, second], -50.0), ([2, third], 50.0)]
+    assert tessera.Sampler(params, []).sample(logits, [1], 1) == third
+    params.processors.exponential_decay_length_penalty, params.processors.top_h = (3, 1.5), None
+    params.processors.forced_eos_token_id = [7]
+    sampler = tessera.Sampler(params, [])
+    sampler.set_max_length(3)
+    assert [sampler.sample(logits, [1] * length, 1) for length in (1, 2)] == [third, 7]
+    params.processors.typical_p = 0.0
+    with pytest.raises(ValueError, match="typical_p: 0"):
+        tessera.check_sampling(params, 97)
+
+
 def test_sampling_out_of_bounds_is_refused():
     params = tessera.SamplingParams()
     logits = np.zeros(7, np.float32)

@@ -108,6 +108,16 @@ def test_recordings_take_the_room_of_their_commands_and_their_logits(tessera, fo
     assert more["all"] - less["all"] == more["working"] - less["working"]
 
 
+@pytest.mark.parametrize("config, words", [
+    ({"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2"}, "n150: attention with a softcap is not supported; choose the cpu"),
+    ({"architectures": ["OlmoeForCausalLM"], "model_type": "olmoe"}, "n150: mixtures of experts are not supported; choose the cpu"),
+    ({**PHI3_MINI, "hidden_size": 5120, "num_attention_heads": 40}, "n150: 40 heads are not supported; up to 32 are, or choose the cpu")])
+def test_what_the_n150_does_not_compute_with_is_refused_before_its_weights_are_there(tessera, tmp_path, config, words):
+    (tmp_path / "config.json").write_text(json.dumps(config if "rope_scaling" not in config else {**config, "rope_scaling": None}))
+    assert words in tessera.run("plan", "-m", tmp_path, expect=2).stderr
+    plan(tessera, tmp_path, "--device", "cpu", "--memory", 1000, "-c", 64)
+
+
 def test_flags_and_files_are_checked(tessera, folders, tmp_path):
     for flags, said in [(("--weights", "float32"), "float32"), (("--activations", "float32"), "activations are bfloat16"),
                         (("--cache", "float32"), "float32"), (("--sequences", 33), "at most 32"), (("-c", 131073), "131072"),

@@ -10,12 +10,17 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from transformers import (LogitsProcessorList, MinNewTokensLengthLogitsProcessor, MinPLogitsWarper, RepetitionPenaltyLogitsProcessor,
-                          SequenceBiasLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper)
+from transformers import (EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor, EpsilonLogitsWarper, EtaLogitsWarper,
+                          ExponentialDecayLengthPenalty, ForcedEOSTokenLogitsProcessor, InfNanRemoveLogitsProcessor, LogitsProcessorList,
+                          MinLengthLogitsProcessor, MinNewTokensLengthLogitsProcessor, MinPLogitsWarper, NoBadWordsLogitsProcessor,
+                          NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor, SequenceBiasLogitsProcessor,
+                          SuppressTokensLogitsProcessor, TemperatureLogitsWarper, TopHLogitsWarper, TopKLogitsWarper, TopPLogitsWarper,
+                          TypicalLogitsWarper)
 
 ENDS = [3, 11]
 PROMPT, OUTPUT = 30, 20
 DRAWS = 20000
+FILTERS = {"top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"}
 
 CASES = {
     "nothing": {},
@@ -44,8 +49,41 @@ CASES = {
     "min_new_tokens reached": {"min_new_tokens": OUTPUT},
     "ends that are biased but must wait": {"min_new_tokens": OUTPUT + 1, "logit_bias": [[3, 50.0]]},
     "end tokens ignored": {"ignore_eos": True, "top_k": 20},
+    "sequence bias": {"sequence_bias": [[[7], 3.5], [[900], 12.0], [[5, 8], -4.0], [[1] * 60, 9.0]]},
+    "sequence bias and logit bias": {"sequence_bias": [[[7], 3.5], [[8], 1.25]], "logit_bias": [[7, -9.0]]},
+    "bad words, an end token among them": {"bad_words_ids": [[3], [900], [5], [4, 6], [9, 9, 9]]},
+    "encoder repetition penalty": {"encoder_repetition_penalty": 1.4},
+    "both repetition penalties": {"encoder_repetition_penalty": 0.6, "repetition_penalty": 1.3},
+    "ngrams of one": {"no_repeat_ngram_size": 1},
+    "ngrams of two": {"no_repeat_ngram_size": 2},
+    "ngrams of two of the prompt": {"encoder_no_repeat_ngram_size": 2},
+    "ngrams longer than the text": {"no_repeat_ngram_size": 100, "encoder_no_repeat_ngram_size": 100},
+    "min_length not reached": {"min_length": PROMPT + OUTPUT + 1},
+    "min_length reached": {"min_length": PROMPT + OUTPUT},
+    "forced end tokens": {"forced_eos_token_id": [4, 11], "max_length": PROMPT + OUTPUT + 1},
+    "forced end tokens, later": {"forced_eos_token_id": [4, 11], "max_length": PROMPT + OUTPUT + 2},
+    "an end that grows": {"exponential_decay_length_penalty": [OUTPUT - 2, 1.5]},
+    "an end that begins to grow": {"exponential_decay_length_penalty": [OUTPUT - 1, 1.5]},
+    "an end that grows later": {"exponential_decay_length_penalty": [OUTPUT, 1.5]},
+    "an end that is forced, and grows": {"exponential_decay_length_penalty": [2, 1.5], "min_new_tokens": OUTPUT + 1},
+    "suppressed tokens": {"suppress_tokens": [0, 3, 5, -1, 10**6]},
+    "invalid values removed": {"remove_invalid_values": True, "min_new_tokens": OUTPUT + 1},
+    "top_h": {"top_h": 0.4},
+    "small top_h": {"top_h": 0.01},
+    "top_h of 0.9, then top_k of what remains": {"top_h": 0.9, "top_k": 5},
+    "temperature before top_h": {"temperature": 2.0, "top_h": 0.5},
+    "typical_p": {"typical_p": 0.6},
+    "small typical_p": {"typical_p": 0.05},
+    "typical_p after top_k": {"top_k": 20, "typical_p": 0.5},
+    "epsilon_cutoff": {"epsilon_cutoff": 3e-3},
+    "epsilon_cutoff above all": {"epsilon_cutoff": 0.999},
+    "eta_cutoff": {"eta_cutoff": 3e-3},
+    "epsilon_cutoff after top_k": {"top_k": 10, "epsilon_cutoff": 0.1},
+    "every filter": {"temperature": 1.3, "top_h": 0.8, "top_k": 60, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.9, "epsilon_cutoff": 1e-3,
+                     "eta_cutoff": 5e-3},
     "everything": {"temperature": 0.8, "top_k": 60, "top_p": 0.92, "min_p": 0.02, "repetition_penalty": 1.2, "presence_penalty": 0.3,
-                   "frequency_penalty": 0.2, "min_new_tokens": 100, "logit_bias": [[5, 3.0], [8, -2.0]]},
+                   "frequency_penalty": 0.2, "min_new_tokens": 100, "logit_bias": [[5, 3.0], [8, -2.0]], "sequence_bias": [[[6], 2.0]], "no_repeat_ngram_size": 3,
+                   "bad_words_ids": [[2]], "suppress_tokens": [1], "exponential_decay_length_penalty": [3, 1.1]},
 }
 
 
@@ -77,30 +115,57 @@ class Penalties:
         return scores
 
 
-def processors(params):
+def processors(params, tokens):
     steps = LogitsProcessorList()
-    if params.get("logit_bias"):
-        steps.append(SequenceBiasLogitsProcessor([[[token], bias] for token, bias in params["logit_bias"]]))
+    ends, prompt = torch.tensor(ENDS), torch.tensor([tokens[:PROMPT]])
+    for biases in [[[token], bias] for token, bias in params.get("logit_bias", [])], params.get("sequence_bias", []):
+        if biases:
+            steps.append(SequenceBiasLogitsProcessor(biases))
+    if "encoder_repetition_penalty" in params:
+        steps.append(EncoderRepetitionPenaltyLogitsProcessor(params["encoder_repetition_penalty"], prompt))
     if "repetition_penalty" in params:
         steps.append(RepetitionPenaltyLogitsProcessor(params["repetition_penalty"]))
     steps.append(Penalties(params.get("presence_penalty", 0), params.get("frequency_penalty", 0)))
+    if "no_repeat_ngram_size" in params:
+        steps.append(NoRepeatNGramLogitsProcessor(params["no_repeat_ngram_size"]))
+    if "encoder_no_repeat_ngram_size" in params:
+        steps.append(EncoderNoRepeatNGramLogitsProcessor(params["encoder_no_repeat_ngram_size"], prompt))
+    if "bad_words_ids" in params:
+        steps.append(NoBadWordsLogitsProcessor(params["bad_words_ids"], ends))
+    steps.append(MinLengthLogitsProcessor(params.get("min_length", 0), ends))
     least = 10**9 if params.get("ignore_eos") else params.get("min_new_tokens", 0)
-    steps.append(MinNewTokensLengthLogitsProcessor(PROMPT, least, torch.tensor(ENDS)))
+    steps.append(MinNewTokensLengthLogitsProcessor(PROMPT, least, ends))
+    if "forced_eos_token_id" in params:
+        steps.append(ForcedEOSTokenLogitsProcessor(params["max_length"], params["forced_eos_token_id"]))
+    if params.get("remove_invalid_values"):
+        steps.append(InfNanRemoveLogitsProcessor())
+    if "exponential_decay_length_penalty" in params:
+        steps.append(ExponentialDecayLengthPenalty(params["exponential_decay_length_penalty"], ends, PROMPT))
+    if "suppress_tokens" in params:
+        steps.append(SuppressTokensLogitsProcessor(params["suppress_tokens"]))
     if params.get("temperature", 1.0) not in (0, 1.0):
         steps.append(TemperatureLogitsWarper(params["temperature"]))
+    if "top_h" in params:
+        steps.append(TopHLogitsWarper(params["top_h"]))
     if "top_k" in params:
         steps.append(TopKLogitsWarper(params["top_k"]))
     if "top_p" in params:
         steps.append(TopPLogitsWarper(params["top_p"]))
     if "min_p" in params:
         steps.append(MinPLogitsWarper(params["min_p"]))
+    if "typical_p" in params:
+        steps.append(TypicalLogitsWarper(params["typical_p"]))
+    if "epsilon_cutoff" in params:
+        steps.append(EpsilonLogitsWarper(params["epsilon_cutoff"]))
+    if "eta_cutoff" in params:
+        steps.append(EtaLogitsWarper(params["eta_cutoff"]))
     return steps
 
 
 def expected(request):
     """In float64, so that no rounding of a cumulative sum decides."""
     scores = torch.tensor([request["logits"]], dtype=torch.float64)
-    return processors(request["params"])(torch.tensor([request["tokens"]]), scores)[0]
+    return processors(request["params"], request["tokens"])(torch.tensor([request["tokens"]]), scores)[0]
 
 
 def requests(params, count, vocabulary=1000, draws=0, grid=0.0):
@@ -110,7 +175,8 @@ def requests(params, count, vocabulary=1000, draws=0, grid=0.0):
         if grid:
             logits = np.round(logits / grid).astype(np.float32) * np.float32(grid)
         tokens = numbers.integers(0, 12, PROMPT + OUTPUT)  # few, so that they repeat, and end tokens are among them
-        yield {"logits": logits.tolist(), "tokens": tokens.tolist(), "prompt": PROMPT, "ends": ENDS, "params": params, "draws": draws}
+        yield {"logits": logits.tolist(), "tokens": tokens.tolist(), "prompt": PROMPT, "ends": ENDS, "params": params, "draws": draws,
+               **{key: params[key] for key in ("max_length",) if key in params}}
 
 
 def assert_same(request, reply):
@@ -142,7 +208,7 @@ def test_equal_logits_are_kept_together(ask, name):
 def test_greedy_takes_the_largest_of_what_transformers_leaves(ask, name):
     asked = list(requests({**CASES[name], "temperature": 0}, 5))
     for request, reply in zip(asked, ask(asked)):
-        plain = {key: value for key, value in request["params"].items() if key not in ("top_k", "top_p", "min_p")}
+        plain = {key: value for key, value in request["params"].items() if key not in FILTERS}
         assert reply["drawn"] == [int(torch.argmax(expected({**request, "params": plain})))]
 
 

@@ -236,22 +236,25 @@ TEST(hostile_tokenizer, finds_no_memory_at_any_of_its_allocations) {
   json["normalizer"] = Json::parse(R"({"type": "Sequence", "normalizers": [{"type": "Lowercase"}]})");
   json["pre_tokenizer"] = Json::parse(R"({"type": "Split", "pattern": {"Regex": "b+"}, "behavior": "Isolated", "invert": false})");
   const std::string text = json.dump();
-  const ChatMessage turn{ChatRole::user, "ABAB<|im_end|>"};
+  const char* const chatml =
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>\n' }}{% endfor %}{{ '<|im_start|>' }}";
   std::string said;
   size_t failures = 0;
   for (; failures < 10'000; ++failures) {
     const testing::AllocationWatch watch(failures + 1);
     try {
       const Tokenizer tokenizer = Tokenizer::parse(text, "test.json");
-      const ChatTemplate chat = ChatTemplate::choose(std::nullopt, tokenizer, "chatml");
-      said = tokenizer.decode(chat.encode(tokenizer, std::span(&turn, 1), true), {});
+      const ChatTemplate chat(chatml, "chat template", {});
+      const auto turn = chat_message("user", "ABAB<|im_end|>", jinja::Origin::person);
+      const jinja::Text rendered = chat.render({.messages = jinja::Value::list({turn}, true)});
+      said = tokenizer.decode(encode(tokenizer, chat.control_tokens(tokenizer), rendered, {}), {});
       break;
     } catch (const std::bad_alloc&) {
     } catch (const ResourceError&) {
     }
   }
   EXPECT_GT(failures, 100u);
-  EXPECT_EQ(said, "<|im_start|> a b a b <|im_end|> <|im_start|> a a");  // of "assistant"
+  EXPECT_EQ(said, "<|im_start|> a b a b <|im_end|> <|im_start|>");
 }
 
 TEST(hostile_tokenizer, has_a_pattern_that_backtracks_without_end) {

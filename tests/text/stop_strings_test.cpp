@@ -38,6 +38,31 @@ TEST(stop_strings, without_any_everything_passes) {
   EXPECT_EQ(stops.push("all of it"), "all of it");
 }
 
+TEST(stop_strings, may_begin_in_what_stands_before_and_not_end_there) {
+  StopStrings stops({"END", "xx"});
+  stops.begin_behind("a END xx E");
+  EXPECT_EQ(stops.push("N"), "");
+  EXPECT_FALSE(stops.found());
+  EXPECT_EQ(stops.push("x"), "N");  // the E is not of the stream, the x may begin another
+  EXPECT_EQ(stops.flush(), "x");
+  StopStrings again({"END"});
+  again.begin_behind("EN");
+  EXPECT_EQ(again.push("D rest"), "");
+  EXPECT_TRUE(again.found());
+}
+
+TEST(stop_strings, are_found_in_what_is_not_shown) {
+  StopStrings stops({"b<end>"});
+  EXPECT_EQ(stops.push("a"), "a");
+  EXPECT_EQ(stops.pass("<end>"), "");
+  EXPECT_EQ(stops.push("ab"), "a");
+  EXPECT_EQ(stops.pass("<e"), "");
+  EXPECT_EQ(stops.push("c"), "bc");
+  EXPECT_EQ(stops.push("b"), "");
+  EXPECT_EQ(stops.pass("<end>"), "");
+  EXPECT_TRUE(stops.found());
+}
+
 TEST(stop_strings, an_empty_one_is_refused) { EXPECT_THROW(StopStrings({""}), std::invalid_argument); }
 
 }  // namespace

@@ -4,8 +4,6 @@
 //   {"spans": [[T, PARSE_SPECIAL], ...], "add_special": B} -> {"ids": [...]}
 //   {"ids": [...], "skip_special": B}                      -> {"text": T, "pieces": [...]}   pieces: from the detokenizer, the flush last
 //   {"first": ID, "end": ID}                               -> {"texts": [...]}               each id decoded alone
-//   {"chat": [[ROLE, T], ...], "jinja": T or null, "template": NAME or null, "generate": B} -> {"text": T, "ids": [...], "family": NAME}
-//   {"reply": T, "jinja": T or null, "template": NAME or null} -> {"ids": [...]}
 //   {"token": T}                                           -> {"id": ID or null}
 //   {}                                                     -> {"vocab_size": N, "load_seconds": S}
 // An exception is answered by {"error": TEXT}; a tokenizer that can't be loaded by {"error": TEXT} and exit code 3.
@@ -16,7 +14,6 @@
 #include <optional>
 #include <string>
 
-#include "text/chat_template.h"
 #include "text/detokenizer.h"
 #include "text/tokenizer.h"
 
@@ -34,23 +31,6 @@ Json decoded(const tessera::Tokenizer& tokenizer, const std::vector<TokenId>& id
   return {{"text", tokenizer.decode(ids, options)}, {"pieces", pieces}};
 }
 
-std::optional<std::string> optional_text(const Json& json) {
-  return json.is_null() ? std::nullopt : std::optional(json.get<std::string>());
-}
-
-Json chat(const tessera::Tokenizer& tokenizer, const Json& request) {
-  using tessera::ChatRole;
-  const auto chosen = tessera::ChatTemplate::choose(optional_text(request["jinja"]), tokenizer, optional_text(request["template"]));
-  if (request.contains("reply")) return {{"ids", chosen.encode_reply(tokenizer, request["reply"].get<std::string>())}};
-  std::vector<tessera::ChatMessage> messages;
-  for (const Json& message : request["chat"]) {
-    const std::string role = message[0];
-    messages.push_back({role == "system" ? ChatRole::system : role == "user" ? ChatRole::user : ChatRole::assistant, message[1]});
-  }
-  const bool generate = request["generate"];
-  return {{"text", chosen.render(messages, generate)}, {"ids", chosen.encode(tokenizer, messages, generate)}, {"family", chosen.name()}};
-}
-
 Json answer(const tessera::Tokenizer& tokenizer, const Json& request) {
   if (request.contains("text"))
     return {{"ids", tokenizer.encode(request["text"].get_ref<const std::string&>(),
@@ -61,7 +41,6 @@ Json answer(const tessera::Tokenizer& tokenizer, const Json& request) {
     return {{"ids", tokenizer.encode(spans, request["add_special"].get<bool>())}};
   }
   if (request.contains("ids")) return decoded(tokenizer, request["ids"], request["skip_special"]);
-  if (request.contains("chat") || request.contains("reply")) return chat(tokenizer, request);
   if (request.contains("token")) {
     const auto id = tokenizer.token_to_id(request["token"].get_ref<const std::string&>());
     return {{"id", id ? Json(*id) : Json()}};

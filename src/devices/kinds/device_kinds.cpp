@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "cpu/cpu_device.h"
 #include "ttnn/n150_memory.h"
+#include "ttnn/n150_model.h"
 
 namespace tessera {
 namespace {
@@ -22,6 +23,15 @@ void check_n150(const Load& load) {
   check(load.sequences <= n150::kMaxUsers, "n150: ", load.sequences, " sequences at a time; it decodes at most ", n150::kMaxUsers);
 }
 
+void check_n150_model(const ModelDescription& model) {
+  n150::check_attention(model.spec.attention_softcap);
+  for (const auto& [spec, exact] : model.weights) {
+    n150::check_weight(spec);
+    const std::string label = spec.label();
+    if (label.ends_with(".q_norm") || label.ends_with(".k_norm")) n150::check_norm_of_heads(model.spec.cache.layers.front().head_dim);
+  }
+}
+
 std::vector<DeviceKind>& table() {
   static std::vector<DeviceKind> kinds = {
       {.name = "cpu",
@@ -30,6 +40,7 @@ std::vector<DeviceKind>& table() {
        .memory = [] { return machine_memory(); },
        .limits = cpu::CpuDevice({.threads = 1}).limits(),
        .check_load = [](const Load& load) { check(!load.traced, "trace: only the n150 records and replays its decodes"); },
+       .check_model = [](const ModelDescription&) {},
        .weight_bytes = cpu::CpuDevice::weight_bytes,
        .cache_bytes = cpu::CpuDevice::cache_bytes,
        .working_bytes = [](const Load& load, int64_t widest,
@@ -39,6 +50,7 @@ std::vector<DeviceKind>& table() {
        .memory = [] { return Memory{n150::kMemory}; },
        .limits = n150::limits(),
        .check_load = check_n150,
+       .check_model = check_n150_model,
        .weight_bytes = [](const WeightSpec& spec, bool) { return n150::weight_bytes(spec); },
        .cache_bytes = n150::cache_bytes,
        .working_bytes =

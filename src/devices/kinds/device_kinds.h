@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/machine.h"
+#include "models/description.h"
 #include "ops/device.h"
 
 namespace tessera {
@@ -40,6 +41,7 @@ struct DeviceKind {
   Memory (*memory)();                                               // that may be taken where nothing of ours lies yet
   Limits limits;
   void (*check_load)(const Load&);                             // throws std::invalid_argument for what it does not compute with
+  void (*check_model)(const ModelDescription&);                // the same, whatever its types and its context
   size_t (*weight_bytes)(const WeightSpec& spec, bool exact);  // exact: all its values are exact in bfloat16
   size_t (*cache_bytes)(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages);
   // Of a forward. widest: of alive_values() of all weights.

@@ -55,6 +55,7 @@ Load MemoryPlan::load(const Precision& precision, int64_t context, int64_t seque
 }
 
 Need MemoryPlan::need(const Load& load) const {
+  kind.check_model(model);
   kind.check_load(load);
   int64_t widest = 0;
   for (const ModelDescription::Weight& weight : model.weights) widest = std::max(widest, alive_values(weight.spec));
@@ -92,8 +93,7 @@ std::vector<Load> MemoryPlan::changes(const Load& load) const {
   constexpr DataType kBlocks = DataType::bfloat8_b;
   const DataType weights = load.weights == DataType::bfloat4_b ? load.weights : kBlocks;
   const bool cache_alone = types(load.weights, kBlocks), weights_alone = types(weights, load.cache);
-  if (!cache_alone && !weights_alone && weights != load.weights && load.cache != kBlocks)
-    types(weights, kBlocks);
+  if (!cache_alone && !weights_alone && weights != load.weights && load.cache != kBlocks) types(weights, kBlocks);
   Load shorter = load, fewer = load;
   if ((shorter.context = longest_context(load)) > 0) all.push_back(shorter);
   if ((fewer.sequences = most_sequences(load)) > 0) all.push_back(fewer);

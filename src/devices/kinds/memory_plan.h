@@ -29,7 +29,8 @@ struct MemoryPlan {
   // The types that are asked for or the model's own. `context`: 0: the longest that fits, or 1 if none does. Throws std::invalid_argument
   // beyond the model's own context.
   Load load(const Precision& precision, int64_t context, int64_t sequences, bool traced) const;
-  // Throws std::invalid_argument for what the device does not compute with, and for more sequences than it decodes at a time.
+  // Throws std::invalid_argument for a model or types that the device does not compute with, and for more sequences than it decodes at a
+  // time.
   Need need(const Load& load) const;
   bool fits(const Load& load) const { return need(load).total() <= memory.bytes; }
   // The longest context with which the load fits, whole pages of it; 0: none does.

@@ -4,10 +4,17 @@
 
 #include "core/error.h"
 #include "core/neighbouring_pairs.h"
+#include "ttnn/n150_model.h"
 #include "ttnn/ttnn_device.h"
 #include "ttnn/ttnn_storage.h"
 
 namespace tessera::ttnn {
+namespace {
+
+// Where the card keeps value i of a head.
+int64_t place_of(int64_t i, int64_t head_dim) { return has_neighbouring_pairs(head_dim) ? among_pairs(i, head_dim) : i; }
+
+}  // namespace
 
 using namespace nb::literals;
 
@@ -27,6 +34,18 @@ Tensor TtnnDevice::make_heads(const Shape& shape, nb::object tensor) {
   return Tensor(*this, shape, DataType::bfloat16, std::make_shared<Heads>(std::move(tensor), step_->decodes()));
 }
 
+// Queries and no keys. A decode's op wants as many of both as it makes shards of.
+Tensor TtnnDevice::into_heads(const Tensor& x, const Shape& heads) {
+  if (!step_->decodes())
+    return make_heads(heads, (*ttnn_)("experimental.nlp_create_qkv_heads", tensor(x), "num_heads"_a = heads[1], "num_kv_heads"_a = 0,
+                                      "transpose_k_heads"_a = false, "memory_config"_a = dram_)[0]);
+  nb::list thrice;
+  for (int i = 0; i < 3; ++i) thrice.append(tensor(x));
+  const nb::object qkv = (*ttnn_)("concat", thrice, "dim"_a = 3, "memory_config"_a = dram_);
+  return make_heads(heads, (*ttnn_)("experimental.nlp_create_qkv_heads_decode", qkv, "num_heads"_a = heads[1], "num_kv_heads"_a = heads[1],
+                                    "memory_config"_a = ttnn_->object("L1_HEIGHT_SHARDED_MEMORY_CONFIG"))[0]);
+}
+
 // One user a core, row after row of cores: as nlp_create_qkv_heads_decode places its heads.
 nb::object TtnnDevice::height_sharded(int64_t users, int64_t width) {
   const nb::object cores =
@@ -38,23 +57,22 @@ nb::object TtnnDevice::height_sharded(int64_t users, int64_t width) {
   return (*ttnn_)("MemoryConfig", ttnn_->object("TensorMemoryLayout.HEIGHT_SHARDED"), ttnn_->object("BufferType.L1"), spec);
 }
 
-// In DRAM: what stays in a core's memory is missing there for good.
-nb::object TtnnDevice::angles(const char* name, const Rotary& rotary, const CardStep& step, std::vector<float> RotaryRows::* values) {
-  const auto fill = [this, &rotary, values](const CardStep& of, std::span<std::byte> bytes) {
+// Of all values of a head; `elsewhere`: of those that do not rotate. In DRAM: what stays in a core's memory is missing there for good.
+nb::object TtnnDevice::angles(const char* name, const Rotary& rotary, int64_t head_dim, const CardStep& step,
+                              std::vector<float> RotaryRows::* values, float elsewhere) {
+  const auto fill = [this, &rotary, head_dim, values, elsewhere](const CardStep& of, std::span<std::byte> bytes) {
     const int64_t width = rotary.dim, half = width / 2;
     const std::vector<float>& from = of.rotary_rows(pool_, rotary).*values;
     auto* tiles = reinterpret_cast<bfloat16*>(bytes.data());
     std::memset(tiles, 0, bytes.size());
     for (int64_t row = 0; row < of.rows(); ++row)
-      for (int64_t i = 0; i < width; ++i)
-        tiles[tiled_index(of.decodes() ? row * kTile : row, i, width)] =
-            to_bfloat16(from[static_cast<size_t>(row * half + (has_neighbouring_pairs(width) ? i / 2 : i % half))]);
+      for (int64_t i = 0; i < head_dim; ++i)
+        tiles[tiled_index(of.decodes() ? row * kTile : row, place_of(i, head_dim), head_dim)] =
+            to_bfloat16(i < width ? from[static_cast<size_t>(row * half + i % half)] : elsewhere);
   };
   return inputs_->get({name, &rotary}, step, [&] {  // a decode's are a tile's first row for each user
-    return Inputs::Input{{1, step.decodes() ? step.rows() : 1, step.decodes() ? 1 : step.rows(), rotary.dim},
-                         ttnn_->object("bfloat16"),
-                         "TILE_LAYOUT",
-                         fill};
+    return Inputs::Input{
+        {1, step.decodes() ? step.rows() : 1, step.decodes() ? 1 : step.rows(), head_dim}, ttnn_->object("bfloat16"), "TILE_LAYOUT", fill};
   });
 }
 
@@ -74,28 +92,55 @@ nb::object TtnnDevice::rotation(const CardStep& step) {
   });
 }
 
-const RotaryInputs& TtnnDevice::rotary_inputs(const Rotary& rotary, const CardStep& step) {
+// The same for a whole head of which the halves of a part are the pairs, and zero for the rest.
+nb::object TtnnDevice::partial_rotation(const Rotary& rotary, int64_t head_dim, const CardStep& step) {
+  const auto fill = [half = rotary.dim / 2, head_dim](const CardStep&, std::span<std::byte> bytes) {
+    auto* tiles = reinterpret_cast<bfloat16*>(bytes.data());
+    std::memset(tiles, 0, bytes.size());
+    for (int64_t i = 0; i < half; ++i) {
+      const int64_t a = place_of(i, head_dim), b = place_of(half + i, head_dim);
+      tiles[tiled_index(a, b, head_dim)] = to_bfloat16(1.0f);
+      tiles[tiled_index(b, a, head_dim)] = to_bfloat16(-1.0f);
+    }
+  };
+  return inputs_->get({"rotation", &rotary}, step,
+                      [&] { return Inputs::Input{{1, 1, head_dim, head_dim}, ttnn_->object("bfloat16"), "TILE_LAYOUT", fill}; });
+}
+
+const RotaryInputs& TtnnDevice::rotary_inputs(const Rotary& rotary, int64_t head_dim, const CardStep& step) {
   const auto [at, is_new] = step.rotary_inputs.try_emplace(&rotary);
   if (is_new) {
+    const bool whole = rotary.dim == head_dim;
     // A decode's go to the users' cores.
     const auto placed = [&](const nb::object& tensor, int64_t width) {
-      return step.decodes() ? (*ttnn_)("to_memory_config", tensor, height_sharded(step.rows(), width)) : tensor;
+      return step.decodes() && whole ? (*ttnn_)("to_memory_config", tensor, height_sharded(step.rows(), width)) : tensor;
     };
-    at->second = {placed(angles("cos", rotary, step, &RotaryRows::cos), rotary.dim),
-                  placed(angles("sin", rotary, step, &RotaryRows::sin), rotary.dim),
+    at->second = {placed(angles("cos", rotary, head_dim, step, &RotaryRows::cos, 1), head_dim),
+                  placed(angles("sin", rotary, head_dim, step, &RotaryRows::sin, 0), head_dim),
                   {}};
-    if (has_neighbouring_pairs(rotary.dim)) at->second.rotation = placed(rotation(step), kTile);
+    if (!whole)
+      at->second.rotation = partial_rotation(rotary, head_dim, step);
+    else if (has_neighbouring_pairs(head_dim))
+      at->second.rotation = placed(rotation(step), kTile);
   }
   return at->second;
 }
 
 Tensor TtnnDevice::rotary_embedding(const Tensor& x, const Rotary& rotary, const Step& step) {
   const int64_t head_dim = x.shape()[3];
-  check(rotary.dim == head_dim, "n150: rotating ", rotary.dim, " of a head's ", head_dim, " values is not supported; all must rotate");
   const auto& card_step = static_cast<const CardStep&>(step);
-  const RotaryInputs& inputs = rotary_inputs(rotary, card_step);
+  const RotaryInputs& inputs = rotary_inputs(rotary, head_dim, card_step);
   const bool decodes = card_step.decodes();
   const nb::object memory = decodes ? height_sharded(card_step.rows(), head_dim) : dram_;
+  if (rotary.dim != head_dim) {
+    // TTNN's rotations take whole heads only. Each output of the product is one value of x, or its negative.
+    const nb::object input = decodes ? (*ttnn_)("to_memory_config", tensor(x), dram_) : tensor(x);
+    const nb::object turned = (*ttnn_)("linear", input, inputs.rotation, "memory_config"_a = dram_, "dtype"_a = ttnn_->dtype(x.dtype()),
+                                       "compute_kernel_config"_a = high_fidelity_);
+    const nb::object out = (*ttnn_)("add", (*ttnn_)("multiply", input, inputs.cos, "memory_config"_a = dram_),
+                                    (*ttnn_)("multiply", turned, inputs.sin, "memory_config"_a = dram_), "memory_config"_a = dram_);
+    return make_heads(x.shape(), decodes ? (*ttnn_)("to_memory_config", out, memory) : out);
+  }
   // A norm leaves a decode's heads in DRAM; the rotation wants each user's on its core, where cos and sin are.
   const nb::object input = decodes ? (*ttnn_)("to_memory_config", tensor(x), memory) : tensor(x);
   if (has_neighbouring_pairs(head_dim))
@@ -119,6 +164,7 @@ PageInputs TtnnDevice::page_inputs(size_t group, const CardStep& step) {
 }
 
 Tensor TtnnDevice::attention(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, const AttentionParams& params) {
+  n150::check_attention(params.softcap.has_value());
   const auto& card_step = static_cast<const CardStep&>(step);
   PagedCache& cache = cache_of(step);
   const size_t group = cache.groups.at(static_cast<size_t>(params.layer));

@@ -9,6 +9,7 @@
 #include "core/neighbouring_pairs.h"
 #include "ops/model.h"
 #include "ttnn/n150_memory.h"
+#include "ttnn/n150_model.h"
 #include "ttnn/ttnn_storage.h"
 
 namespace tessera::ttnn {
@@ -62,7 +63,8 @@ TtnnDevice::TtnnDevice(std::unique_ptr<Module> ttnn, Tracing tracing, Traces::Te
 }
 
 TtnnDevice::~TtnnDevice() {
-  const auto objects = {&dram_, &tile_, &row_major_, &high_fidelity_, &half_fidelity_, &sdpa_chunk_, &sdpa_decode_};
+  std::vector<nb::object*> objects{&dram_, &tile_, &row_major_, &high_fidelity_, &half_fidelity_, &sdpa_chunk_, &sdpa_decode_};
+  for (auto& [value, tensor] : factors_) objects.push_back(&tensor);
   let_go([&] {
     traces_.reset();
     for (nb::object* object : objects) object->reset();
@@ -168,7 +170,7 @@ Tensor TtnnDevice::pack(std::span<const WeightPart> parts, const WeightSpec& spe
 std::string TtnnDevice::packed_layout() const { return "n150 tiles 1"; }
 
 Tensor TtnnDevice::restore(std::span<const std::span<const std::byte>> kept, const std::shared_ptr<const MappedFile>& file,
-                          const WeightSpec& spec) {
+                           const WeightSpec& spec) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   if (traces_) traces_->drop();
@@ -176,8 +178,8 @@ Tensor TtnnDevice::restore(std::span<const std::span<const std::byte>> kept, con
   if (!std::equal(pieces.begin(), pieces.end(), kept.begin(), kept.end(),
                   [](const Piece& piece, std::span<const std::byte> bytes) { return piece.bytes() == static_cast<int64_t>(bytes.size()); }))
     return {};
-  Tensor restored = make_weight(
-      spec, pieces, [&](size_t i, std::span<std::byte> bytes) { std::memcpy(bytes.data(), kept[i].data(), bytes.size()); });
+  Tensor restored =
+      make_weight(spec, pieces, [&](size_t i, std::span<std::byte> bytes) { std::memcpy(bytes.data(), kept[i].data(), bytes.size()); });
   file->expect_unchanged();
   return restored;
 }
@@ -187,8 +189,7 @@ Tensor TtnnDevice::restore(std::span<const std::span<const std::byte>> kept, con
 std::vector<TtnnDevice::Piece> TtnnDevice::pieces_of(const WeightSpec& spec) {
   check(spec.options.activations == DataType::bfloat16, "n150: activations of ", spec.options.activations,
         " are not supported; choose bfloat16");
-  check(spec.role != Role::qkv || spec.head_dim % kTile == 0, "n150: heads of ", spec.head_dim, " values are not supported; a multiple of ",
-        kTile, " is");
+  n150::check_weight(spec);
   tiled_bytes(spec.options.weights, 1, 1);  // refuses a type that the card has no tiles of
   const int64_t out = spec.shape[2], in = spec.shape[3], linears = spec.role == Role::gate_up ? 2 : 1;
   std::vector<Piece> pieces;
@@ -355,8 +356,9 @@ Tensor TtnnDevice::linear(const Tensor& x, const Tensor& weight) {
 Tensor TtnnDevice::rms_norm(const Tensor& x, const Tensor& weight, float epsilon) {
   if (is_empty(x)) return x;
   const bool heads = dynamic_cast<Heads*>(&storage(x)) != nullptr;
-  check(!heads || !has_neighbouring_pairs(x.shape()[3]), "n150: a norm of heads of ", x.shape()[3],
-        " values is not supported; 32 or a multiple of 64 is");
+  if (heads) n150::check_norm_of_heads(x.shape()[3]);
+  if (heads && weight.shape()[3] != x.shape()[3])  // over all of a token
+    return into_heads(rms_norm(nlp_concat_heads(x), weight, epsilon), x.shape());
   // rms_norm takes no heads that are sharded over the cores by their users.
   const nb::object input = heads && step_->decodes() ? (*ttnn_)("to_memory_config", tensor(x), dram_) : tensor(x);
   nb::object out = (*ttnn_)("rms_norm", input, "epsilon"_a = epsilon, "weight"_a = tensor(weight), "memory_config"_a = dram_,
@@ -365,25 +367,25 @@ Tensor TtnnDevice::rms_norm(const Tensor& x, const Tensor& weight, float epsilon
   return make_heads(x.shape(), std::move(out));
 }
 
-Tensor TtnnDevice::gated(const Tensor& gate_up, const char* activation) {
-  const std::vector<nb::object>& halves = storage(gate_up).tensors;
+nb::object TtnnDevice::activated_product(const char* activation, const nb::object& a, const nb::object& b) {
   nb::list activations;
   activations.append(ttnn_->object(std::string("UnaryOpType.") + activation));
-  return make({1, 1, gate_up.shape()[2], gate_up.shape()[3] / 2},
-              {(*ttnn_)("mul", halves.at(0), halves.at(1), "input_tensor_a_activations"_a = activations, "memory_config"_a = dram_)});
+  return (*ttnn_)("mul", a, b, "input_tensor_a_activations"_a = activations, "memory_config"_a = dram_);
+}
+
+Tensor TtnnDevice::gated(const Tensor& gate_up, const char* activation) {
+  const std::vector<nb::object>& halves = storage(gate_up).tensors;
+  return make({1, 1, gate_up.shape()[2], gate_up.shape()[3] / 2}, {activated_product(activation, halves.at(0), halves.at(1))});
 }
 
 Tensor TtnnDevice::gelu_mul(const Tensor& gate_up) { return gated(gate_up, "GELU_TANH"); }
 
 Tensor TtnnDevice::silu_mul(const Tensor& gate_up) { return gated(gate_up, "SILU"); }
 
-Tensor TtnnDevice::relu2(const Tensor& x) {
-  const nb::object positive = (*ttnn_)("relu", tensor(x), "memory_config"_a = dram_);
-  return make(x.shape(), {(*ttnn_)("square", positive, "memory_config"_a = dram_)});
-}
+Tensor TtnnDevice::relu2(const Tensor& x) { return make(x.shape(), {activated_product("RELU", tensor(x), tensor(x))}); }
 
 Tensor TtnnDevice::experts(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const RouterParams&) {
-  fail("n150: mixtures of experts are not supported");
+  fail("n150: mixtures of experts are not supported; choose the cpu");
 }
 
 Tensor TtnnDevice::add(const Tensor& a, const Tensor& b) {
@@ -391,7 +393,24 @@ Tensor TtnnDevice::add(const Tensor& a, const Tensor& b) {
 }
 
 Tensor TtnnDevice::mul(const Tensor& a, float b) {
-  return make(a.shape(), {(*ttnn_)("multiply", tensor(a), round_to_bfloat16(b), "memory_config"_a = dram_)});
+  if (is_empty(a)) return a;
+  // TTNN rounds a number to the tensor's type, but not a float32 tensor of one value.
+  const bool keeps = a.dtype() == DataType::float32 || b == round_to_bfloat16(b);
+  nb::object product = keeps ? (*ttnn_)("multiply", tensor(a), b, "memory_config"_a = dram_)
+                             : (*ttnn_)("multiply", tensor(a), factor(b), "memory_config"_a = dram_, "dtype"_a = ttnn_->dtype(a.dtype()));
+  return make(a.shape(), {std::move(product)}, storage(a).rows, a.dtype());
+}
+
+// On the card for good.
+const nb::object& TtnnDevice::factor(float value) {
+  const auto [at, is_new] = factors_.try_emplace(value);
+  if (is_new) {
+    if (traces_) traces_->drop();
+    const int64_t shape[] = {1, 1, 1, 1};
+    at->second = ttnn_->upload(shape, ttnn_->object("float32"), "TILE_LAYOUT", dram_,
+                               [&](std::span<std::byte> bytes) { write_row(&value, 1, bytes); });
+  }
+  return at->second;
 }
 
 Tensor TtnnDevice::softcap(const Tensor& x, float cap) {

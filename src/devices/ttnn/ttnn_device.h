@@ -1,4 +1,5 @@
 #pragma once
+#include <map>
 #include <memory>
 #include <string>
 
@@ -74,7 +75,10 @@ class TtnnDevice final : public Device {
   Tensor execute(const Model& model, const Batch& batch) override;
   Tensor make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows = {}, DataType dtype = DataType::bfloat16);
   Tensor make_heads(const Shape& shape, nb::object tensor);
+  Tensor into_heads(const Tensor& x, const Shape& heads);
+  nb::object activated_product(const char* activation, const nb::object& a, const nb::object& b);
   Tensor gated(const Tensor& gate_up, const char* activation);
+  const nb::object& factor(float value);
   nb::object upload_integers(std::span<const int64_t> shape, const char* dtype, int32_t first);
   nb::object looked_up(const nb::object& ids, const nb::object& table, const Shape& shape);
   // A tensor of a weight: a linear's tiles, [in, out]; its biases, [1, out] in tiles of float32; or a table, [out, in], row by row.
@@ -90,9 +94,11 @@ class TtnnDevice final : public Device {
   using Integers = std::function<std::vector<int32_t>(const CardStep&)>;
   nb::object integers(const Inputs::Name& name, const CardStep& step, std::vector<int64_t> shape, const char* dtype,
                       const Integers& values);
-  nb::object angles(const char* name, const Rotary& rotary, const CardStep& step, std::vector<float> RotaryRows::* values);
+  nb::object angles(const char* name, const Rotary& rotary, int64_t head_dim, const CardStep& step, std::vector<float> RotaryRows::* values,
+                    float elsewhere);
   nb::object rotation(const CardStep& step);
-  const RotaryInputs& rotary_inputs(const Rotary& rotary, const CardStep& step);
+  nb::object partial_rotation(const Rotary& rotary, int64_t head_dim, const CardStep& step);
+  const RotaryInputs& rotary_inputs(const Rotary& rotary, int64_t head_dim, const CardStep& step);
   PageInputs page_inputs(size_t group, const CardStep& step);
   nb::object height_sharded(int64_t users, int64_t width);
   nb::object kernel_config(const char* fidelity);
@@ -101,10 +107,11 @@ class TtnnDevice final : public Device {
   std::unique_ptr<Module> ttnn_;
   ThreadPool pool_;
   nb::object dram_, tile_, row_major_, high_fidelity_, half_fidelity_, sdpa_chunk_, sdpa_decode_;
-  int64_t widest_ = 0, vocab_ = 0;  // of the models packed so far
-  const CardStep* step_ = nullptr;  // the one that runs
-  Inputs* inputs_ = nullptr;        // and what it takes from the host
-  std::unique_ptr<Traces> traces_;  // none: nothing is recorded
+  std::map<float, nb::object> factors_;  // that are no bfloat16
+  int64_t widest_ = 0, vocab_ = 0;       // of the models packed so far
+  const CardStep* step_ = nullptr;       // the one that runs
+  Inputs* inputs_ = nullptr;             // and what it takes from the host
+  std::unique_ptr<Traces> traces_;       // none: nothing is recorded
 };
 
 }  // namespace tessera::ttnn

@@ -105,24 +105,25 @@ TEST_F(Card, add_and_rotary_embedding_round_as_the_matrix_unit_does) {
   Numbers x(kTokens, 3, 2 * kHalf, 5), turned(kTokens, 3, 2 * kHalf);
   std::vector<float> cos, sin;
   for (int i = 0; i < kTokens * kHalf; ++i) {
-    cos.push_back(round_to_bfloat16(std::cos(0.37f * static_cast<float>(i))));
-    sin.push_back(round_to_bfloat16(std::sin(0.37f * static_cast<float>(i))));
+    cos.push_back(std::cos(0.37f * static_cast<float>(i)));
+    sin.push_back(std::sin(0.37f * static_cast<float>(i)));
   }
   rotary_embedding(pool_, Isa::card, x.rows, cos.data(), sin.data(), kHalf, turned.rows);
   EXPECT_EQ(equal_share(turned,
                         [&](int64_t t, int64_t h, int64_t i) {
                           const auto at = static_cast<size_t>(t * kHalf + i % kHalf);
                           const double other = i < kHalf ? -x.get(t, h, i + kHalf) : x.get(t, h, i - kHalf);
-                          return added(away(x.get(t, h, i) * cos[at]), away(other * sin[at]));
+                          return added(away(x.get(t, h, i) * even(cos[at])), away(other * even(sin[at])));
                         }),
             1);
 }
 
-TEST_F(Card, products_have_rounded_factors) {
+TEST_F(Card, a_factor_is_whole_and_an_activation_is_rounded_before_its_product) {
   constexpr int64_t kWidth = 255;
   Numbers x(33, 1, 2 * kWidth, 6), scaled(33, 1, 2 * kWidth), gelu(33, 1, kWidth), silu(33, 1, kWidth);
   mul(pool_, Isa::card, x.rows, 1 / 30.0f, scaled.rows);
-  EXPECT_EQ(equal_share(scaled, [&](int64_t t, int64_t h, int64_t i) { return even(x.get(t, h, i) * even(1 / 30.0)); }), 1);
+  EXPECT_EQ(equal_share(scaled, [&](int64_t t, int64_t h, int64_t i) { return even(static_cast<float>(x.get(t, h, i)) * (1 / 30.0f)); }),
+            1);
   gelu_mul(pool_, Isa::card, x.rows, gelu.rows);
   silu_mul(pool_, Isa::card, x.rows, silu.rows);
   const auto product = [&](auto activation) {

@@ -101,6 +101,41 @@ TEST(DeviceKinds, an_open_cpu_leaves_caches_what_its_forwards_do_not_take) {
   EXPECT_THAT(differences, ::testing::Contains(::testing::DoubleNear(128.0 * 100'000 * 8, 1e6)));  // logits and their copy
 }
 
+TEST(DeviceKinds, the_n150_refuses_models_that_it_has_no_ops_for_and_the_cpu_takes_them) {
+  const auto refusal = [](const ModelDescription& model) {
+    EXPECT_NO_THROW(device_kind("cpu").check_model(model));
+    return testing::error_of<std::invalid_argument>([&] { device_kind("n150").check_model(model); });
+  };
+  const auto with = [](const WeightSpec& spec, int64_t head_dim = 128) {
+    ModelDescription model = one_layer();
+    model.weights.push_back({spec, true});
+    model.spec.cache.layers.front().head_dim = head_dim;
+    return model;
+  };
+  EXPECT_NO_THROW(device_kind("n150").check_model(one_layer()));
+  ModelDescription capped = one_layer();
+  capped.spec.attention_softcap = true;
+  EXPECT_EQ(refusal(capped), "n150: attention with a softcap is not supported; choose the cpu");
+  for (const Role role : {Role::router, Role::experts_gate_up, Role::experts_down})
+    EXPECT_EQ(refusal(with({.role = role})), "n150: mixtures of experts are not supported; choose the cpu");
+  EXPECT_EQ(refusal(with({.role = Role::qkv, .num_heads = 40, .head_dim = 128})),
+            "n150: 40 heads are not supported; up to 32 are, or choose the cpu");
+  EXPECT_EQ(refusal(with({.role = Role::qkv, .num_heads = 8, .head_dim = 48})),
+            "n150: heads of 48 values are not supported; a multiple of 32 is, or choose the cpu");
+  const WeightSpec norm{.role = Role::norm, .name = "model.layers.0.self_attn.k_norm.weight"};
+  EXPECT_EQ(refusal(with(norm, 96)), "n150: a norm of heads of 96 values is not supported; 32 or a multiple of 64 is, or choose the cpu");
+  EXPECT_NO_THROW(device_kind("n150").check_model(with(norm, 64)));
+}
+
+TEST(MemoryPlan, refuses_a_model_that_the_device_does_not_compute_with) {
+  ModelDescription model = one_layer();
+  const MemoryPlan plan{device_kind("n150"), model};
+  const Load load = plan.load({}, 64, 1, false);
+  model.spec.attention_softcap = true;
+  EXPECT_THROW(plan.expect_fits(load, "tiny"), std::invalid_argument);
+  EXPECT_THROW(plan.load({}, 0, 1, false), std::invalid_argument);
+}
+
 TEST(DeviceKinds, what_is_another_device_s_is_refused) {
   const auto error = [](std::string_view name, const OpenOptions& options) {
     return testing::error_of<std::invalid_argument>([&] { open_device(name, options); });

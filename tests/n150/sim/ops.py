@@ -172,6 +172,24 @@ def create_heads(tokens, heads, kv_heads, head_dim, decode):
     return case
 
 
+def heads_alone(tokens, heads, head_dim, decode):
+    """Queries without keys: what a norm over all heads is cut into."""
+
+    def case(lane, random):
+        t, x = lane.t, normal(random, 1, 1, tokens, heads * head_dim)
+        if decode:
+            thrice = t.concat([lane.put(x) for _ in range(3)], dim=3, memory_config=t.DRAM_MEMORY_CONFIG)
+            made = t.experimental.nlp_create_qkv_heads_decode(thrice, num_heads=heads, num_kv_heads=heads,
+                                                              memory_config=t.L1_HEIGHT_SHARDED_MEMORY_CONFIG)
+        else:
+            made = t.experimental.nlp_create_qkv_heads(lane.put(x), num_heads=heads, num_kv_heads=0, transpose_k_heads=False,
+                                                       memory_config=t.DRAM_MEMORY_CONFIG)
+        parts = x.reshape(tokens, heads, head_dim)
+        return [lane.get(made[0])], [(parts if decode else parts.transpose(1, 0, 2))[None]]
+
+    return case
+
+
 def concat_heads(tokens, heads, head_dim):
     def case(lane, random):
         x = normal(random, 1, heads, tokens, head_dim)
@@ -292,6 +310,26 @@ def scale(rows, width, factor):
     return case
 
 
+def scale_by_float32(rows, width, factor):
+    def case(lane, random):
+        x, exact = normal(random, 1, 1, rows, width), np.float32(factor)
+        made = lane.t.multiply(lane.put(x), lane.put(np.full((1, 1, 1, 1), exact), "float32"), memory_config=lane.t.DRAM_MEMORY_CONFIG,
+                               dtype=lane.t.bfloat16)
+        return [lane.get(made)], [x * np.float64(exact)]
+
+    return case
+
+
+def relu2(rows, width):
+    def case(lane, random):
+        x = normal(random, 1, 1, rows, width)
+        on = lane.put(x)
+        made = lane.t.mul(on, on, input_tensor_a_activations=[lane.t.UnaryOpType.RELU], memory_config=lane.t.DRAM_MEMORY_CONFIG)
+        return [lane.get(made)], [np.maximum(x, 0)**2]
+
+    return case
+
+
 def softcap(rows, width, cap, dtype):
     def case(lane, random):
         t, x = lane.t, 20 * normal(random, 1, 1, rows, width)
@@ -345,6 +383,22 @@ def rotary(heads, rows, width, decode):
             made = lane.t.experimental.rotary_embedding_hf(*on, is_decode_mode=decode, memory_config=out, compute_kernel_config=kernel(lane))
             turned = np.concatenate([-x[..., width // 2:], x[..., :width // 2]], axis=-1)
         return [lane.get(made)], [x * cos + turned * sin]
+
+    return case
+
+
+def rotary_of_a_part(heads, rows, width, part, decode):
+    def case(lane, random):
+        t, x, half = lane.t, normal(random, *((1, rows, heads, width) if decode else (1, heads, rows, width))), part // 2
+        angle, places = random.uniform(0, 6.28, (rows, half)), (1, rows, 1, width) if decode else (1, 1, rows, width)
+        cos, sin = (bfloat16(np.concatenate([f(angle), f(angle), np.full((rows, width - part), rest)], axis=-1)).reshape(places)
+                    for f, rest in ((np.cos, 1), (np.sin, 0)))
+        matrix, ones = np.zeros((1, 1, width, width)), np.arange(half)
+        matrix[..., ones, half + ones], matrix[..., half + ones, ones] = 1, -1
+        on, to = lane.put(x), t.DRAM_MEMORY_CONFIG
+        turned = t.linear(on, lane.put(matrix), memory_config=to, dtype=t.bfloat16, compute_kernel_config=kernel(lane))
+        made = t.add(t.multiply(on, lane.put(cos), memory_config=to), t.multiply(turned, lane.put(sin), memory_config=to), memory_config=to)
+        return [lane.get(made)], [x * cos + x @ matrix * sin]
 
     return case
 
@@ -414,6 +468,8 @@ MOVES = {
     "nlp_create_qkv_heads, heads of 96": create_heads(128, 4, 4, 96, False),
     "nlp_create_qkv_heads_decode": create_heads(4, 4, 2, 64, True),
     "nlp_create_qkv_heads_decode, 32 users": create_heads(32, 4, 4, 96, True),
+    "nlp_create_qkv_heads of queries alone": heads_alone(128, 4, 64, False),
+    "nlp_create_qkv_heads_decode of queries alone": heads_alone(4, 4, 64, True),
     "nlp_concat_heads": concat_heads(128, 4, 64),
     "nlp_concat_heads_decode": concat_heads_of_a_decode(4, 4, 64),
     "nlp_concat_heads_decode, heads of 96": concat_heads_of_a_decode(2, 4, 96),
@@ -441,6 +497,8 @@ TINY = {
     "add": add(64, 128),
     "add of biases": add_biases(32, 192),
     "multiply": scale(32, 128, 11.3125),
+    "multiply by a float32 factor": scale_by_float32(64, 128, 0.22),
+    "mul with RELU of itself": relu2(32, 256),
     "softcap, bfloat16": softcap(32, 256, 30.0, "bfloat16"),
     "softcap, float32": softcap(32, 256, 30.0, "float32"),
     "mul with SILU": gated(32, 256, "SILU"),
@@ -450,6 +508,8 @@ TINY = {
     "rotary_embedding_hf, decode": rotary(4, 3, 64, True),
     "rotary_embedding_llama": rotary(4, 128, 96, False),
     "rotary_embedding_llama, decode": rotary(4, 3, 96, True),
+    "rotary of a part": rotary_of_a_part(4, 128, 128, 96, False),
+    "rotary of a part, decode": rotary_of_a_part(4, 3, 128, 96, True),
     "attention of a chunk": attention_of_a_chunk(0, 128, 128, 4, 2, 64, None),
     "attention of a chunk that goes on": attention_of_a_chunk(256, 128, 384, 4, 2, 64, None),
     "attention of a chunk, window 16": attention_of_a_chunk(128, 128, 256, 4, 2, 64, 16),

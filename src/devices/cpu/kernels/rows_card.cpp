@@ -27,19 +27,18 @@ void rms_norm(const uint16_t* x, const float* weight, float epsilon, int64_t wid
   for (int64_t i = 0; i < width; ++i) y[i] = packed_bits(truncated(get(x[i]) * factor, kTf32 + 1) * truncated(weight[i], kTf32));
 }
 
+// cos and sin are bfloat16 on the card, whatever the model's are.
 void rotary(const uint16_t* x, const float* cos, const float* sin, int64_t half, uint16_t* y) {
   for (int64_t i = 0; i < half; ++i) {
-    const float a = get(x[i]), b = get(x[half + i]);
-    y[i] = sum(packed(a * cos[i]), packed(-b * sin[i]));
-    y[half + i] = sum(packed(b * cos[i]), packed(a * sin[i]));
+    const float a = get(x[i]), b = get(x[half + i]), c = round_to_bfloat16(cos[i]), s = round_to_bfloat16(sin[i]);
+    y[i] = sum(packed(a * c), packed(-b * s));
+    y[half + i] = sum(packed(b * c), packed(a * s));
   }
 }
 
 void add(const uint16_t* a, const uint16_t* b, int64_t n, uint16_t* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = sum(get(a[i]), get(b[i]));
 }
-
-void mul(const uint16_t* x, float factor, int64_t n, uint16_t* y) { kRowsPlain.bfloat16.mul(x, round_to_bfloat16(factor), n, y); }
 
 template <void (*activate)(const uint16_t*, const uint16_t*, int64_t, uint16_t*)>
 void gated(const uint16_t* gate, const uint16_t* up, int64_t n, uint16_t* y) {
@@ -56,7 +55,8 @@ void silu(const uint16_t* x, const uint16_t* one, int64_t n, uint16_t* y) { kRow
 
 RowKernels rows() {
   RowKernels kernels = kRowsPlain;
-  kernels.bfloat16 = {rms_norm, rotary, add, mul, kRowsPlain.bfloat16.softcap, gated<gelu>, gated<silu>, kRowsPlain.bfloat16.relu2};
+  kernels.bfloat16 = {
+      rms_norm, rotary, add, kRowsPlain.bfloat16.mul, kRowsPlain.bfloat16.softcap, gated<gelu>, gated<silu>, kRowsPlain.bfloat16.relu2};
   return kernels;
 }
 

@@ -503,6 +503,8 @@ sfpi_inline std::pair<T, T> min_max(T a, T b) {
 }
 sfpi_inline vFloat min(vFloat a, vFloat b) { return min_max(a, b).first; }
 sfpi_inline vFloat max(vFloat a, vFloat b) { return min_max(a, b).second; }
+sfpi_inline vSMag min(vSMag a, vSMag b) { return min_max(a, b).first; }
+sfpi_inline vSMag max(vSMag a, vSMag b) { return min_max(a, b).second; }
 sfpi_inline vFloat clamp(vFloat x, vFloat low, vFloat high) { return min(max(x, low), high); }
 sfpi_inline vFloat symmetric_clamp(vFloat x, float bound) { return copysgn(min(setsgn(x, 0), vFloat(bound)), x); }
 sfpi_inline void vec_min_max(vFloat& a, vFloat& b) {

@@ -1,0 +1,111 @@
+#include "cli/conversation.h"
+
+#include <algorithm>
+
+#include "cli/arguments.h"
+#include "cli/given_text.h"
+#include "core/error.h"
+#include "core/json.h"
+#include "text/jinja/json.h"
+#include "text/jinja/lexer.h"
+
+namespace tessera {
+namespace {
+
+// "enable_thinking=false": JSON, else text.
+ChatArguments parse_arguments(const ChatFlags& flags) {
+  ChatArguments arguments;
+  for (const std::string& text : flags.arguments) {
+    const size_t equals = text.find('=');
+    check(equals != text.npos && equals > 0, "--template-arg ", text, ": must be NAME=VALUE");
+    const std::string value = text.substr(equals + 1);
+    check(value != "True" && value != "False", "--template-arg ", text, ": write true or false");
+    jinja::Value parsed = chat_text(value, jinja::Origin::person);
+    try {
+      parsed = jinja::from_json(parse_json(value, "--template-arg").root(), "--template-arg");
+    } catch (const FileError&) {  // no JSON: a text
+    }
+    arguments.emplace_back(text.substr(0, equals), std::move(parsed));
+  }
+  return arguments;
+}
+
+// The checkpoint's files, with the template that the flags name in place of its own.
+ChatFiles open_files(const Checkpoint& checkpoint, const ChatFlags& flags) {
+  ChatFiles files = checkpoint.chat_files(Checkpoint::Tools::absent);
+  if (flags.template_file) files.chat_template = {read_file(*flags.template_file, jinja::kMostSourceBytes), *flags.template_file};
+  check<FileError>(files.chat_template.has_value(), checkpoint.directory().string(),
+                   ": has no chat template: is it a base model? Continue a text with it, or name a file with a template by --template");
+  return files;
+}
+
+}  // namespace
+
+void add_chat_flags(CLI::App& command, ChatFlags& flags, CLI::Option* chat) {
+  const auto add = [&](CLI::Option* option, const char* type) {
+    option->type_name(type);
+    if (chat) option->needs(chat);
+    return option;
+  };
+  add(command.add_option("--system,--sys", flags.system, "The system message"), "TEXT");
+  add(command.add_option("--template", flags.template_file, "A file with the Jinja text to use in place of the checkpoint's chat template"),
+      "FILE");
+  add(add_texts(command, "--template-arg", flags.arguments,
+                "A variable of the template, as in enable_thinking=false: JSON, else text; may be given several times"),
+      "NAME=VALUE");
+}
+
+Conversation::Conversation(const ChatFlags& flags, const Checkpoint& checkpoint, const Tokenizer& tokenizer)
+    : checkpoint_(checkpoint),
+      tokenizer_(tokenizer),
+      arguments_(parse_arguments(flags)),
+      files_(open_files(checkpoint, flags)),
+      template_(files_.chat_template->text, files_.chat_template->place, files_.special_tokens),
+      control_tokens_(template_.control_tokens(tokenizer)),
+      system_(flags.system) {
+  if (system_) expect_utf8(*system_, "--system");
+  reset();
+}
+
+void Conversation::reset() {
+  messages_.clear();
+  if (system_) add("system", *system_);
+}
+
+void Conversation::add_answer(std::string content, std::vector<TokenId> ids) {
+  // A stop string cuts the text, but not the ids.
+  if (tokenizer_.decode(ids, {.skip_special = true}) != content) ids.clear();
+  messages_.push_back({"assistant", std::move(content), std::move(ids)});
+}
+
+std::vector<TokenId> Conversation::ids() const {
+  std::vector<jinja::Value> messages;
+  std::vector<ChatAnswer> answers;
+  for (const Message& message : messages_) {
+    const bool is_answer = !message.ids.empty();
+    messages.push_back(
+        chat_message(message.role, message.content, is_answer ? jinja::answer_origin(answers.size()) : jinja::Origin::person));
+    if (is_answer) answers.push_back({message.content, message.ids});
+  }
+  const jinja::Text text = template_.render({.messages = jinja::Value::list(std::move(messages), true), .arguments = arguments_});
+  std::vector<TokenId> ids = encode(tokenizer_, control_tokens_, text, answers);
+  check(!ids.empty(), "the chat template gives no text for this conversation");
+  return ids;
+}
+
+std::vector<TokenId> Conversation::end_tokens(const Session& session) const {
+  const int64_t vocab_size = session.model().spec().vocab_size;
+  std::vector<TokenId> ends = session.generation().tokens.eos;
+  const auto add = [&](std::optional<TokenId> id) {
+    if (id && *id < vocab_size && std::find(ends.begin(), ends.end(), *id) == ends.end()) ends.push_back(*id);
+  };
+  const JsonDocument nothing = parse_json("{}", "generation_config.json");
+  const ConfigReader reader(nothing.root(), "generation_config.json");
+  for (const TokenId id : read_special_tokens(reader, checkpoint_.config(), {}, vocab_size).eos) add(id);
+  for (const auto& [name, text] : files_.special_tokens)
+    if (name == "eos_token") add(tokenizer_.token_to_id(text));
+  add(end_of_turn(template_, tokenizer_, control_tokens_));
+  return ends;
+}
+
+}  // namespace tessera
