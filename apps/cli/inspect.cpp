@@ -111,7 +111,7 @@ class TokenNames {
  public:
   TokenNames(const Checkpoint& checkpoint, std::vector<std::string>& notes) {
     try {
-      tokenizer_.emplace(Tokenizer::load(checkpoint.tokenizer().string(), kept_folder()));
+      tokenizer_.emplace(Tokenizer::load(checkpoint.tokenizer().string(), kept_folder(), checkpoint.model_type()));
     } catch (const FileError& error) {
       notes.push_back(error.what());
     }

@@ -84,7 +84,7 @@ Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> descript
 }
 
 const Tokenizer& Session::tokenizer() {
-  if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer().string(), kept_folder()));
+  if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer().string(), kept_folder(), checkpoint_.model_type()));
   return *tokenizer_;
 }
 
@@ -97,7 +97,8 @@ Drafting open_drafting(const SpeculationFlags& flags, const ModelFlags& model, S
   draft.precision = flags.draft_precision;
   Checkpoint checkpoint = Checkpoint::open(draft.model);
   checkpoint.use_generation_config("none");
-  expect_same_tokens(Tokenizer::load(checkpoint.tokenizer().string()), draft.model, session.tokenizer(), model.model);
+  expect_same_tokens(Tokenizer::load(checkpoint.tokenizer().string(), std::nullopt, checkpoint.model_type()), draft.model,
+                     session.tokenizer(), model.model);
   ModelDescription description = describe_model(checkpoint);
   draft.context = std::min(session.context(), description.spec.max_position_embeddings);
   Drafting made{.session = std::make_unique<Session>(std::move(checkpoint), std::move(description), draft, 1, session.device()),

@@ -32,7 +32,7 @@ int tokenize(const TokenizeOptions& options) {
   const SignalWatch watch;
   Report report(options.json);
   const Checkpoint checkpoint = Checkpoint::open(options.model, options.revision);
-  const Tokenizer tokenizer = Tokenizer::load(checkpoint.tokenizer().string());
+  const Tokenizer tokenizer = Tokenizer::load(checkpoint.tokenizer().string(), std::nullopt, checkpoint.model_type());
   const std::vector<TokenId> ids = ids_of(options, checkpoint, tokenizer);
   std::ostringstream text;
   auto tokens = nlohmann::ordered_json::array();

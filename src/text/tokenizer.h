@@ -37,11 +37,12 @@ class Tokenizer {
  public:
   static constexpr size_t kLargestFile = size_t{128} << 20;  // bytes; Gemma's has 33 MB
 
-  // As AutoTokenizer has it: config.json and tokenizer_config.json beside the file are read too, since transformers builds Llama 2's
-  // pipeline itself, whatever the file says. Throws FileError when the file is absent, larger than kLargestFile, malformed, or needs what
-  // isn't supported. In `folder` the tables of a large one are kept for the next time that it is loaded, as long as its bytes are the same;
-  // nullopt: nothing is kept.
-  static Tokenizer load(const std::string& path, const std::optional<std::filesystem::path>& folder = std::nullopt);
+  // Throws FileError when the file is absent, larger than kLargestFile, malformed, or needs what isn't supported. In `folder` the tables
+  // of a large one are kept for the next time that it is loaded, as long as its bytes are the same; nullopt: nothing is kept.
+  // The ids are AutoTokenizer's: of a "llama" tokenizer_config.json is read too, since transformers builds Llama 2's pipeline itself,
+  // whatever the file says. `model_type`: config.json's; nullopt: it is read from beside the file.
+  static Tokenizer load(const std::string& path, const std::optional<std::filesystem::path>& folder = std::nullopt,
+                        const std::optional<std::string>& model_type = std::nullopt);
   // The same from JSON in memory; `source` begins every message.
   static Tokenizer parse(std::string_view json, const std::string& source);
 

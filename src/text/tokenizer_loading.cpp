@@ -1,6 +1,4 @@
 // Tokenizers from a tokenizer.json, or from what the last loading of it left behind.
-#include <algorithm>
-
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -36,21 +34,25 @@ struct Rebuilt {
   std::string pre_tokenizer, decoder;  // JSON; there is no normalizer
 };
 
-// AutoTokenizer takes transformers' class LlamaTokenizer for a "llama" whose tokenizer_config.json or config.json names it, unless the file
-// is of the ByteLevel kind; the class uses the file's vocabulary, merges, added tokens and post-processor, and builds the rest itself.
-// Nothing where it uses the file as it stands.
-std::optional<Rebuilt> rebuilt_by_transformers(const std::filesystem::path& path, std::string_view json) {
-  const std::string names[] = {(path.parent_path() / "tokenizer_config.json").string(), (path.parent_path() / "config.json").string()};
-  if (!is_there(names[0]) || !is_there(names[1]) || json.find("\"ByteLevel\"") != std::string_view::npos) return std::nullopt;
-  const JsonDocument documents[] = {read_json(names[0]), read_json(names[1])};
-  const text::Fields own(documents[0].root(), names[0], ": "), model(documents[1].root(), names[1], ": ");
-  const auto is = [](const text::Fields& fields, std::string_view key, std::initializer_list<std::string_view> values) {
-    return fields.find(key) && std::find(values.begin(), values.end(), fields.text(key)) != values.end();
-  };
-  const text::Fields& naming = own.find("tokenizer_class") ? own : model;
-  if (!is(model, "model_type", {"llama"}) || !is(naming, "tokenizer_class", {"LlamaTokenizer", "LlamaTokenizerFast"}) ||
-      own.find("auto_map"))
-    return std::nullopt;
+// The model_type of the config.json beside a tokenizer.json.
+std::string model_type_beside(const std::filesystem::path& path) {
+  const std::string name = (path.parent_path() / "config.json").string();
+  if (!is_there(name)) return "";
+  const JsonDocument document = read_json(name);
+  const text::Fields config(document.root(), name, ": ");
+  return config.find("model_type") ? std::string(config.text("model_type")) : "";
+}
+
+// AutoTokenizer takes transformers' class LlamaTokenizer for a "llama" whose tokenizer_config.json names it, unless the file is of the
+// ByteLevel kind; the class uses the file's vocabulary, merges, added tokens and post-processor, and builds the rest itself. Nothing where
+// it uses the file as it stands.
+std::optional<Rebuilt> rebuilt_by_transformers(const std::filesystem::path& path, std::string_view json, const std::string& model_type) {
+  const std::string name = (path.parent_path() / "tokenizer_config.json").string();
+  if (model_type != "llama" || !is_there(name) || json.find("\"ByteLevel\"") != std::string_view::npos) return std::nullopt;
+  const JsonDocument document = read_json(name);
+  const text::Fields own(document.root(), name, ": ");
+  const std::string_view tokenizer_class = own.find("tokenizer_class") ? own.text("tokenizer_class") : "";
+  if ((tokenizer_class != "LlamaTokenizer" && tokenizer_class != "LlamaTokenizerFast") || own.find("auto_map")) return std::nullopt;
   const bool adds_space = own.flag("add_prefix_space", true);
   const char* const scheme = !adds_space ? "never" : own.flag("legacy", false) ? "always" : "first";
   return Rebuilt{
@@ -94,9 +96,10 @@ void Tokenizer::Parts::keep(const std::string& path, const std::string& identity
   file.finish();
 }
 
-Tokenizer Tokenizer::load(const std::string& path, const std::optional<std::filesystem::path>& folder) {
+Tokenizer Tokenizer::load(const std::string& path, const std::optional<std::filesystem::path>& folder,
+                          const std::optional<std::string>& model_type) {
   const std::string json = read_file(path, kLargestFile);
-  const std::optional<Rebuilt> rebuilt = rebuilt_by_transformers(path, json);
+  const std::optional<Rebuilt> rebuilt = rebuilt_by_transformers(path, json, model_type ? *model_type : model_type_beside(path));
   const bool keeps = folder && json.size() >= kLeastKeptBytes;
   const std::string identity = message(kKeptVersion, digest(json), rebuilt ? rebuilt->pre_tokenizer : "");
   const std::string kept = keeps ? kept_path(*folder, path, "", ".tokenizer") : "";
