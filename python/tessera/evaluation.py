@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig, LogitsProcessor
 
 import tessera
 from tessera.bringup import open_checkpoint
@@ -65,7 +65,9 @@ def load_reference_model(name: str, cache_dir: str | None = None) -> Any:
     """Hugging Face's model in float32 on the CPU, and nothing but greedy."""
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, cache_dir=cache_dir).eval()
+    is_mistral3 = AutoConfig.from_pretrained(name, cache_dir=cache_dir).model_type == "mistral3"  # which is no causal model there
+    kind: Any = AutoModelForImageTextToText if is_mistral3 else AutoModelForCausalLM
+    model = kind.from_pretrained(name, dtype=torch.float32, cache_dir=cache_dir).eval()
     model.generation_config = plain(model.generation_config)
     return model
 

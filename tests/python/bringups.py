@@ -18,9 +18,10 @@ def load_bringup(name, system="cpu"):
 def load_hf(checkpoint, **options):
     """In float32, and greedy unless asked otherwise."""
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
-    hf = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, **options).eval()
+    is_mistral3 = AutoConfig.from_pretrained(checkpoint).model_type == "mistral3"  # which is no causal model there
+    hf = (AutoModelForImageTextToText if is_mistral3 else AutoModelForCausalLM).from_pretrained(checkpoint, dtype=torch.float32, **options).eval()
     config = hf.config.get_text_config()
     hf.generation_config = GenerationConfig(bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id)
     return hf

@@ -8,15 +8,23 @@ from tessera_package import need_package
 tessera = need_package()
 torch = pytest.importorskip("torch")
 from bringups import load_hf  # noqa: E402
-from tiny_checkpoints import TRAITS, make, make_multimodal  # noqa: E402
+from tiny_checkpoints import TRAITS, enliven, from_config, make, make_multimodal, save, stored_tensors  # noqa: E402
 
 IDS = torch.tensor([[5, 17, 101, 42, 9, 77, 150, 3, 64, 120, 33, 8]])
+MISTRAL3 = {"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3",
+            "text_config": {**TRAITS["ministral3-queries-grow"].config, "architectures": ["Ministral3ForCausalLM"]},
+            "vision_config": {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+                              "head_dim": 8, "image_size": 28, "patch_size": 14}}
 ARCHITECTURES = sorted(architecture.name for architecture in tessera._core.architectures())
 
 
 def tiny(folder, architecture):
     if architecture == "Gemma3ForConditionalGeneration":
         return make_multimodal(folder, "hub")
+    if architecture == "Mistral3ForConditionalGeneration":
+        model = enliven(from_config(folder, MISTRAL3, "AutoModelForImageTextToText"))
+        save(stored_tensors(model), folder / "model.safetensors")
+        return folder
     return make(folder, next(row for row in TRAITS.values() if row.config["architectures"] == [architecture]))
 
 
@@ -31,7 +39,7 @@ def test_every_architecture_generates_what_transformers_does(tmp_path, architect
     ours, hf = tessera.from_pretrained(folder, max_seq_len=64, weights="float32", activations="float32"), load_hf(folder)
     with torch.no_grad():
         torch.testing.assert_close(ours(input_ids=IDS).logits, hf(input_ids=IDS).logits, atol=1e-4, rtol=0)
-    options = {"do_sample": False, "max_new_tokens": 8, "attention_mask": torch.ones_like(IDS)}
+    options = {"do_sample": False, "max_new_tokens": 8, "attention_mask": torch.ones_like(IDS), "eos_token_id": hf.config.get_text_config().eos_token_id}
     assert ours.generate(IDS, **options).tolist() == hf.generate(IDS, **options).tolist()
 
 
