@@ -50,7 +50,11 @@ OrderedJson ropes_json(const ModelDescription& model) {
 }
 
 OrderedJson shape_json(const ModelDescription& model) {
-  const WeightSpec& up = find(model, {Role::gate_up, Role::up, Role::experts_gate_up});
+  const auto has = [&](Role role) {
+    return std::ranges::any_of(model.weights, [&](const auto& weight) { return weight.spec.role == role; });
+  };
+  const bool mixture = has(Role::experts_gate_up), dense = has(Role::gate_up) || has(Role::up);
+  const WeightSpec& up = dense ? find(model, {Role::gate_up, Role::up}) : find(model, {Role::experts_gate_up});
   const WeightSpec& qkv = find(model, {Role::qkv});
   OrderedJson windows = OrderedJson::array();
   for (const CacheLayer& layer : model.spec.cache.layers) windows.push_back(layer.window ? OrderedJson(*layer.window) : OrderedJson());
@@ -66,7 +70,11 @@ OrderedJson shape_json(const ModelDescription& model) {
                    {"tied", model.spec.tied},
                    {"max_position_embeddings", model.spec.max_position_embeddings},
                    {"ropes", ropes_json(model)}};
-  if (up.shape[1] > 1) json["num_experts"] = up.shape[1];
+  if (mixture) {
+    const WeightSpec& experts = find(model, {Role::experts_gate_up});
+    json["num_experts"] = experts.shape[1];
+    json["moe_intermediate_size"] = experts.shape[2] / 2;
+  }
   return json;
 }
 
@@ -231,8 +239,9 @@ std::string text_of(const OrderedJson& facts) {
   line("directory", one_line(facts["directory"].get<std::string>()));
   line("architecture", facts["architecture"].get<std::string>());
   line("layers", layers_text(facts));
-  line("hidden size", message(facts["hidden_size"], ", intermediate ", facts["intermediate_size"],
-                              facts.contains("num_experts") ? message(" of each of ", facts["num_experts"], " experts") : ""));
+  line("hidden size",
+       message(facts["hidden_size"], ", intermediate ", facts["intermediate_size"],
+               facts.contains("num_experts") ? message(", ", facts["num_experts"], " experts of ", facts["moe_intermediate_size"]) : ""));
   line("heads",
        message(facts["num_attention_heads"], " of ", facts["head_dim"], " values, ", facts["num_key_value_heads"], " of keys and values"));
   line("vocabulary", message(facts["vocab_size"], facts["tied"].get<bool>() ? ", the head tied to the embedding" : ", a head of its own"));

@@ -205,7 +205,7 @@ INDEX_CASES = [
     Case(42, "only a pickle", only_a_pickle, ['only "pytorch_model.bin": pickle is not supported', "convert"]),
     Case(42, "no weights", f.remove(WEIGHTS), ["neither model.safetensors nor model.safetensors.index.json"]),
     Case(43, "code of an unknown architecture", code_beside_it("EvilForCausalLM"),
-         ['"EvilForCausalLM" is not supported', "these are: ArceeForCausalLM, "],
+         ['"EvilForCausalLM" is not supported', "of the family gemma3_text these are: Gemma3ForCausalLM, Gemma3TextModel"],
          good=code_beside_it("Gemma3ForCausalLM")),
 ]
 

@@ -128,7 +128,7 @@ REFUSED = [
     Refused("a classifier of the family", f.config(architectures=["Gemma3TextForSequenceClassification"]),
             ['"Gemma3TextForSequenceClassification" is not supported', "these are: Gemma3ForCausalLM, Gemma3TextModel"], transformers_too=False),
     Refused("a vision tower", f.config(architectures=["SiglipVisionModel"], model_type="siglip_vision_model"),
-            ['"SiglipVisionModel" is not supported', "these are: Gemma3ForCausalLM"]),
+            ['"SiglipVisionModel" is not supported', "these are: ArceeForCausalLM, "]),
     Refused("a model of embeddings of the family", f.config(use_bidirectional_attention=True, architectures=["Gemma3TextModel"]),
             ["use_bidirectional_attention is true", "a model of embeddings is not supported"], transformers_too=False),
     Refused("a model of sentence-transformers with the model in a folder", f.all_of(moved_below("0_Transformer"), f.write("modules.json", "[]")),

@@ -251,9 +251,12 @@ def test_another_file_stands_in_for_the_checkpoints(ids, tmp_path):
 
 
 def test_each_turn_of_a_chat_is_generated_by_the_file(tessera, checkpoint):
+    template = checkpoint / "turns.jinja"
+    template.write_text("{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}<start_of_turn>model\n")
+
     def answers(fields, *flags):
         (checkpoint / "generation_config.json").write_text(json.dumps({**BASE, "max_new_tokens": None, **fields}))
-        command = [tessera.path, "chat", "-m", checkpoint, "--template", "gemma", *FLOAT32, *flags]
+        command = [tessera.path, "chat", "-m", checkpoint, "--template", template, *FLOAT32, *flags]
         return subprocess.run(command, input="abc\nde\n", capture_output=True, text=True, timeout=120)
 
     plain = answers({}, "-n", "6").stdout.splitlines()

@@ -33,6 +33,24 @@ def packed_bytes(kind, out, inputs):
     return values // {"bfloat8_b": 1, "bfloat4_b": 2}[kind] + values // 16
 
 
+def sparse_layers(config):
+    """Of each layer: whether it has experts."""
+    if not hasattr(config, "num_experts"):
+        return [False] * config.num_hidden_layers
+    dense, step = getattr(config, "mlp_only_layers", []), getattr(config, "decoder_sparse_step", 1)
+    return [layer not in dense and (layer + 1) % step == 0 for layer in range(config.num_hidden_layers)]
+
+
+def moe_width(config):
+    return getattr(config, "moe_intermediate_size", config.intermediate_size)
+
+
+def mixture_bytes(config, kind, router):
+    """Each expert begins a panel."""
+    hidden, inner = config.hidden_size, moe_width(config)
+    return packed_bytes(router, config.num_experts, hidden) + config.num_experts * (packed_bytes(kind, 2 * inner, hidden) + packed_bytes(kind, hidden, inner))
+
+
 def weight_bytes(config, kind, stored_exactly, biases):
     """Of a model with joined q|k|v and gate|up, from its config and the number of its biases alone."""
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
@@ -40,11 +58,17 @@ def weight_bytes(config, kind, stored_exactly, biases):
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     kind = "bfloat16" if kind == "float32" and stored_exactly else kind
     lookup = "bfloat16" if kind not in VALUE_BYTES else kind
-    layer = [((heads + 2 * kv_heads) * head_dim, hidden), (hidden, heads * head_dim), (2 * inner, hidden), (hidden, inner)]
-    total = layers * sum(packed_bytes(kind, *shape) for shape in layer) + packed_bytes(kind, config.vocab_size, hidden)
+    attention = packed_bytes(kind, (heads + 2 * kv_heads) * head_dim, hidden) + packed_bytes(kind, hidden, heads * head_dim)
+    mlp = packed_bytes(kind, (1 if config.model_type == "arcee" else 2) * inner, hidden) + packed_bytes(kind, hidden, inner)
+    total = layers * attention + packed_bytes(kind, config.vocab_size, hidden)
+    total += sum(mixture_bytes(config, kind, lookup) if sparse else mlp for sparse in sparse_layers(config))
     if not config.tie_word_embeddings:
         total += packed_bytes(lookup, config.vocab_size, hidden)
-    norms = {"gemma3_text": 4 * hidden + 2 * head_dim, "qwen3": 2 * hidden + 2 * head_dim}.get(config.model_type, 2 * hidden)
+    norms = {"gemma2": 4 * hidden, "gemma3_text": 4 * hidden + 2 * head_dim}.get(config.model_type, 2 * hidden)
+    if config.model_type in ("qwen3", "qwen3_moe"):
+        norms += 2 * head_dim
+    if config.model_type in ("olmo2", "olmo3", "olmoe"):
+        norms += (heads + kv_heads) * head_dim
     return total + 4 * (layers * norms + hidden + biases)
 
 
@@ -65,8 +89,14 @@ def check(tessera, checkpoint):
     facts, config, tensors = inspect(tessera, checkpoint), AutoConfig.from_pretrained(checkpoint), header(checkpoint)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    assert facts["architecture"] == type(model).__name__
-    for field in ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "vocab_size", "max_position_embeddings"):
+    assert facts["architecture"] == json.loads((checkpoint / "config.json").read_text())["architectures"][0]
+    sparse = sparse_layers(config)
+    assert facts["intermediate_size"] == (moe_width(config) if all(sparse) else config.intermediate_size)
+    if any(sparse):
+        assert (facts["num_experts"], facts["moe_intermediate_size"]) == (config.num_experts, moe_width(config))
+    else:
+        assert "num_experts" not in facts
+    for field in ("hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size", "max_position_embeddings"):
         assert facts[field] == getattr(config, field), field
     assert facts["layers"] == config.num_hidden_layers
     assert facts["tied"] == config.tie_word_embeddings

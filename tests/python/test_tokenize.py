@@ -41,8 +41,8 @@ def test_a_line_for_each_token_is_fit_for_a_terminal(tessera, bases, tmp_path):
 
 def test_a_chat_has_its_template_around_it(tessera, bases):
     text = json.loads(told(tessera, bases["gemma"], "--chat", "--system", "Short.", "-p", " a<end_of_turn>b", "--json", "-"))
-    assert text["text"] == "<bos><start_of_turn>user\nShort.\n\na<end_of_turn>b<end_of_turn>\n<start_of_turn>model\n"
-    assert [token["piece"] for token in text["tokens"]].count("<end_of_turn>") == 1  # what people type is text
+    assert text["text"] == "<start_of_turn>systemShort.<end_of_turn><start_of_turn>user a<end_of_turn>b<end_of_turn><start_of_turn>assistant"
+    assert [token["piece"] for token in text["tokens"]].count("<end_of_turn>") == 2  # what people type is text
 
 
 def test_no_weights_are_read(tessera, bases, tmp_path):
