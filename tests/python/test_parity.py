@@ -7,7 +7,7 @@ import pytest
 from hf_reference import HfReference, max_difference
 from parity import (COUNTED_TOLERANCE, DECIDED, INSTRUCTION_SETS, PROMPTS, assert_cut_does_not_matter, assert_lively, assert_same_greedy_ids, assert_same_logits,
                     compare_choices, prompt_ids, random_ids)
-from tiny_checkpoints import (FULL, LLAMA, LLAMA3, MISTRAL, MULTIMODAL_LAYOUTS, QWEN2, QWEN3, SLIDING, TRAITS, YARN, longrope, make, make_multimodal,
+from tiny_checkpoints import (FULL, LLAMA, LLAMA3, MISTRAL, MULTIMODAL_LAYOUTS, QWEN2, QWEN3, SLIDING, SMALL, TRAITS, YARN, longrope, make, make_multimodal,
                               row)
 
 
@@ -131,6 +131,23 @@ def test_tiny_checkpoint_equals_hugging_face(tessera, hf, tmp_path, measured, na
         ours = tessera.logits(checkpoint, ids)
         assert_same_logits(ours, reference, name, measured)
         assert_cut_does_not_matter(tessera, checkpoint, ids, (1, 7), measured, ours)
+
+
+FAMILIES = ["small-gemma3", "small-gemma2", "small-phi3", "small-llama", "small-mistral", "small-ministral3", "small-smollm3", "small-arcee",
+            "small-granite", "small-qwen2", "small-qwen3", "small-olmo2", "small-olmo3", "small-qwen3-moe", "small-olmoe"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_s_prompts_of_1_to_600_tokens_equal_hugging_face(tessera, hf, tmp_path, measured, name):
+    checkpoint = make(tmp_path / name, SMALL[name])
+    ids = random_ids(600, SMALL[name].config["vocab_size"])
+    reference = hf.logits(checkpoint, ids)
+    assert_lively(reference)
+    ours = tessera.logits(checkpoint, ids)
+    assert_same_logits(ours, reference, name, measured)
+    assert compare_choices(ours, reference, name, measured) >= 300
+    for length in (1, 31, 33):
+        assert_same_logits(tessera.logits(checkpoint, ids[:length]), reference[:length], name, measured)
 
 
 @pytest.mark.parametrize("layout", MULTIMODAL_LAYOUTS)
