@@ -46,14 +46,23 @@ def test_a_draft_models_files_are_opened_once(tessera, bases, tmp_path):
     assert READ_BY_ALL | {"model.safetensors"} <= set(opened.counts) and set(opened.counts.values()) == {1}, opened.counts
 
 
+def link_or_copy(source, target):
+    try:
+        os.link(source, target)
+    except OSError:  # on another file system
+        shutil.copy(source, target)
+
+
 def test_five_spellings_of_a_path_make_one_kept_file(tessera, gemma3_270m, tmp_path):
-    (tmp_path / "link").symlink_to(gemma3_270m)
-    parent = gemma3_270m.parent
-    spellings = [gemma3_270m.name, gemma3_270m, f"{gemma3_270m}/", tmp_path / "link", parent / ".." / parent.name / gemma3_270m.name]
+    folder = tmp_path / "weights/gemma"  # the shared one is opened by other tests meanwhile
+    shutil.copytree(gemma3_270m, folder, copy_function=link_or_copy)
+    (tmp_path / "link").symlink_to(folder)
+    parent = folder.parent
+    spellings = [folder.name, folder, f"{folder}/", tmp_path / "link", parent / ".." / parent.name / folder.name]
     environment = {**os.environ, "TESSERA_CACHE": str(tmp_path / "cache"), "TESSERA_PACKED_CACHE": "1"}
     seen = set()
     for spelling in spellings:
-        with OpenedFiles(gemma3_270m) as opened:
+        with OpenedFiles(folder) as opened:
             done = subprocess.run(command_of(tessera, spelling, ("run", "-p", "Once", "-n", 3, "--temp", 0)), cwd=parent, env=environment,
                                   text=True, capture_output=True, check=True, timeout=300)
         assert set(opened.counts.values()) == {1}, opened.counts
