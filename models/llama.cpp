@@ -1,5 +1,5 @@
-// modeling_llama.py, modeling_mistral.py, modeling_ministral.py, modeling_smollm3.py, modeling_arcee.py, modeling_granite.py of transformers
-// 5.23, top to bottom: Llama and its kin, which order a layer alike.
+// modeling_llama.py, modeling_mistral.py, modeling_ministral.py, modeling_smollm3.py, modeling_arcee.py, modeling_granite.py of
+// transformers 5.23, top to bottom: Llama and its kin, which order a layer alike.
 #include "models/llama.h"
 
 namespace tessera {

@@ -77,7 +77,7 @@ void convert_row(const From* x, int64_t n, To* y) {
 }
 
 template <class T>
-constexpr TypedRowKernels<T> kTypedRows{rms_norm_row<T>, rotary_row<T>,   add_rows<T>,    mul_row<T>,
+constexpr TypedRowKernels<T> kTypedRows{rms_norm_row<T>, rotary_row<T>,   add_rows<T>,     mul_row<T>,
                                         softcap_row<T>,  gelu_mul_row<T>, silu_mul_row<T>, relu2_row<T>};
 
 constexpr RowKernels kRowTable{kTypedRows<float>, kTypedRows<uint16_t>, convert_row<float, uint16_t>, convert_row<uint16_t, float>};
