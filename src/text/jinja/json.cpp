@@ -1,7 +1,6 @@
 #include "text/jinja/json.h"
 
 #include "core/error.h"
-#include "text/utf8.h"
 
 namespace tessera::jinja {
 namespace {
@@ -24,7 +23,7 @@ class Reader {
       case element_type::OBJECT:
         return object(*json_as<JsonObject>(json), level);
       case element_type::STRING:
-        return string(*json_as<std::string_view>(json));
+        return Value::text(*json_as<std::string_view>(json), Origin::person);
       case element_type::INT64:
         return {*json_as<int64_t>(json), true};
       case element_type::DOUBLE:
@@ -39,16 +38,10 @@ class Reader {
   }
 
  private:
-  Value string(std::string_view text) const {
-    check<FileError>(text::find_invalid_utf8(text) == text.npos, source_,
-                     ": a text of JSON holds half of a surrogate pair, which is no character");
-    return Value::text(text, Origin::person);
-  }
-
   Value object(JsonObject json, size_t level) const {
     check<FileError>(json.size() <= Dict::kMostItems, source_, ": a JSON object has more than ", Dict::kMostItems, " fields");
     std::vector<std::pair<Value, Value>> items;
-    for (const auto field : json) items.emplace_back(string(field.key), value(field.value, level + 1));
+    for (const auto field : json) items.emplace_back(Value::text(field.key, Origin::person), value(field.value, level + 1));
     return Value::dict(std::move(items), true);
   }
 
