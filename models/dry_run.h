@@ -37,8 +37,10 @@ class DryDevice final : public Device {
   std::shared_ptr<Storage> make_cache(const CacheSpec&, DataType, std::span<const int64_t>) override { refuse(); }
   void copy_page(Storage&, size_t, int32_t, int32_t) override { refuse(); }
   void read(const Tensor&, std::span<float>) override { refuse(); }
-  std::vector<TokenId> argmax(const Tensor&) override { refuse(); }
-  TopK topk(const Tensor&, int64_t) override { refuse(); }
+  void read_rows(const Tensor&, std::span<const int64_t>, std::span<float>) override { refuse(); }
+  std::vector<TokenId> argmax(const Tensor&, std::span<const int64_t>) override { refuse(); }
+  TopK topk(const Tensor&, std::span<const int64_t>, int64_t) override { refuse(); }
+  void parallel_for(int64_t, const std::function<void(int64_t)>&) override { refuse(); }
 
   Tensor embedding(const Step&, const Tensor&) override { refuse(); }
   Tensor linear(const Tensor&, const Tensor&) override { refuse(); }

@@ -35,7 +35,7 @@ class Forward {
 
   int64_t step() {
     const Observing observing(generator_.device(), observations_);
-    generator_.step(std::span(&request_, 1), [](size_t, int64_t, std::span<const float>) {});
+    static_cast<void>(generator_.step(std::span(&request_, 1)));
     if (request_.error) std::rethrow_exception(request_.error);
     return sequence_->length();
   }

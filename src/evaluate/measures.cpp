@@ -11,9 +11,6 @@
 namespace tessera {
 namespace {
 
-// exp(-kFar) times a row of any length is far below the rounding of a double.
-constexpr double kFar = 50;
-
 double largest_of(std::span<const float> logits) {
   check_logits(logits);
   return largest_logit(logits);
@@ -22,15 +19,6 @@ double largest_of(std::span<const float> logits) {
 void check_row(std::span<const float> logits) { check(!logits.empty(), "logits: a row is empty"); }
 
 }  // namespace
-
-double log_sum_exp(std::span<const float> logits) {
-  check_row(logits);
-  const double top = largest_of(logits);
-  double sum = 0;
-  for (const float logit : logits)
-    if (const double below = logit - top; below > -kFar) sum += std::exp(below);
-  return top + std::log(sum);
-}
 
 double negative_log_likelihood(std::span<const float> logits, TokenId target) {
   check(target >= 0 && static_cast<size_t>(target) < logits.size(), "logits: token id ", target, " is outside a row of ", logits.size());
@@ -47,8 +35,8 @@ RowComparison compare_rows(std::span<const float> p, std::span<const float> q) {
     const double difference = p[i] == q[i] ? 0 : std::abs(static_cast<double>(p[i]) - q[i]);
     difference_sum += difference;
     max_difference = std::max(max_difference, difference);
-    if (below_q > -kFar) q_sum += std::exp(below_q);
-    if (below_p <= -kFar) continue;
+    if (below_q > -kFarBelow) q_sum += std::exp(below_q);
+    if (below_p <= -kFarBelow) continue;
     const double weight = std::exp(below_p);
     p_sum += weight;
     apart += weight * (below_p - below_q);

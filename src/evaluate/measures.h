@@ -6,11 +6,9 @@
 #include <vector>
 
 #include "core/types.h"
+#include "generate/logprobs.h"
 
 namespace tessera {
-
-// log(sum(exp(logits))).
-double log_sum_exp(std::span<const float> logits);
 
 // -log of the probability that softmax(logits) gives `target`, in nats. The target must be in the row.
 double negative_log_likelihood(std::span<const float> logits, TokenId target);

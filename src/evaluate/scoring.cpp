@@ -25,10 +25,11 @@ class Pass {
       between();
       rows_.clear();
       used_ = 0;
-      const bool more =
-          generator_.step(std::span(&request_, 1), [&](size_t, int64_t, std::span<const float> row) { rows_.push_back(row); });
+      batch_.reset();  // the next may take its memory
+      batch_ = generator_.step(std::span(&request_, 1));
       if (request_.error) std::rethrow_exception(request_.error);
-      if (!more) return false;
+      if (!batch_) return false;
+      for (size_t row = 0; row < batch_->size(); ++row) rows_.push_back((*batch_)[row]);
     }
     return true;
   }
@@ -40,7 +41,8 @@ class Pass {
   Generator& generator_;
   std::unique_ptr<Sequence> sequence_;
   Generator::Request request_;
-  std::vector<std::span<const float>> rows_;
+  std::optional<LogitRows> batch_;
+  std::vector<std::span<const float>> rows_;  // of the batch
   size_t used_ = 0;
 };
 

@@ -4,28 +4,16 @@
 #include <optional>
 #include <span>
 
-#include "generate/generator.h"
-#include "generate/sampler.h"
+#include "generate/course.h"
 
 namespace tessera {
 
-class Drafter;
-
-// A token that has just been chosen, from the logits of `row`.
-struct NewToken {
-  TokenId id;
-  bool end;  // it ends the text: it is not appended to the sequence
-  const Generator::Row& row;
-};
+using NewToken = Course::Chosen;
 
 // How one sequence goes on: to an end token of the sampler's, to the last token that `goes_on` wants, or to max_new_tokens.
-//
-// Drafts are appended to the sequence and forwarded with it; from the logits behind each token the sampler chooses as it does without
-// drafts, and only drafts that it chooses stay. So the output is, bit for bit, that of one token a forward, sampled output too; how it is
-// distributed does not depend on the drafts. They get shorter, and rest, while they do not come true.
 struct Generation {
   Sequence& sequence;
-  Sampler& sampler;
+  const Sampler& sampler;
   int64_t max_new_tokens;                             // 0: the tokens are computed, and none is chosen
   std::optional<size_t> prompt = {};                  // how many of the tokens are the prompt's; all, if not given
   uint64_t sample = 0;                                // which one of several of the same seed

@@ -1,6 +1,7 @@
 #include "generate/generator.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 
@@ -12,7 +13,12 @@ int64_t known(const Sequence& sequence) { return static_cast<int64_t>(sequence.t
 }  // namespace
 
 Generator::Generator(const Model& model, Device& device, Cache& cache, int64_t chunk)
-    : model_(model), device_(device), cache_(cache), chunk_(chunk), limits_(device.limits()) {
+    : model_(model),
+      device_(device),
+      cache_(cache),
+      chunk_(chunk),
+      limits_(device.limits()),
+      buffer_(std::make_shared<LogitRows::Buffer>()) {
   check(chunk >= 0, "batch size: ", chunk, " is negative");
   if (chunk_ == 0 || chunk_ > limits_.max_chunk) chunk_ = limits_.max_chunk;
   // Token by token, or in pieces after each of which another can start.
@@ -32,9 +38,10 @@ void Generator::prepare(Request& request) {
 }
 
 // How many of a sequence's pending tokens the Batch being composed takes.
-int64_t Generator::room_for(int64_t pending) const {
+int64_t Generator::room_for(const Request& request, int64_t pending) const {
   const auto taken = static_cast<int64_t>(tokens_.size());
-  const int64_t wanted = std::min({chunk_, pending, limits_.max_rows - taken});
+  const int64_t share = pending > limits_.decode_tokens ? std::max(request.share, limits_.chunk_alignment) : request.share;
+  const int64_t wanted = std::min({chunk_, share, pending, limits_.max_rows - taken});
   if (wanted > limits_.decode_tokens) return taken == 0 ? wanted : 0;  // alone
   return std::min(wanted, limits_.free_rows - taken);
 }
@@ -49,7 +56,7 @@ bool Generator::compose(std::span<Request> requests) {
     if (!slices_.empty() && slices_.back().count > limits_.decode_tokens) break;  // alone in its Batch
     Request& request = requests[i];
     Sequence& sequence = *request.sequence;
-    if (request.error || known(sequence) == sequence.length()) continue;
+    if (request.error || request.share == 0 || known(sequence) == sequence.length()) continue;
     // The position from which on logits are wanted, and were not given yet.
     const int64_t first_wanted = std::max(known(sequence) - request.logit_rows, sequence.length());
     if (std::min(chunk_, known(sequence) - sequence.length()) > limits_.decode_tokens) {
@@ -57,7 +64,7 @@ bool Generator::compose(std::span<Request> requests) {
       cache_.rewind(sequence, sequence.length() / limits_.chunk_alignment * limits_.chunk_alignment);
     }
     const int64_t position = sequence.length(), pending = known(sequence) - position;
-    int64_t count = room_for(pending);
+    int64_t count = room_for(request, pending);
     count = std::min(count, std::max<int64_t>(first_wanted - position, 0) + limits_.max_logit_rows - logit_rows);
     if (count < pending && count > limits_.chunk_alignment) count -= count % limits_.chunk_alignment;
     if (count <= 0) continue;
@@ -80,40 +87,32 @@ void Generator::begin(std::span<Request> requests) {
   for (Request& request : requests) prepare(request);
 }
 
-// One Batch; false when nothing is left to do.
-bool Generator::run(std::span<Request> requests) {
-  made_ = Tensor();
-  read_ = false;
-  best_.clear();
-  largest_ = TopK();
-  if (!compose(requests)) return false;
-  made_ = device_.run(model_, Batch{tokens_, slices_});
+std::optional<LogitRows> Generator::step(std::span<Request> requests) {
+  if (!compose(requests)) return std::nullopt;
+  Tensor logits = device_.run(model_, Batch{tokens_, slices_});
   for (const Batch::Slice& slice : slices_) cache_.drop_passed(*slice.sequence);
-  return true;
-}
-
-void Generator::give_rows(const RowSink& sink) {
-  size_t row = 0;
+  std::vector<LogitRows::Place> places;
   for (size_t s = 0; s < slices_.size(); ++s)
     for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i)
-      sink(slice_requests_[s], slices_[s].position + i, Row(*this, row++));
-  made_ = Tensor();  // the next Batch may take its memory
-}
-
-bool Generator::step(std::span<Request> requests, const RowSink& sink) {
-  if (!run(requests)) return false;
-  give_rows(sink);
-  return true;
+      places.push_back({slice_requests_[s], slices_[s].position + i});
+  return LogitRows(device_, std::move(logits), std::move(places), buffer_);
 }
 
 void Generator::forward(std::span<Request> requests, const RowSink& sink, const Progress& progress) {
+  const auto each = [&](LogitRows& rows) {
+    for (size_t row = 0; row < rows.size(); ++row) sink(rows.place(row).request, rows.place(row).position, rows[row]);
+  };
+  forward_rows(requests, each, progress);
+}
+
+void Generator::forward_rows(std::span<Request> requests, const RowsSink& sink, const Progress& progress) {
   begin(requests);
   int64_t done = 0, total = 0;
   for (const Request& request : requests) total += known(*request.sequence) - request.sequence->length();
-  while (run(requests)) {
+  while (std::optional<LogitRows> rows = step(requests)) {
     done += static_cast<int64_t>(tokens_.size());
     if (progress) progress(done, total);
-    give_rows(sink);
+    if (rows->size() > 0) sink(*rows);
   }
 }
 
@@ -122,30 +121,6 @@ int64_t Generator::room_behind(size_t known) const {
   int64_t end = std::min(model_.spec().max_position_embeddings, cache_.options().max_tokens);
   if (const auto boundary = model_.spec().recompute_after; boundary && tokens <= *boundary) end = std::min(end, *boundary);
   return end - tokens;
-}
-
-Generator::Row::operator std::span<const float>() const {
-  std::vector<float>& logits = generator_.logits_;
-  if (!generator_.read_) {
-    logits.resize(static_cast<size_t>(volume(generator_.made_.shape())));
-    generator_.device_.read(generator_.made_, logits);
-    generator_.read_ = true;
-  }
-  const auto width = static_cast<size_t>(vocab());
-  return std::span(logits).subspan(index_ * width, width);
-}
-
-TokenId Generator::Row::argmax() const {
-  std::vector<TokenId>& best = generator_.best_;
-  if (best.empty()) best = generator_.device_.argmax(generator_.made_);
-  return best[index_];
-}
-
-TopK Generator::Row::topk(int64_t k) const {
-  TopK& all = generator_.largest_;
-  if (all.k < k) all = generator_.device_.topk(generator_.made_, k);
-  const auto count = static_cast<size_t>(all.k), first = index_ * count;
-  return {.k = all.k, .ids = {&all.ids[first], &all.ids[first] + count}, .values = {&all.values[first], &all.values[first] + count}};
 }
 
 }  // namespace tessera

@@ -2,12 +2,15 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "generate/cache.h"
+#include "generate/logit_rows.h"
 #include "ops/model.h"
-#include "ops/selection.h"
 
 namespace tessera {
 
@@ -20,24 +23,12 @@ class Generator {
   struct Request {
     Sequence* sequence;
     int64_t logit_rows;
-    std::exception_ptr error = nullptr;  // set when this sequence could not go on: the cache is full, the context ended
+    int64_t share = std::numeric_limits<int64_t>::max();  // tokens that the next Batch takes of it at most; 0: none
+    std::exception_ptr error = nullptr;                   // set when this sequence could not go on: the cache is full, the context ended
   };
-  // A row of a Batch's logits [vocab], which stays on the device until it is asked for. Lives as long as the call that it is given to.
-  class Row {
-   public:
-    int64_t vocab() const { return generator_.model_.spec().vocab_size; }
-    operator std::span<const float>() const;  // all of them; valid until the next step
-    TokenId argmax() const;                   // as the device finds it; a card's tells nothing of logits that are no numbers
-    TopK topk(int64_t k) const;               // of this row alone; k and what is given as Device's
-
-   private:
-    friend class Generator;
-    Row(Generator& generator, size_t index) : generator_(generator), index_(index) {}
-    Generator& generator_;
-    size_t index_;
-  };
-  // The row of the token at `position` of requests[request]. Rows of a request come in order of position.
-  using RowSink = std::function<void(size_t request, int64_t position, const Row& row)>;
+  // The row of a token of requests[request]. Rows of a request come in order of position.
+  using RowSink = std::function<void(size_t request, int64_t position, const LogitRow& row)>;
+  using RowsSink = std::function<void(LogitRows& rows)>;  // those of a Batch, if there are any
   // Called after each Batch, before its rows are given, with the tokens done and to do; throw to stop.
   using Progress = std::function<void(int64_t done, int64_t total)>;
 
@@ -48,9 +39,13 @@ class Generator {
   // is thrown leaves every sequence with the tokens that were committed.
   void forward(std::span<Request> requests, const RowSink& sink, const Progress& progress = {});
 
-  // The same in steps: begin once, then step until it gives false. A step runs one Batch.
+  void forward_rows(std::span<Request> requests, const RowsSink& sink, const Progress& progress = {});
+
+  // The same in steps: begin each request once, an error of which is thrown, then step until it gives nothing, or all is computed. A step
+  // runs one Batch, of those requests that have a share, and gives its rows, if there are any wanted: which are to be read before the next.
+  // A device that begins pieces of a prompt aligned takes more than a smaller share.
   void begin(std::span<Request> requests);
-  bool step(std::span<Request> requests, const RowSink& sink);
+  std::optional<LogitRows> step(std::span<Request> requests);
 
   // How many tokens may follow `known` ones in the model's context and the cache, and with the same set of LongRoPE's factors.
   int64_t room_behind(size_t known) const;
@@ -63,9 +58,7 @@ class Generator {
  private:
   void prepare(Request& request);
   bool compose(std::span<Request> requests);
-  bool run(std::span<Request> requests);
-  void give_rows(const RowSink& sink);
-  int64_t room_for(int64_t pending) const;
+  int64_t room_for(const Request& request, int64_t pending) const;
 
   const Model& model_;
   Device& device_;
@@ -75,11 +68,7 @@ class Generator {
   std::vector<TokenId> tokens_;  // of the Batch being composed
   std::vector<Batch::Slice> slices_;
   std::vector<size_t> slice_requests_;
-  Tensor made_;  // the logits of the last Batch, while its rows are given, and what was asked of them
-  std::vector<float> logits_;
-  bool read_ = false;
-  std::vector<TokenId> best_;
-  TopK largest_;
+  std::shared_ptr<LogitRows::Buffer> buffer_;
 };
 
 }  // namespace tessera

@@ -125,10 +125,16 @@ class Device {
   // A tensor's values as float32, a row a token with its heads side by side; `out` has volume(x.shape()) values.
   virtual void read(const Tensor& x, std::span<float> out) = 0;
 
-  // Of each row of logits [1, 1, rows, vocab]: the id of the largest, the lowest if several are; the k <= min(vocab, kMaxTopK) largest, or
-  // some more. For who needs no more of the logits: a card gives a few numbers much sooner than all.
-  virtual std::vector<TokenId> argmax(const Tensor& logits) = 0;
-  virtual TopK topk(const Tensor& logits, int64_t k) = 0;
+  // Of some rows of logits [1, 1, rows, vocab], each named once: all values, written to their places in `out` [rows, vocab]; the id of the
+  // largest, the lowest if several are; the k <= min(vocab, kMaxTopK) largest, or some more. Who needs no more of the logits asks for no
+  // more: a card gives a few numbers much sooner than all.
+  virtual void read_rows(const Tensor& logits, std::span<const int64_t> rows, std::span<float> out) = 0;
+  virtual std::vector<TokenId> argmax(const Tensor& logits, std::span<const int64_t> rows) = 0;
+  virtual TopK topk(const Tensor& logits, std::span<const int64_t> rows, int64_t k) = 0;
+
+  // Calls run(piece) once for each piece in [0, pieces), on the device's threads of this machine. Waits for who runs now. The first
+  // exception that a piece throws is rethrown, after the others have ended.
+  virtual void parallel_for(int64_t pieces, const std::function<void(int64_t piece)>& run) = 0;
 
   virtual Tensor embedding(const Step& step, const Tensor& table) = 0;
   virtual Tensor linear(const Tensor& x, const Tensor& weight) = 0;

@@ -56,7 +56,7 @@ std::map<std::string, std::vector<float>> rows_of(Loaded& loaded, const std::vec
   sequence->tokens = tokens;
   Generator::Request request{sequence.get(), static_cast<int64_t>(tokens.size())};
   loaded.generator.begin(std::span(&request, 1));
-  while (loaded.generator.step(std::span(&request, 1), [](size_t, int64_t, std::span<const float>) {}))
+  while (loaded.generator.step(std::span(&request, 1)))
     for (const Observation& seen : observations.all()) {
       std::vector<float> piece(static_cast<size_t>(volume(seen.output.shape())));
       loaded.device.read(seen.output, piece);

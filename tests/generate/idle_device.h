@@ -9,8 +9,12 @@ class IdleDevice : public Device {
   Memory free_memory() override { return {}; }
   Tensor pack(std::span<const WeightPart>, const WeightSpec&, const Keep&) override { return {}; }
   void read(const Tensor&, std::span<float>) override {}
-  std::vector<TokenId> argmax(const Tensor&) override { return {}; }
-  TopK topk(const Tensor&, int64_t) override { return {}; }
+  void read_rows(const Tensor&, std::span<const int64_t>, std::span<float>) override {}
+  std::vector<TokenId> argmax(const Tensor&, std::span<const int64_t>) override { return {}; }
+  TopK topk(const Tensor&, std::span<const int64_t>, int64_t) override { return {}; }
+  void parallel_for(int64_t pieces, const std::function<void(int64_t)>& run) override {
+    for (int64_t piece = 0; piece < pieces; ++piece) run(piece);
+  }
   Tensor embedding(const Step&, const Tensor&) override { return {}; }
   Tensor linear(const Tensor&, const Tensor&) override { return {}; }
   Tensor rms_norm(const Tensor&, const Tensor&, float) override { return {}; }

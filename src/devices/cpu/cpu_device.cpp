@@ -10,6 +10,7 @@
 #include "cpu/cpu_step.h"
 #include "cpu/experts.h"
 #include "cpu/kernels/linear_kernels.h"
+#include "cpu/kernels/row_kernels.h"
 #include "cpu/kv_cache.h"
 #include "cpu/linear.h"
 #include "cpu/rows.h"
@@ -273,16 +274,50 @@ void CpuDevice::read(const Tensor& x, std::span<float> out) {
   convert(pool_, isa_, from, {out.data(), DataType::float32, from.tokens, from.heads, from.width, from.heads * from.width, from.width});
 }
 
-std::vector<TokenId> CpuDevice::argmax(const Tensor& logits) {
-  std::vector<float> values(static_cast<size_t>(volume(logits.shape())));
-  read(logits, values);
-  return tessera::argmax(values, logits.shape()[3]);
+// Rows of logits on several threads: run(i, values) for rows[i].
+void CpuDevice::each_row(const Tensor& logits, std::span<const int64_t> rows_of,
+                         const std::function<void(size_t, std::span<const float>)>& run) {
+  const ConstRows from = rows(logits);
+  const auto width = static_cast<size_t>(from.width);
+  parallel_for(static_cast<int64_t>(rows_of.size()), [&](int64_t i) {
+    const int64_t row = rows_of[static_cast<size_t>(i)];
+    if (from.type == DataType::float32) return run(static_cast<size_t>(i), {from.row<float>(row), width});
+    std::vector<float> values(width);
+    row_kernels(isa_).to_float32(from.row<uint16_t>(row), from.width, values.data());
+    run(static_cast<size_t>(i), values);
+  });
 }
 
-TopK CpuDevice::topk(const Tensor& logits, int64_t k) {
-  std::vector<float> values(static_cast<size_t>(volume(logits.shape())));
-  read(logits, values);
-  return tessera::topk(values, logits.shape()[3], k);
+void CpuDevice::read_rows(const Tensor& logits, std::span<const int64_t> rows, std::span<float> out) {
+  const auto width = static_cast<size_t>(logits.shape()[3]);
+  check(out.size() == static_cast<size_t>(volume(logits.shape())), "read: ", out.size(), " values do not hold logits of ", logits.shape());
+  each_row(logits, rows, [&](size_t i, std::span<const float> values) {
+    std::copy(values.begin(), values.end(), out.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(rows[i]) * width));
+  });
+}
+
+std::vector<TokenId> CpuDevice::argmax(const Tensor& logits, std::span<const int64_t> rows) {
+  std::vector<TokenId> ids(rows.size());
+  each_row(logits, rows, [&](size_t i, std::span<const float> values) { ids[i] = tessera::argmax(values, logits.shape()[3]).front(); });
+  return ids;
+}
+
+TopK CpuDevice::topk(const Tensor& logits, std::span<const int64_t> rows, int64_t k) {
+  TopK found{.k = std::min(k, logits.shape()[3]), .ids = {}, .values = {}};
+  const auto count = static_cast<size_t>(found.k);
+  found.ids.resize(rows.size() * count);
+  found.values.resize(rows.size() * count);
+  each_row(logits, rows, [&](size_t i, std::span<const float> values) {
+    const TopK of = tessera::topk(values, logits.shape()[3], k);
+    std::copy(of.ids.begin(), of.ids.end(), found.ids.begin() + static_cast<std::ptrdiff_t>(i * count));
+    std::copy(of.values.begin(), of.values.end(), found.values.begin() + static_cast<std::ptrdiff_t>(i * count));
+  });
+  return found;
+}
+
+void CpuDevice::parallel_for(int64_t pieces, const std::function<void(int64_t)>& run) {
+  const auto turn = take_turn();
+  pool_.parallel_for(pieces, [&](int64_t piece, int) { run(piece); });
 }
 
 Tensor CpuDevice::make(const Shape& shape, DataType dtype) {

@@ -49,8 +49,10 @@ class TtnnDevice final : public Device {
   std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override;
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override;
   void read(const Tensor& x, std::span<float> out) override;
-  std::vector<TokenId> argmax(const Tensor& logits) override;
-  TopK topk(const Tensor& logits, int64_t k) override;
+  void read_rows(const Tensor& logits, std::span<const int64_t> rows, std::span<float> out) override;
+  std::vector<TokenId> argmax(const Tensor& logits, std::span<const int64_t> rows) override;
+  TopK topk(const Tensor& logits, std::span<const int64_t> rows, int64_t k) override;
+  void parallel_for(int64_t pieces, const std::function<void(int64_t piece)>& run) override;
 
   Tensor embedding(const Step& step, const Tensor& table) override;
   Tensor linear(const Tensor& x, const Tensor& weight) override;

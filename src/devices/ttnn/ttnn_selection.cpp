@@ -22,19 +22,26 @@ TokenId id_at(std::span<const std::byte> bytes, size_t count, size_t index) {
 
 }  // namespace
 
-std::vector<TokenId> TtnnDevice::argmax(const Tensor& logits) {
+void TtnnDevice::read_rows(const Tensor& logits, std::span<const int64_t> rows, std::span<float> out) {
+  std::vector<float> all(static_cast<size_t>(volume(logits.shape())));
+  read(logits, all);
+  const int64_t vocab = logits.shape()[3];
+  for (const int64_t row : rows) std::copy_n(all.begin() + row * vocab, vocab, out.begin() + row * vocab);
+}
+
+std::vector<TokenId> TtnnDevice::argmax(const Tensor& logits, std::span<const int64_t> rows) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   // Of rows many cores search pieces, of tiles one core all. Their kernels keep the first of equal values; not measured on silicon.
   const nb::object lines = (*ttnn_)("to_layout", tensor(logits), row_major_, "memory_config"_a = dram_);
   const auto [owner, bytes] = ttnn_->download((*ttnn_)("argmax", lines, "dim"_a = -1));
   std::vector<TokenId> ids;
-  for (int64_t row = 0; row < logits.shape()[2]; ++row)
+  for (const int64_t row : rows)
     ids.push_back(id_at(bytes, bytes.size() / sizeof(uint32_t), static_cast<size_t>(storage(logits).row(row))));
   return ids;
 }
 
-TopK TtnnDevice::topk(const Tensor& logits, int64_t k) {
+TopK TtnnDevice::topk(const Tensor& logits, std::span<const int64_t> rows, int64_t k) {
   const auto turn = take_turn();
   const nb::gil_scoped_acquire gil;
   const int64_t width = std::min(round_up(k, kTile), logits.shape()[3]);  // whole tiles are sorted anyway
@@ -47,12 +54,17 @@ TopK TtnnDevice::topk(const Tensor& logits, int64_t k) {
   const StoredType type = logits.dtype() == DataType::float32 ? StoredType::float32 : StoredType::bfloat16;
   const size_t count = values.size() / bytes_of(type);
   TopK largest{.k = width, .ids = {}, .values = {}};
-  for (int64_t row = 0; row < logits.shape()[2]; ++row)
+  for (const int64_t row : rows)
     for (int64_t i = storage(logits).row(row) * width; i < (storage(logits).row(row) + 1) * width; ++i) {
       largest.ids.push_back(id_at(ids, count, static_cast<size_t>(i)));
       largest.values.push_back(load_stored(type, values.data(), i));
     }
   return largest;
+}
+
+void TtnnDevice::parallel_for(int64_t pieces, const std::function<void(int64_t)>& run) {
+  const auto turn = take_turn();
+  pool_.parallel_for(pieces, [&](int64_t piece, int) { run(piece); });
 }
 
 }  // namespace tessera::ttnn

@@ -1,0 +1,28 @@
+#pragma once
+#include <cstdint>
+
+namespace tessera {
+
+// How many tokens of prompts a step may take beside its decodes, so that it takes about three times as long as the decodes alone: learnt
+// from the steps before.
+class StepBudget {
+ public:
+  // `most`: tokens of a Batch.
+  explicit StepBudget(int64_t most) : most_(most) {}
+
+  int64_t prompt_tokens(int64_t decodes) const;
+
+  // What a step of so many tokens of decodes and of prompts took.
+  void saw(int64_t decodes, int64_t prompts, double seconds);
+
+ private:
+  double decode_seconds(int64_t decodes) const;
+
+  int64_t most_;
+  double step_ = 0, each_ = 0;  // seconds of a step of decodes: step_ of the first, each_ of each further one; 0: not known
+  int64_t seen_ = 0;            // decodes in the last such step
+  double last_ = 0;             // and its seconds
+  double prompt_ = 0;           // seconds of a prompt's token; 0: not known
+};
+
+}  // namespace tessera
