@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/tensor.h"
@@ -54,6 +55,10 @@ class Sequence {
   std::shared_ptr<Storage> cache_;
   std::vector<PageTable> tables_;
   int64_t length_ = 0, rope_length_ = 0;
+  // For the Cache to find its pages again: what it is kept apart by, the entries of its first pages, and where prompts ended.
+  std::string salt_;
+  std::vector<uint64_t> entries_;
+  std::vector<int64_t> marks_;
 };
 
 }  // namespace tessera

@@ -17,6 +17,9 @@ Course::Course(Sampler sampler, const CourseOptions& options)
 
 Generator::Request Course::propose(const Generator& generator, Sequence& sequence, int64_t most_draft) {
   std::vector<TokenId>& tokens = sequence.tokens;
+  // So that settle finds room.
+  if (const size_t most = tokens.size() + static_cast<size_t>(options_.max_draft) + 1; most > tokens.capacity())
+    tokens.reserve(std::max(most, 2 * tokens.capacity()));
   known_ = right_ = tokens.size();
   next_.reset();
   chosen_.clear();
@@ -24,9 +27,9 @@ Generator::Request Course::propose(const Generator& generator, Sequence& sequenc
   if (options_.prompt_logprobs && prompt_logprobs_.size() + 1 < options_.prompt) {
     prompt_logprobs_.clear();
     enough_ = 0;
-    return {&sequence, static_cast<int64_t>(known_)};
+    return {.sequence = &sequence, .logit_rows = static_cast<int64_t>(known_), .settled = static_cast<int64_t>(known_)};
   }
-  if (left_ == 0) return {&sequence, 0};
+  if (left_ == 0) return {.sequence = &sequence, .logit_rows = 0, .settled = static_cast<int64_t>(known_)};
   const bool prompt_is_new = static_cast<int64_t>(known_) - sequence.length() != 1;  // its first token is not to wait for a draft
   // A windowed cache goes back by rewind_tokens at most without computing anew.
   const int64_t count =
@@ -39,7 +42,7 @@ Generator::Request Course::propose(const Generator& generator, Sequence& sequenc
     // Of rows behind drafts a card would choose by a program for each number of them: all logits are read.
     if (!draft.empty()) enough_ = 0;
   }
-  return {&sequence, static_cast<int64_t>(tokens.size() - known_) + 1};
+  return {.sequence = &sequence, .logit_rows = static_cast<int64_t>(tokens.size() - known_) + 1, .settled = static_cast<int64_t>(known_)};
 }
 
 bool Course::choose(const Sequence& sequence, const LogitRow& row) {

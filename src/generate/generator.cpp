@@ -32,9 +32,20 @@ void Generator::prepare(Request& request) {
         "; shorten the prompt");
   check(request.logit_rows >= 0 && request.logit_rows <= known(sequence), "sequence: the logits of ", request.logit_rows,
         " rows are wanted of ", known(sequence), " tokens");
-  const auto boundary = model_.spec().recompute_after;
-  const bool other_set = boundary && sequence.length() > 0 && (sequence.rope_length() > *boundary) != (known(sequence) > *boundary);
+  const bool other_set = sequence.length() > 0 && rope_set(sequence.rope_length()) != rope_set(known(sequence));
   cache_.rewind(sequence, other_set ? 0 : std::min(sequence.length(), known(sequence) - request.logit_rows));
+  if (sequence.length() == 0) cache_.adopt(sequence, rope_set(known(sequence)), known(sequence) - std::max<int64_t>(request.logit_rows, 1));
+  if (known(sequence) - sequence.length() > 1) cache_.mark(sequence, std::min(known(sequence), request.settled));
+}
+
+Cache::Found Generator::find(std::span<const TokenId> tokens, const std::string& salt, int64_t logit_rows) const {
+  const auto count = static_cast<int64_t>(tokens.size());
+  return cache_.find(tokens, salt, rope_set(count), count - std::max<int64_t>(logit_rows, 1));
+}
+
+int Generator::rope_set(int64_t tokens) const {
+  const auto boundary = model_.spec().recompute_after;
+  return boundary && tokens > *boundary ? 1 : 0;
 }
 
 // How many of a sequence's pending tokens the Batch being composed takes.
@@ -90,7 +101,8 @@ void Generator::begin(std::span<Request> requests) {
 std::optional<LogitRows> Generator::step(std::span<Request> requests) {
   if (!compose(requests)) return std::nullopt;
   Tensor logits = device_.run(model_, Batch{tokens_, slices_});
-  for (const Batch::Slice& slice : slices_) cache_.drop_passed(*slice.sequence);
+  for (size_t s = 0; s < slices_.size(); ++s)
+    cache_.advance(*slices_[s].sequence, rope_set(slices_[s].rope_length), requests[slice_requests_[s]].settled);
   std::vector<LogitRows::Place> places;
   for (size_t s = 0; s < slices_.size(); ++s)
     for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i)

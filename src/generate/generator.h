@@ -23,8 +23,9 @@ class Generator {
   struct Request {
     Sequence* sequence;
     int64_t logit_rows;
-    int64_t share = std::numeric_limits<int64_t>::max();  // tokens that the next Batch takes of it at most; 0: none
-    std::exception_ptr error = nullptr;                   // set when this sequence could not go on: the cache is full, the context ended
+    int64_t share = std::numeric_limits<int64_t>::max();    // tokens that the next Batch takes of it at most; 0: none
+    int64_t settled = std::numeric_limits<int64_t>::max();  // the first so many will stay: others shall find their pages
+    std::exception_ptr error = nullptr;                     // set when this sequence could not go on: the cache is full, the context ended
   };
   // The row of a token of requests[request]. Rows of a request come in order of position.
   using RowSink = std::function<void(size_t request, int64_t position, const LogitRow& row)>;
@@ -46,6 +47,11 @@ class Generator {
   // A device that begins pieces of a prompt aligned takes more than a smaller share.
   void begin(std::span<Request> requests);
   std::optional<LogitRows> step(std::span<Request> requests);
+
+  // What a fresh sequence of these tokens would find in the cache, when the logits of its last `logit_rows` are wanted.
+  Cache::Found find(std::span<const TokenId> tokens, const std::string& salt, int64_t logit_rows) const;
+  // Which set of LongRoPE's factors a text of so many tokens has: 1 is the long one.
+  int rope_set(int64_t tokens) const;
 
   // How many tokens may follow `known` ones in the model's context and the cache, and with the same set of LongRoPE's factors.
   int64_t room_behind(size_t known) const;

@@ -124,17 +124,16 @@ class Scheduler {
   void admit();
   bool is_held(Stream& stream);
   bool fits(const Stream& stream) const;
-  bool start(std::unique_ptr<Stream> stream);
+  bool start(Stream& stream);
   void propose(Stream& stream);
   void share_out();
-  void share_prompts(std::vector<Stream*> prompts, int64_t tokens);
+  void share_prompts(const std::vector<Stream*>& prompts, int64_t tokens);
   void alternate(const std::vector<Stream*>& decodes, const std::vector<Stream*>& prompts);
   void make_room();
   void preempt(Stream& stream);
   void run_batch();
-  void take_rows(LogitRows& rows, const std::vector<Stream*>& batch);
-  void fork_siblings(Stream& leader, const LogitRow& row);
-  void tell(Stream& stream);
+  void fork_siblings(Stream& leader, LogitRows* rows, size_t request);
+  void take(Stream& stream);
   void end(Stream& stream, FinishReason reason, std::exception_ptr error = {});
   void end_all(const std::exception_ptr& error);
   void remove_ended();
@@ -146,16 +145,16 @@ class Scheduler {
   int64_t context_;
   StepBudget budget_;
   PromptLookup lookup_;
-  // Of the thread that steps.
+  // Of the thread that steps. Who has ended stays until remove_ended.
   std::vector<std::unique_ptr<Stream>> waiting_, running_;
   std::unordered_map<std::string, uint64_t> last_turn_;  // of an owner
-  uint64_t turn_ = 0;
+  uint64_t turn_ = 0, turn_of_decodes_ = 0;
   int64_t turns_of_prompts_ = 0;  // Batches of prompts in a row, where decodes wait
   int failures_ = 0;              // steps in a row that came to nothing
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::shared_ptr<Job>> incoming_;
+  std::deque<std::unique_ptr<Stream>> incoming_;
   std::unordered_map<Id, std::shared_ptr<Job>> jobs_;
   Id last_id_ = 0;
   bool changed_ = false, stopped_ = false;

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <map>
 
 namespace tessera {
 
@@ -19,10 +20,8 @@ class StepBudget {
   double decode_seconds(int64_t decodes) const;
 
   int64_t most_;
-  double step_ = 0, each_ = 0;  // seconds of a step of decodes: step_ of the first, each_ of each further one; 0: not known
-  int64_t seen_ = 0;            // decodes in the last such step
-  double last_ = 0;             // and its seconds
-  double prompt_ = 0;           // seconds of a prompt's token; 0: not known
+  std::map<int64_t, double> decode_;  // seconds of a step of so many decodes alone
+  double prompt_ = 0;                 // seconds of a prompt's token; 0: not known
 };
 
 }  // namespace tessera
