@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <utility>
 
 #include "core/error.h"
@@ -10,7 +11,7 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kKeptEvery = 1024;  // tokens: there a windowed text is found again
+constexpr int64_t kKeptEvery = 1024;  // tokens
 
 int64_t pages_of(int64_t tokens, int64_t page_tokens) { return (tokens + page_tokens - 1) / page_tokens; }
 
@@ -47,18 +48,23 @@ Cache::Cache(Device& device, const CacheSpec& spec, const CacheOptions& options)
     : device_(device),
       spec_(spec),
       options_(options),
-      limits_(device.limits()),
-      page_tokens_(limits_.page_tokens),
-      kept_behind_(kept_behind(options, limits_)),
+      page_tokens_(device.limits().page_tokens),
+      step_(std::lcm(device.limits().page_tokens, device.limits().chunk_alignment)),
+      kept_behind_(kept_behind(options, device.limits())),
       tree_(cache_groups(spec).size()) {
-  const std::vector<int64_t> counts = page_counts(spec, options, limits_);
+  const std::vector<int64_t> counts = page_counts(spec, options, device.limits());
   for (const CacheGroup& group : cache_groups(spec)) {
     const int64_t pages = counts[pools_.size()];
     Pool& pool = pools_.emplace_back();
     pool.window = group.window;
-    pool.pages.resize(static_cast<size_t>(pages));
+    pool.references.resize(static_cast<size_t>(pages));
     pool.free.resize(static_cast<size_t>(pages));
     for (int64_t i = 0; i < pages; ++i) pool.free[static_cast<size_t>(i)] = static_cast<int32_t>(pages - 1 - i);
+    pool.nodes.resize(static_cast<size_t>(pages));
+    pool.next.resize(static_cast<size_t>(pages + 2));
+    pool.previous.resize(static_cast<size_t>(pages + 2));
+    for (const Ring ring : {passed, kept})
+      pool.next[static_cast<size_t>(pool.head(ring))] = pool.previous[static_cast<size_t>(pool.head(ring))] = pool.head(ring);
   }
   contents_ = device.make_cache(spec, options.dtype, counts);
 }
@@ -71,9 +77,7 @@ std::unique_ptr<Sequence> Cache::create(std::string salt) {
     ++sequences_;
   }
   try {
-    auto sequence = std::make_unique<Sequence>(*this, contents_, pools_.size());
-    sequence->salt_ = std::move(salt);
-    return sequence;
+    return std::make_unique<Sequence>(*this, contents_, pools_.size(), std::move(salt));
   } catch (...) {
     const std::lock_guard lock(mutex_);
     --sequences_;
@@ -85,77 +89,81 @@ void Cache::check_own(const Sequence& sequence) const { check(&sequence.owner_ =
 
 std::unique_ptr<Sequence> Cache::fork(const Sequence& sequence) {
   check_own(sequence);
-  std::unique_ptr<Sequence> copy = create(sequence.salt_);
+  std::unique_ptr<Sequence> copy = create(sequence.salt());
   copy->tokens = sequence.tokens;
-  copy->entries_ = sequence.entries_;
+  copy->nodes_ = sequence.nodes_;
   copy->marks_ = sequence.marks_;
   const std::lock_guard lock(mutex_);
   std::vector<PageTable> tables = sequence.tables_;  // whole before the copy owns any page
   copy->tables_ = std::move(tables);
   for (size_t group = 0; group < pools_.size(); ++group)
-    for (int32_t page : copy->tables_[group].pages) ++pools_[group].at(page).references;
+    for (int32_t page : copy->tables_[group].pages) hold(pools_[group], page);
   copy->commit(sequence.length(), sequence.rope_length());
   return copy;
 }
 
-void Cache::Pool::put(int32_t page, bool keep) {
-  List& list = keep ? kept : passed;
-  Page& own = at(page);
-  own.kept = keep;
-  own.before = list.last;
-  own.after = -1;
-  (list.last >= 0 ? at(list.last).after : list.first) = page;
-  list.last = page;
-  ++list.size;
-}
-
-void Cache::Pool::remove(int32_t page) {
-  const Page& own = at(page);
-  List& list = own.kept ? kept : passed;
-  (own.before >= 0 ? at(own.before).after : list.first) = own.after;
-  (own.after >= 0 ? at(own.after).before : list.last) = own.before;
-  --list.size;
-}
-
-// Nobody finds the page any more.
-void Cache::forget(size_t group, int32_t page) {
-  const PrefixTree::Id entry = std::exchange(pools_[group].at(page).entry, 0);
-  if (entry == 0) return;
-  tree_.set_page(entry, group, -1);
-  tree_.prune(entry);
-}
-
-void Cache::drop(size_t group, int32_t page, bool keep) {
-  Pool& pool = pools_[group];
-  if (--pool.at(page).references > 0) return;
-  if (pool.at(page).entry == 0)
-    pool.free.push_back(page);  // there is room: it has stood there
-  else
-    pool.put(page, keep);
-}
-
-int32_t Cache::take(size_t group) {
-  Pool& pool = pools_[group];
-  int32_t page;
-  if (!pool.free.empty()) {
-    page = pool.free.back();
-    pool.free.pop_back();
-  } else {
-    page = pool.passed.size > 0 ? pool.passed.first : pool.kept.first;
-    pool.remove(page);
-    forget(group, page);
+// The pages of the deepest point up to `most` at which all that a sequence needs there can be found.
+std::vector<PrefixTree::Id> Cache::find(std::span<const TokenId> tokens, std::string_view salt, int set, int64_t most) const {
+  std::vector<PrefixTree::Id> nodes;
+  if (!options_.prefix_cache) return nodes;
+  std::vector<int64_t> gap(pools_.size());  // by group: behind the last page that is not there
+  size_t deepest = 0;
+  PrefixTree::Id node = tree_.find_root(salt, set);
+  for (int64_t end = page_tokens_; node != 0 && end <= std::min(most, static_cast<int64_t>(tokens.size())); end += page_tokens_) {
+    node = tree_.find(node, tokens.subspan(static_cast<size_t>(end - page_tokens_), static_cast<size_t>(page_tokens_)));
+    if (node == 0) break;
+    nodes.push_back(node);
+    bool all = end % step_ == 0;
+    for (size_t group = 0; group < pools_.size(); ++group) {
+      if (tree_.page(node, group) < 0) gap[group] = end;
+      all = all && pools_[group].first_seen(end) / page_tokens_ * page_tokens_ >= gap[group];
+    }
+    if (all) deepest = nodes.size();
   }
-  pool.at(page).references = 1;
-  return page;
+  nodes.resize(deepest);
+  return nodes;
 }
 
-// Pages that must be taken: those that are not there, and copies of shared ones.
+Cache::Hit Cache::cached(std::span<const TokenId> tokens, std::string_view salt, int set, int64_t most) const {
+  const std::lock_guard lock(mutex_);
+  const std::vector<PrefixTree::Id> nodes = find(tokens, salt, set, most);
+  Hit hit{static_cast<int64_t>(nodes.size()) * page_tokens_, std::vector<int64_t>(pools_.size())};
+  for (size_t group = 0; group < pools_.size(); ++group)
+    for (auto i = static_cast<size_t>(pools_[group].first_seen(hit.tokens) / page_tokens_); i < nodes.size(); ++i)
+      hit.free_pages[group] += pools_[group].references[static_cast<size_t>(tree_.page(nodes[i], group))] == 0;
+  return hit;
+}
+
+int64_t Cache::adopt(Sequence& sequence, int64_t most, int set) {
+  check_own(sequence);
+  check(sequence.length() == 0, "cache: pages cannot be found for a sequence of which ", sequence.length(), " tokens are cached");
+  const std::lock_guard lock(mutex_);
+  std::vector<PrefixTree::Id> nodes = find(sequence.tokens, sequence.salt(), set, most);
+  const int64_t tokens = static_cast<int64_t>(nodes.size()) * page_tokens_;
+  if (tokens == 0) return 0;
+  std::vector<PageTable> tables(pools_.size());  // whole before the sequence owns any page
+  for (size_t group = 0; group < pools_.size(); ++group) {
+    tables[group].first = pools_[group].first_seen(tokens) / page_tokens_;
+    for (auto i = static_cast<size_t>(tables[group].first); i < nodes.size(); ++i)
+      tables[group].pages.push_back(tree_.page(nodes[i], group));
+    if (tables[group].pages.empty()) tables[group].first = 0;
+  }
+  for (size_t group = 0; group < pools_.size(); ++group) {
+    drop_back(pools_[group], sequence.tables_[group], 0);  // made for a forward that failed
+    for (const int32_t page : tables[group].pages) hold(pools_[group], page);
+  }
+  sequence.tables_ = std::move(tables);
+  sequence.nodes_ = std::move(nodes);
+  sequence.commit(tokens, static_cast<int64_t>(sequence.tokens.size()));
+  return tokens;
+}
+
 int64_t Cache::pages_to_make(const Pool& pool, const PageTable& table, int64_t position, int64_t end) const {
   int64_t missing = 0;
   for (int64_t page = position / page_tokens_; page < pages_of(end, page_tokens_); ++page) {
     const int64_t index = page - table.first;
-    const bool owned =
-        index >= 0 && index < static_cast<int64_t>(table.pages.size()) && pool.at(table.pages[static_cast<size_t>(index)]).references == 1;
+    const bool owned = index >= 0 && index < static_cast<int64_t>(table.pages.size()) &&
+                       pool.references[static_cast<size_t>(table.pages[static_cast<size_t>(index)])] == 1;
     missing += !owned;
   }
   return missing;
@@ -163,10 +171,10 @@ int64_t Cache::pages_to_make(const Pool& pool, const PageTable& table, int64_t p
 
 std::vector<int64_t> Cache::pages_needed(const Sequence& sequence, int64_t position, int64_t count) const {
   const std::lock_guard lock(mutex_);
-  std::vector<int64_t> needed;
+  std::vector<int64_t> pages;
   for (size_t group = 0; group < pools_.size(); ++group)
-    needed.push_back(pages_to_make(pools_[group], sequence.tables_[group], position, position + count));
-  return needed;
+    pages.push_back(pages_to_make(pools_[group], sequence.tables_[group], position, position + count));
+  return pages;
 }
 
 bool Cache::has_room(std::span<const int64_t> pages) const {
@@ -177,9 +185,51 @@ bool Cache::has_room(std::span<const int64_t> pages) const {
 }
 
 int64_t Cache::most_pages(size_t group) const {
-  const Pool& pool = pools_[group];
-  const auto all = static_cast<int64_t>(pool.pages.size());
-  return pool.window ? std::min(all, pages_of(*pool.window + kept_behind_ + limits_.max_chunk, page_tokens_) + 2) : all;
+  const int64_t all = total_pages(group);
+  if (!pools_[group].window) return all;
+  return std::min(all, pages_of(*pools_[group].window + kept_behind_ + device_.limits().max_chunk, page_tokens_) + 2);
+}
+
+void Cache::hold(Pool& pool, int32_t page) noexcept {
+  if (pool.references[static_cast<size_t>(page)]++ == 0) unlink(pool, page);
+}
+
+void Cache::drop(Pool& pool, int32_t page, Ring ring) noexcept {
+  const auto at = static_cast<size_t>(page);
+  if (--pool.references[at] > 0) return;
+  if (pool.nodes[at] == 0) return pool.free.push_back(page);  // there is room for all pages
+  const int32_t head = pool.head(ring), last = pool.previous[static_cast<size_t>(head)];
+  pool.next[at] = head;
+  pool.previous[at] = last;
+  pool.next[static_cast<size_t>(last)] = pool.previous[static_cast<size_t>(head)] = page;
+  ++pool.findable;
+}
+
+void Cache::unlink(Pool& pool, int32_t page) noexcept {
+  const int32_t next = pool.next[static_cast<size_t>(page)], previous = pool.previous[static_cast<size_t>(page)];
+  pool.next[static_cast<size_t>(previous)] = next;
+  pool.previous[static_cast<size_t>(next)] = previous;
+  --pool.findable;
+}
+
+void Cache::forget(size_t group, int32_t page) noexcept {
+  if (const PrefixTree::Id node = std::exchange(pools_[group].nodes[static_cast<size_t>(page)], 0)) tree_.forget_page(node, group);
+}
+
+int32_t Cache::take(size_t group) noexcept {
+  Pool& pool = pools_[group];
+  int32_t page;
+  if (!pool.free.empty()) {
+    page = pool.free.back();
+    pool.free.pop_back();
+  } else {
+    const auto first = [&](Ring ring) { return pool.next[static_cast<size_t>(pool.head(ring))]; };
+    page = first(passed) != pool.head(passed) ? first(passed) : first(kept);
+    unlink(pool, page);
+    forget(group, page);
+  }
+  pool.references[static_cast<size_t>(page)] = 1;
+  return page;
 }
 
 void Cache::reserve(Sequence& sequence, int64_t position, int64_t count) {
@@ -187,15 +237,15 @@ void Cache::reserve(Sequence& sequence, int64_t position, int64_t count) {
         " of a sequence with ", sequence.length());
   const std::lock_guard lock(mutex_);
   const int64_t end = position + count;
-  std::vector<int64_t> spare;  // pages that are left for copies of entered ones
+  std::vector<int64_t> missing;
   for (size_t group = 0; group < pools_.size(); ++group) {
-    const int64_t missing = pages_to_make(pools_[group], sequence.tables_[group], position, end);
+    missing.push_back(pages_to_make(pools_[group], sequence.tables_[group], position, end));
     const int64_t free = pools_[group].free_pages();
-    check<ResourceError>(missing <= free, "cache: a sequence of ", end, " tokens needs ", missing, " more pages of ", page_tokens_,
-                         " tokens; ", free, " of ", pools_[group].pages.size(),
+    check<ResourceError>(missing[group] <= free, "cache: a sequence of ", end, " tokens needs ", missing[group], " more pages of ",
+                         page_tokens_, " tokens; ", free, " of ", pools_[group].references.size(),
                          " are free. Shorten it, end other sequences, or make the cache larger");
-    spare.push_back(free - missing);
   }
+  cut_nodes(sequence, position);
   for (size_t group = 0; group < pools_.size(); ++group) {
     Pool& pool = pools_[group];
     PageTable& table = sequence.tables_[group];
@@ -205,39 +255,49 @@ void Cache::reserve(Sequence& sequence, int64_t position, int64_t count) {
       if (index == table.pages.size()) {
         table.pages.push_back(-1);  // may fail: before a page is taken
         table.pages.back() = take(group);
+        --missing[group];
         continue;
       }
       const int32_t old = table.pages[index];
-      const bool shared = pool.at(old).references > 1, entered = pool.at(old).entry != 0;
-      if (shared || (entered && spare[group] > 0)) {
-        if (!shared) --spare[group];
-        table.pages[index] = take(group);
-        if (page * page_tokens_ < position) device_.copy_page(*contents_, group, old, table.pages[index]);
-        drop(group, old);
-      } else if (entered) {
-        forget(group, old);  // it is the last
+      const bool shared = pool.references[static_cast<size_t>(old)] > 1;
+      if (!shared && pool.nodes[static_cast<size_t>(old)] == 0) continue;
+      if (!shared && pool.free_pages() <= missing[group]) {  // none is left for a copy
+        forget(group, old);
+        continue;
       }
+      const int32_t copy = take(group);
+      missing[group] -= shared;
+      try {
+        if (page * page_tokens_ < position) device_.copy_page(*contents_, group, old, copy);
+      } catch (...) {
+        drop(pool, copy, kept);
+        throw;
+      }
+      table.pages[index] = copy;
+      drop(pool, old, kept);
     }
   }
 }
 
-// Of windowed groups the pages before `begin_page` are from the midst of a text, but for those that its kept places see.
-void Cache::keep_range(size_t group, PageTable& table, int64_t begin_page, int64_t end_page, const std::vector<int64_t>& marks) {
-  const Pool& pool = pools_[group];
-  const auto is_kept = [&](int64_t page) {
-    const int64_t end = (page + 1) * page_tokens_;
-    const auto sees = [&](int64_t place) { return end <= place && first_seen(pool, place) <= page; };
-    return sees((end + kKeptEvery - 1) / kKeptEvery * kKeptEvery) || std::any_of(marks.begin(), marks.end(), sees);
-  };
-  const int64_t drop_front = std::clamp<int64_t>(begin_page - table.first, 0, static_cast<int64_t>(table.pages.size()));
-  for (int64_t i = 0; i < drop_front; ++i) drop(group, table.pages[static_cast<size_t>(i)], is_kept(table.first + i));
-  table.pages.erase(table.pages.begin(), table.pages.begin() + drop_front);
-  table.first += drop_front;
-  while (table.first + static_cast<int64_t>(table.pages.size()) > end_page && !table.pages.empty()) {
-    drop(group, table.pages.back());
+void Cache::drop_front(Pool& pool, Sequence& sequence, PageTable& table, int64_t begin_page) noexcept {
+  const int64_t count = std::clamp<int64_t>(begin_page - table.first, 0, static_cast<int64_t>(table.pages.size()));
+  for (int64_t i = 0; i < count; ++i)
+    drop(pool, table.pages[static_cast<size_t>(i)], is_kept(pool, sequence, table.first + i) ? kept : passed);
+  table.pages.erase(table.pages.begin(), table.pages.begin() + count);
+  table.first = table.pages.empty() ? 0 : table.first + count;
+}
+
+// The deepest first: beginnings, which most texts share, are to stay the longest.
+void Cache::drop_back(Pool& pool, PageTable& table, int64_t end_page) noexcept {
+  while (!table.pages.empty() && table.first + static_cast<int64_t>(table.pages.size()) > end_page) {
+    drop(pool, table.pages.back(), kept);
     table.pages.pop_back();
   }
   if (table.pages.empty()) table.first = 0;
+}
+
+void Cache::cut_nodes(Sequence& sequence, int64_t position) noexcept {
+  sequence.nodes_.resize(std::min(sequence.nodes_.size(), static_cast<size_t>(position / page_tokens_)));
 }
 
 void Cache::rewind(Sequence& sequence, int64_t position) {
@@ -247,12 +307,10 @@ void Cache::rewind(Sequence& sequence, int64_t position) {
   if (position == sequence.length()) return;
   const std::lock_guard lock(mutex_);
   for (size_t group = 0; group < pools_.size(); ++group)
-    if (position > 0 && first_seen(pools_[group], position) < sequence.tables_[group].first) position = 0;
+    if (position > 0 && pools_[group].first_seen(position) / page_tokens_ < sequence.tables_[group].first) position = 0;
   for (size_t group = 0; group < pools_.size(); ++group)
-    keep_range(group, sequence.tables_[group], 0, pages_of(position, page_tokens_), sequence.marks_);
-  const auto whole = static_cast<size_t>(position / page_tokens_);
-  sequence.entries_.resize(std::min(sequence.entries_.size(), whole));
-  std::erase_if(sequence.marks_, [&](int64_t mark) { return mark > position; });
+    drop_back(pools_[group], sequence.tables_[group], pages_of(position, page_tokens_));
+  cut_nodes(sequence, position);
   sequence.commit(position, position == 0 ? 0 : sequence.rope_length());
 }
 
@@ -263,116 +321,72 @@ void Cache::truncate(Sequence& sequence, int64_t length) {
   sequence.tokens.resize(static_cast<size_t>(length));
 }
 
-// The entries of the pages that are there for a beginning of `tokens`, as far as all groups can go on from it.
-std::vector<PrefixTree::Id> Cache::walk(std::span<const TokenId> tokens, const std::string& salt, int set, int64_t most) const {
-  std::vector<PrefixTree::Id> chain;
-  const auto page = static_cast<size_t>(page_tokens_);
-  const auto most_chain = static_cast<size_t>(std::clamp<int64_t>(most, 0, static_cast<int64_t>(tokens.size()))) / page;
-  for (PrefixTree::Id id = tree_.find_root(salt, set); id != 0 && chain.size() < most_chain;) {
-    id = tree_.find(id, tokens.subspan(chain.size() * page, page));
-    if (id != 0) chain.push_back(id);
-  }
-  // The longest that begins a chunk and whose pages are there: of each group, how many stand in a row up to a place.
-  size_t longest = 0;
-  std::vector<int64_t> in_a_row(pools_.size());
-  for (size_t length = 1; length <= chain.size(); ++length) {
-    const auto position = static_cast<int64_t>(length) * page_tokens_;
-    bool whole = position % limits_.chunk_alignment == 0;
-    for (size_t group = 0; group < pools_.size(); ++group) {
-      in_a_row[group] = tree_.page(chain[length - 1], group) >= 0 ? in_a_row[group] + 1 : 0;
-      whole = whole && static_cast<int64_t>(length) - first_seen(pools_[group], position) <= in_a_row[group];
+// Memory may run out here: what is not entered is computed again one day.
+void Cache::enter(Sequence& sequence, int64_t settled, int set) noexcept {
+  const int64_t tokens = std::min({settled, sequence.length(), static_cast<int64_t>(sequence.tokens.size())});
+  const auto whole = static_cast<size_t>(std::max<int64_t>(tokens, 0) / page_tokens_);
+  std::vector<PrefixTree::Id>& nodes = sequence.nodes_;
+  if (nodes.size() >= whole) return;
+  if (!nodes.empty() && !tree_.contains(nodes.back())) nodes.clear();  // other sequences' pages, which are gone: from the root again
+  PrefixTree::Id node = nodes.empty() ? 0 : nodes.back();
+  try {
+    nodes.reserve(whole);
+    if (node == 0) node = tree_.make_root(sequence.salt(), set);
+    while (nodes.size() < whole) {
+      const auto page = static_cast<int64_t>(nodes.size());
+      node =
+          tree_.make(node, std::span(sequence.tokens).subspan(static_cast<size_t>(page * page_tokens_), static_cast<size_t>(page_tokens_)));
+      nodes.push_back(node);
+      for (size_t group = 0; group < pools_.size(); ++group) {
+        const PageTable& table = sequence.tables_[group];
+        const int64_t index = page - table.first;
+        if (index < 0 || index >= static_cast<int64_t>(table.pages.size()) || tree_.page(node, group) >= 0) continue;
+        const int32_t own = table.pages[static_cast<size_t>(index)];
+        tree_.set_page(node, group, own);
+        pools_[group].nodes[static_cast<size_t>(own)] = node;
+      }
     }
-    if (whole) longest = length;
+  } catch (const std::bad_alloc&) {
   }
-  chain.resize(longest);
-  return chain;
+  tree_.prune(node);
 }
 
-Cache::Found Cache::find(std::span<const TokenId> tokens, const std::string& salt, int set, int64_t most) const {
-  Found found{.tokens = 0, .free_pages = std::vector<int64_t>(pools_.size())};
-  if (!options_.prefix_cache) return found;
-  const std::lock_guard lock(mutex_);
-  const std::vector<PrefixTree::Id> chain = walk(tokens, salt, set, most);
-  found.tokens = static_cast<int64_t>(chain.size()) * page_tokens_;
-  for (size_t group = 0; group < pools_.size(); ++group)
-    for (auto i = static_cast<size_t>(first_seen(pools_[group], found.tokens)); i < chain.size(); ++i)
-      found.free_pages[group] += pools_[group].at(tree_.page(chain[i], group)).references == 0;
-  return found;
+// Whether a text that goes on at a kept point needs this page of a windowed group.
+bool Cache::is_kept(const Pool& pool, const Sequence& sequence, int64_t page) const {
+  const auto needed = [&](int64_t point, int64_t end) {
+    return page >= pool.first_seen(point) / page_tokens_ && page < end / page_tokens_;
+  };
+  const int64_t every = pages_of(kKeptEvery, step_) * step_;
+  const int64_t next = pages_of((page + 1) * page_tokens_, every) * every;
+  if (needed(next, next)) return true;
+  // The same text again computes its last token, and so may go on a step before.
+  for (const int64_t mark : sequence.marks_)
+    if (mark > 0 && needed((mark - 1) / step_ * step_, mark)) return true;
+  return false;
 }
 
-void Cache::adopt(Sequence& sequence, int set, int64_t most) {
+void Cache::advance(Sequence& sequence, int64_t settled, int set) {
   check_own(sequence);
-  check(sequence.length() == 0, "cache: a sequence of ", sequence.length(), " cached tokens adopts no pages");
-  if (!options_.prefix_cache) return;
   const std::lock_guard lock(mutex_);
-  std::vector<PrefixTree::Id> chain = walk(sequence.tokens, sequence.salt_, set, most);
-  if (chain.empty()) return;
-  const int64_t tokens = static_cast<int64_t>(chain.size()) * page_tokens_;
-  std::vector<PageTable> tables(pools_.size());  // whole before the sequence owns any page
+  if (options_.prefix_cache) enter(sequence, settled, set);
   for (size_t group = 0; group < pools_.size(); ++group) {
-    tables[group].first = first_seen(pools_[group], tokens);
-    for (auto i = static_cast<size_t>(tables[group].first); i < chain.size(); ++i)
-      tables[group].pages.push_back(tree_.page(chain[i], group));
+    if (!pools_[group].window) continue;
+    const int64_t first_kept = std::max<int64_t>(0, pools_[group].first_seen(sequence.length()) - kept_behind_);
+    drop_front(pools_[group], sequence, sequence.tables_[group], first_kept / page_tokens_);
   }
-  for (size_t group = 0; group < pools_.size(); ++group)
-    for (const int32_t page : tables[group].pages)
-      if (pools_[group].at(page).references++ == 0) pools_[group].remove(page);
-  sequence.tables_ = std::move(tables);
-  sequence.entries_ = std::move(chain);
-  sequence.commit(tokens, static_cast<int64_t>(sequence.tokens.size()));
 }
 
 void Cache::mark(Sequence& sequence, int64_t position) {
-  constexpr size_t kMost = 4;
-  if (!options_.prefix_cache || position <= 1) return;
-  if (sequence.marks_.size() == kMost) sequence.marks_.erase(sequence.marks_.begin());
-  sequence.marks_.push_back((position - 1) / page_tokens_ * page_tokens_);  // the same prompt again computes its last token
+  check_own(sequence);
+  auto& marks = sequence.marks_;
+  if (marks.back() == position) return;
+  std::rotate(marks.begin(), marks.begin() + 1, marks.end());
+  marks.back() = position;
 }
 
-void Cache::enter(Sequence& sequence, int set, int64_t settled) {
-  const auto whole = static_cast<size_t>(std::min(sequence.length(), settled) / page_tokens_), page = static_cast<size_t>(page_tokens_);
-  std::vector<PrefixTree::Id>& entries = sequence.entries_;
-  if (entries.size() >= whole) return;
-  entries.reserve(whole);
-  PrefixTree::Id parent = entries.empty() ? tree_.root(sequence.salt_, set) : entries.back();
-  while (entries.size() < whole && tree_.has(parent)) {  // an entry that was forgotten is nobody's parent
-    const size_t i = entries.size();
-    const PrefixTree::Id own = tree_.enter(parent, std::span<const TokenId>(sequence.tokens).subspan(i * page, page));
-    for (size_t group = 0; group < pools_.size(); ++group) {
-      const PageTable& table = sequence.tables_[group];
-      const int64_t index = static_cast<int64_t>(i) - table.first;
-      if (index < 0 || index >= static_cast<int64_t>(table.pages.size()) || tree_.page(own, group) >= 0) continue;
-      const int32_t number = table.pages[static_cast<size_t>(index)];
-      if (pools_[group].at(number).entry != 0) continue;
-      tree_.set_page(own, group, number);
-      pools_[group].at(number).entry = own;
-    }
-    tree_.prune(own);  // if none was given to it
-    entries.push_back(own);
-    parent = own;
-  }
-}
-
-void Cache::advance(Sequence& sequence, int set, int64_t settled) {
-  const std::lock_guard lock(mutex_);
-  if (options_.prefix_cache) {
-    try {
-      enter(sequence, set, settled);
-    } catch (const std::bad_alloc&) {  // they are not found, and nothing else
-    }
-  }
-  for (size_t group = 0; group < pools_.size(); ++group) {
-    if (!pools_[group].window) continue;
-    const int64_t first_kept = std::max<int64_t>(0, sequence.length() - *pools_[group].window + 1 - kept_behind_);
-    keep_range(group, sequence.tables_[group], first_kept / page_tokens_, std::numeric_limits<int64_t>::max(), sequence.marks_);
-  }
-}
-
-// The ends of texts go before their beginnings.
 void Cache::release(Sequence& sequence) noexcept {
   const std::lock_guard lock(mutex_);
-  for (size_t group = 0; group < pools_.size(); ++group)
-    for (auto page = sequence.tables_[group].pages.rbegin(); page != sequence.tables_[group].pages.rend(); ++page) drop(group, *page);
+  for (size_t group = 0; group < pools_.size(); ++group) drop_back(pools_[group], sequence.tables_[group], 0);
   --sequences_;
 }
 

@@ -34,13 +34,14 @@ void Generator::prepare(Request& request) {
         " rows are wanted of ", known(sequence), " tokens");
   const bool other_set = sequence.length() > 0 && rope_set(sequence.rope_length()) != rope_set(known(sequence));
   cache_.rewind(sequence, other_set ? 0 : std::min(sequence.length(), known(sequence) - request.logit_rows));
-  if (sequence.length() == 0) cache_.adopt(sequence, rope_set(known(sequence)), known(sequence) - std::max<int64_t>(request.logit_rows, 1));
-  if (known(sequence) - sequence.length() > 1) cache_.mark(sequence, std::min(known(sequence), request.settled));
+  if (sequence.length() == 0) cache_.adopt(sequence, known(sequence) - std::max<int64_t>(1, request.logit_rows), rope_set(known(sequence)));
+  const int64_t settled = std::min(known(sequence), request.settled);
+  if (settled > sequence.length() + 1) cache_.mark(sequence, settled);
 }
 
-Cache::Found Generator::find(std::span<const TokenId> tokens, const std::string& salt, int64_t logit_rows) const {
+Cache::Hit Generator::cached(std::span<const TokenId> tokens, std::string_view salt, int64_t logit_rows) const {
   const auto count = static_cast<int64_t>(tokens.size());
-  return cache_.find(tokens, salt, rope_set(count), count - std::max<int64_t>(logit_rows, 1));
+  return cache_.cached(tokens, salt, rope_set(count), count - std::max<int64_t>(1, logit_rows));
 }
 
 int Generator::rope_set(int64_t tokens) const {
@@ -102,7 +103,7 @@ std::optional<LogitRows> Generator::step(std::span<Request> requests) {
   if (!compose(requests)) return std::nullopt;
   Tensor logits = device_.run(model_, Batch{tokens_, slices_});
   for (size_t s = 0; s < slices_.size(); ++s)
-    cache_.advance(*slices_[s].sequence, rope_set(slices_[s].rope_length), requests[slice_requests_[s]].settled);
+    cache_.advance(*slices_[s].sequence, requests[slice_requests_[s]].settled, rope_set(slices_[s].rope_length));
   std::vector<LogitRows::Place> places;
   for (size_t s = 0; s < slices_.size(); ++s)
     for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i)

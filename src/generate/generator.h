@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "generate/cache.h"
@@ -49,7 +50,7 @@ class Generator {
   std::optional<LogitRows> step(std::span<Request> requests);
 
   // What a fresh sequence of these tokens would find in the cache, when the logits of its last `logit_rows` are wanted.
-  Cache::Found find(std::span<const TokenId> tokens, const std::string& salt, int64_t logit_rows) const;
+  Cache::Hit cached(std::span<const TokenId> tokens, std::string_view salt, int64_t logit_rows) const;
   // Which set of LongRoPE's factors a text of so many tokens has: 1 is the long one.
   int rope_set(int64_t tokens) const;
 

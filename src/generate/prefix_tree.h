@@ -1,55 +1,52 @@
 #pragma once
 #include <cstdint>
-#include <map>
 #include <span>
-#include <string>
+#include <string_view>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "core/types.h"
 
 namespace tessera {
 
-// Which texts the pages of a cache hold: a chain of nodes a text, each a page's tokens behind its parent's, from a root of one salt and one
-// set of LongRoPE's factors. A node outlives its pages as long as others stand behind it: a windowed group's early pages are gone by
-// design. The hash finds a node, its parent and its tokens decide.
+// The texts whose pages can be found again, a page's token ids a node behind those before it. A node has at most one page of each group of
+// layers; it outlives them while other nodes stand behind it, and goes when it has neither. A hash finds, and the ids decide: two texts
+// share a node only if they are equal from their beginning, with the same salt and the same set of LongRoPE's factors.
 class PrefixTree {
  public:
-  using Id = uint64_t;  // of a node; never used again; 0: of none
+  using Id = uint64_t;  // of a node; 0: none. It is never used again: that of a node that is gone finds nothing
 
-  explicit PrefixTree(size_t groups) : groups_(groups) {}
+  explicit PrefixTree(size_t groups);
 
-  // 0: there is none.
-  Id find_root(const std::string& salt, int set) const;
+  // 0 where there is none. What texts of a salt and a set begin behind is a node too, without pages.
+  Id find_root(std::string_view salt, int set) const;
   Id find(Id parent, std::span<const TokenId> tokens) const;
-  // The same, made if need be; `parent` is there. One that gets neither a page nor a child is to be pruned.
-  Id root(const std::string& salt, int set);
-  Id enter(Id parent, std::span<const TokenId> tokens);
+  bool contains(Id node) const { return nodes_.contains(node); }
+  int32_t page(Id node, size_t group) const;  // -1: none
 
-  bool has(Id id) const { return nodes_.contains(id); }
-  int32_t page(Id id, size_t group) const { return nodes_.at(id).pages[group]; }  // -1: gone
-  void set_page(Id id, size_t group, int32_t page) { nodes_.at(id).pages[group] = page; }
+  // Found, or made. Throws std::bad_alloc, and nothing is changed; who makes a node and gives it no page ends with prune.
+  Id make_root(std::string_view salt, int set);
+  Id make(Id parent, std::span<const TokenId> tokens);
+  void set_page(Id node, size_t group, int32_t page) { nodes_.at(node).pages[group] = page; }
 
-  // Forgets the node, and those before it, if nothing of them is left.
-  void prune(Id id);
+  void forget_page(Id node, size_t group) noexcept;
+  // Takes the node away if it has neither pages nor nodes behind it, and so on with its parent. One that is gone, and 0, are passed over.
+  void prune(Id node) noexcept;
 
   size_t size() const { return nodes_.size(); }
 
  private:
-  using Root = std::pair<std::string, int>;
   struct Node {
     Id parent;
-    uint64_t hash;
     std::vector<TokenId> tokens;
-    std::vector<int32_t> pages;
+    std::vector<int32_t> pages;  // by group; -1: none
     int64_t children = 0;
-    const Root* root = nullptr;  // of a root: its key
   };
+  uint64_t hash(Id parent, std::span<const TokenId> tokens) const;
 
   size_t groups_;
+  uint64_t key_;
   Id last_ = 0;
-  std::map<Root, Id> roots_;
   std::unordered_map<Id, Node> nodes_;
   std::unordered_multimap<uint64_t, Id> by_hash_;
 };

@@ -242,7 +242,7 @@ void Scheduler::admit() {
 bool Scheduler::is_held(Stream& stream) {
   Cache& cache = generator_.cache();
   if (!cache.options().prefix_cache) return false;
-  const int64_t found = generator_.find(stream.tokens, stream.job->asked.salt, 1).tokens;
+  const int64_t found = generator_.cached(stream.tokens, stream.job->asked.salt, 1).tokens;
   const Stream* maker = nullptr;
   for (const auto& other : running_) {
     if (!other->prompt || other->ended || other->job->asked.salt != stream.job->asked.salt) continue;
@@ -262,7 +262,7 @@ bool Scheduler::is_held(Stream& stream) {
 bool Scheduler::fits(const Stream& stream) const {
   if (running_.empty()) return true;
   const Cache& cache = generator_.cache();
-  const Cache::Found found = generator_.find(stream.tokens, stream.job->asked.salt, 1);
+  const Cache::Hit found = generator_.cached(stream.tokens, stream.job->asked.salt, 1);
   for (size_t group = 0; group < cache.groups(); ++group) {
     const auto needed = [&](int64_t tokens) { return std::min(pages(tokens, cache.page_tokens()), cache.most_pages(group)); };
     int64_t wanted = needed(stream.known() + 1 - found.tokens) + found.free_pages[group] + static_cast<int64_t>(running_.size());
