@@ -84,7 +84,7 @@ std::vector<Scripted> make_script(const ScriptOptions& options) {
     request.salt = in(4) ? "salt" : "";
     if (in(2)) step += static_cast<int64_t>(below(12));
     scripted.arrives = step;
-    if (in(6)) scripted.cancelled = step + static_cast<int64_t>(below(in(2) ? 4 : 60));
+    if (in(6)) scripted.cancelled = step + static_cast<int64_t>(below(in(2) ? 4 : 120));
   }
   return script;
 }
@@ -115,8 +115,8 @@ std::vector<Given> run_alone(const Scripted& scripted, const RowsOfText& rows) {
   return given;
 }
 
-std::vector<std::vector<Given>> run_script(Scheduler& scheduler, const std::vector<Scripted>& script,
-                                           const std::function<void(int64_t step)>& before_step) {
+std::vector<std::vector<Given>> run_script(Scheduler& scheduler, const std::vector<Scripted>& script, const AtStep& before_step,
+                                           const AtStep& after_step) {
   std::vector<std::vector<Given>> all(script.size());
   std::vector<std::optional<Scheduler::Id>> ids(script.size());
   for (size_t i = 0; i < script.size(); ++i) all[i].resize(static_cast<size_t>(script[i].request.n));
@@ -148,7 +148,9 @@ std::vector<std::vector<Given>> run_script(Scheduler& scheduler, const std::vect
       if (ids[i] && script[i].cancelled == step) scheduler.cancel(*ids[i]);
     }
     if (before_step) before_step(step);
-    if (!scheduler.step() && submitted == script.size()) return all;
+    const bool more = scheduler.step();
+    if (after_step) after_step(step);
+    if (!more && submitted == script.size()) return all;
   }
   ADD_FAILURE() << "the script does not end";
   return all;

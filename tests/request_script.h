@@ -44,9 +44,10 @@ using RowsOfText = std::function<std::vector<std::vector<float>>(std::span<const
 
 std::vector<Given> run_alone(const Scripted& scripted, const RowsOfText& rows);
 
-// By request, by sample. `before_step` is called with the number of each step.
-std::vector<std::vector<Given>> run_script(Scheduler& scheduler, const std::vector<Scripted>& script,
-                                           const std::function<void(int64_t step)>& before_step = {});
+// By request, by sample. `before_step` and `after_step` are called with the number of each step.
+using AtStep = std::function<void(int64_t step)>;
+std::vector<std::vector<Given>> run_script(Scheduler& scheduler, const std::vector<Scripted>& script, const AtStep& before_step = {},
+                                           const AtStep& after_step = {});
 
 // Each sample was given what it is given alone; one that was cancelled, the beginning of it.
 void expect_as_alone(const std::vector<Scripted>& script, const std::vector<std::vector<Given>>& given,
