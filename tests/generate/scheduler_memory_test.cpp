@@ -42,7 +42,7 @@ TEST(scheduler_without_memory, ends_whom_it_must_and_gives_the_others_what_they_
     EXPECT_GT(scheduler.counts().preempted, 0);
   }
   int64_t failures = 0, errors = 0, samples = 0;
-  for (int64_t failing = 0; failing <= steps; failing += kSanitizerBuild ? 7 : 1)
+  for (int64_t failing = 0; failing <= steps; failing += kSanitizerBuild ? 13 : 4)
     for (size_t n = 1; n < kMostAllocations; ++n) {
       SCOPED_TRACE(message("step ", failing, ", allocation ", n));
       Scheduler scheduler(generator, {.budget = 16});
@@ -79,9 +79,9 @@ TEST(scheduler_without_memory, ends_whom_it_must_and_gives_the_others_what_they_
       if (!reached) break;
       ++failures;
     }
-  EXPECT_GT(failures, kSanitizerBuild ? 100 : 1000);
+  EXPECT_GT(failures, kSanitizerBuild ? 200 : 1000);
   EXPECT_GT(errors, 0);
-  EXPECT_LT(errors, samples / 20) << "most go on in the next step";
+  EXPECT_LT(errors, samples / 10) << "most go on in the next step";
   std::cout << failures << " failures, " << errors << " of " << samples << " samples ended by them\n";
 }
 
