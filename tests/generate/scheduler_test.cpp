@@ -319,6 +319,27 @@ TEST(scheduler, who_computes_what_others_wait_for_hands_over_when_it_is_cancelle
   expect_nothing_left(bench.scheduler, bench.cache);
 }
 
+TEST(scheduler, a_text_is_found_again_under_its_own_salt_alone) {
+  Bench bench;
+  const auto cached = [&](const std::string& salt) {
+    bench.submit({.prompt = prompt_of(1, 200), .sampling = {.temperature = 0}, .max_new_tokens = 2, .salt = salt});
+    bench.run();
+    EXPECT_EQ(bench.given.back()->ids, bench.alone(1, 200, 2));
+    return bench.given.back()->end->cached_tokens;
+  };
+  EXPECT_EQ(cached("mine"), 0);
+  EXPECT_EQ(cached("mine"), 192);
+  EXPECT_EQ(cached("yours"), 0);
+  EXPECT_EQ(cached(""), 0);
+  EXPECT_EQ(cached("yours"), 192);
+  // Nor does anybody wait for another's.
+  const int64_t before = bench.device.computed;
+  for (const char* salt : {"theirs", "hers"})
+    bench.submit({.prompt = prompt_of(1, 200), .sampling = {.temperature = 0}, .max_new_tokens = 0, .salt = salt});
+  bench.run();
+  EXPECT_EQ(bench.device.computed - before, 400);
+}
+
 TEST(scheduler, owners_take_turns) {
   Bench bench({.scheduler = {.budget = 32, .max_num_seqs = 1}});
   for (int i = 0; i < 100; ++i)
