@@ -172,19 +172,20 @@ void bind_cache(nb::module_& m) {
       .def(
           "__init__",
           [](Cache* self, Device& device, const CacheSpec& spec, const std::string& dtype, int64_t max_tokens, int64_t max_sequences,
-             int64_t rewind_tokens) {
+             int64_t rewind_tokens, bool prefix_cache) {
             new (self) Cache(device, spec,
                              {.dtype = parse_data_type(dtype),
                               .max_tokens = max_tokens,
                               .max_sequences = max_sequences,
-                              .rewind_tokens = rewind_tokens});
+                              .rewind_tokens = rewind_tokens,
+                              .prefix_cache = prefix_cache});
           },
           "device"_a, "spec"_a, nb::kw_only(), "dtype"_a, "max_tokens"_a, "max_sequences"_a = 1,
-          "rewind_tokens"_a = CacheOptions().rewind_tokens, nb::keep_alive<1, 2>(),
+          "rewind_tokens"_a = CacheOptions().rewind_tokens, "prefix_cache"_a = CacheOptions().prefix_cache, nb::keep_alive<1, 2>(),
           "Room for max_tokens tokens, summed over the sequences, of which max_sequences live at the same time; rewind_tokens are kept "
-          "behind a window.\n"
+          "behind a window. With prefix_cache, whole pages are found again by their texts.\n"
           "Raises ResourceError.")
-      .def("create", &Cache::create, nb::keep_alive<0, 1>())
+      .def("create", &Cache::create, "salt"_a = "", nb::keep_alive<0, 1>(), "Pages are found again under the same salt alone.")
       .def("fork", &Cache::fork, "sequence"_a, nb::keep_alive<0, 1>(), "A sequence with the same tokens and pages.")
       .def("truncate", &Cache::truncate, "sequence"_a, "length"_a, "Forgets the tokens from `length` on.")
       .def("rewind", &Cache::rewind, "sequence"_a, "position"_a,

@@ -39,7 +39,7 @@ Generator::Request Course::propose(const Generator& generator, Sequence& sequenc
     // Of rows behind drafts a card would choose by a program for each number of them: all logits are read.
     if (!draft.empty()) enough_ = 0;
   }
-  return {&sequence, static_cast<int64_t>(tokens.size() - known_) + 1};
+  return {.sequence = &sequence, .logit_rows = static_cast<int64_t>(tokens.size() - known_) + 1, .settled = static_cast<int64_t>(known_)};
 }
 
 bool Course::choose(const Sequence& sequence, const LogitRow& row) {

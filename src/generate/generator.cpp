@@ -35,6 +35,14 @@ void Generator::prepare(Request& request) {
   const auto boundary = model_.spec().recompute_after;
   const bool other_set = boundary && sequence.length() > 0 && (sequence.rope_length() > *boundary) != (known(sequence) > *boundary);
   cache_.rewind(sequence, other_set ? 0 : std::min(sequence.length(), known(sequence) - request.logit_rows));
+  if (sequence.length() == 0) cache_.adopt(sequence, known(sequence) - std::max<int64_t>(1, request.logit_rows), rope_set(known(sequence)));
+  const int64_t settled = std::min(known(sequence), request.settled);
+  if (settled > sequence.length() + 1) cache_.mark(sequence, settled);
+}
+
+int Generator::rope_set(int64_t known) const {
+  const auto boundary = model_.spec().recompute_after;
+  return boundary && known > *boundary ? 1 : 0;
 }
 
 // How many of a sequence's pending tokens the Batch being composed takes.
@@ -90,7 +98,8 @@ void Generator::begin(std::span<Request> requests) {
 std::optional<LogitRows> Generator::step(std::span<Request> requests) {
   if (!compose(requests)) return std::nullopt;
   Tensor logits = device_.run(model_, Batch{tokens_, slices_});
-  for (const Batch::Slice& slice : slices_) cache_.drop_passed(*slice.sequence);
+  for (size_t s = 0; s < slices_.size(); ++s)
+    cache_.advance(*slices_[s].sequence, requests[slice_requests_[s]].settled, rope_set(slices_[s].rope_length));
   std::vector<LogitRows::Place> places;
   for (size_t s = 0; s < slices_.size(); ++s)
     for (int64_t i = slices_[s].count - slices_[s].logit_rows; i < slices_[s].count; ++i)

@@ -23,8 +23,9 @@ class Generator {
   struct Request {
     Sequence* sequence;
     int64_t logit_rows;
-    int64_t share = std::numeric_limits<int64_t>::max();  // tokens that the next Batch takes of it at most; 0: none
-    std::exception_ptr error = nullptr;                   // set when this sequence could not go on: the cache is full, the context ended
+    int64_t share = std::numeric_limits<int64_t>::max();    // tokens that the next Batch takes of it at most; 0: none
+    int64_t settled = std::numeric_limits<int64_t>::max();  // tokens that will not be taken back, as drafts may be
+    std::exception_ptr error = nullptr;                     // set when this sequence could not go on: the cache is full, the context ended
   };
   // The row of a token of requests[request]. Rows of a request come in order of position.
   using RowSink = std::function<void(size_t request, int64_t position, const LogitRow& row)>;
@@ -58,6 +59,7 @@ class Generator {
  private:
   void prepare(Request& request);
   bool compose(std::span<Request> requests);
+  int rope_set(int64_t known) const;
   int64_t room_for(const Request& request, int64_t pending) const;
 
   const Model& model_;
