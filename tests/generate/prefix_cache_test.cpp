@@ -364,6 +364,31 @@ TEST_F(PrefixCacheTest, pages_of_a_forward_that_failed_are_given_back_by_a_hit) 
   EXPECT_EQ(cache_->free_pages(0), cache_->total_pages(0) - 2);
 }
 
+TEST(PrefixTreeTest, texts_whose_hashes_collide_are_told_apart_by_their_ids) {
+  PrefixTree tree(1, 0);
+  std::map<std::vector<TokenId>, PrefixTree::Id> expected;  // a text's pages joined, behind its salt
+  const Tokens pages[]{{1, 2}, {1, 3}, {2, 1}};
+  int32_t number = 0;
+  for (const TokenId salt : {'a', 'b'}) {
+    const PrefixTree::Id root = tree.make_root(std::string(1, static_cast<char>(salt)), 0);
+    for (const Tokens& first : pages)
+      for (const Tokens& second : pages) {
+        const PrefixTree::Id parent = tree.make(root, first), node = tree.make(parent, second);
+        tree.set_page(node, 0, number++);
+        expected[{salt, first[0], first[1], second[0], second[1]}] = node;
+      }
+  }
+  EXPECT_EQ(tree.size(), 2u * (1 + 3 + 9));
+  for (const auto& [text, node] : expected) {
+    const PrefixTree::Id root = tree.find_root(std::string(1, static_cast<char>(text[0])), 0);
+    EXPECT_EQ(tree.find(tree.find(root, std::span(text).subspan(1, 2)), std::span(text).subspan(3)), node);
+  }
+  EXPECT_EQ(tree.find_root("a", 1), 0u);
+  EXPECT_EQ(tree.find(tree.find_root("a", 0), std::vector<TokenId>{3, 1}), 0u);
+  for (const auto& [text, node] : expected) tree.forget_page(node, 0);
+  EXPECT_EQ(tree.size(), 0u);
+}
+
 // Random conversations. With room for all, what is found is all that was ever entered; with little room, it is right.
 class RandomTexts : public PrefixCacheTest, public testing::WithParamInterface<bool> {};
 
