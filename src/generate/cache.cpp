@@ -245,7 +245,7 @@ void Cache::reserve(Sequence& sequence, int64_t position, int64_t count) {
                          page_tokens_, " tokens; ", free, " of ", pools_[group].references.size(),
                          " are free. Shorten it, end other sequences, or make the cache larger");
   }
-  cut_nodes(sequence, position);
+  sequence.nodes_.resize(std::min(sequence.nodes_.size(), static_cast<size_t>(position / page_tokens_)));
   for (size_t group = 0; group < pools_.size(); ++group) {
     Pool& pool = pools_[group];
     PageTable& table = sequence.tables_[group];
@@ -296,10 +296,6 @@ void Cache::drop_back(Pool& pool, PageTable& table, int64_t end_page) noexcept {
   if (table.pages.empty()) table.first = 0;
 }
 
-void Cache::cut_nodes(Sequence& sequence, int64_t position) noexcept {
-  sequence.nodes_.resize(std::min(sequence.nodes_.size(), static_cast<size_t>(position / page_tokens_)));
-}
-
 void Cache::rewind(Sequence& sequence, int64_t position) {
   check_own(sequence);
   check(position >= 0 && position <= sequence.length(), "cache: cannot go back to position ", position, " of a sequence with ",
@@ -310,7 +306,6 @@ void Cache::rewind(Sequence& sequence, int64_t position) {
     if (position > 0 && pools_[group].first_seen(position) / page_tokens_ < sequence.tables_[group].first) position = 0;
   for (size_t group = 0; group < pools_.size(); ++group)
     drop_back(pools_[group], sequence.tables_[group], pages_of(position, page_tokens_));
-  cut_nodes(sequence, position);
   sequence.commit(position, position == 0 ? 0 : sequence.rope_length());
 }
 

@@ -121,7 +121,6 @@ class Cache final : public PageOwner {
   bool is_kept(const Pool& pool, const Sequence& sequence, int64_t page) const;
   void drop_front(Pool& pool, Sequence& sequence, PageTable& table, int64_t begin_page) noexcept;
   void drop_back(Pool& pool, PageTable& table, int64_t end_page) noexcept;
-  void cut_nodes(Sequence& sequence, int64_t position) noexcept;
 
   Device& device_;
   CacheSpec spec_;

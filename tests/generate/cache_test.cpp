@@ -61,7 +61,7 @@ class Pages : public testing::Test {
     const int64_t position = sequence.length();
     cache_.reserve(sequence, position, count);
     sequence.commit(position + count, position + count);
-    cache_.advance(sequence, 0, 0);
+    cache_.advance(sequence, sequence.length(), 0);
   }
   int& value(size_t group, int32_t page) { return device_.contents->value[{group, page}]; }
   bool all_free() const { return cache_.free_pages(0) == cache_.total_pages(0) && cache_.free_pages(1) == cache_.total_pages(1); }
@@ -211,7 +211,7 @@ TEST_F(Pages, random_forks_truncates_and_growth_never_share_a_page_that_is_writt
                   }
               }
             s.commit(position + count, position + count);
-            cache_.advance(s, 0, 0);
+            cache_.advance(s, s.length(), 0);
           }
       }
     } catch (const ResourceError&) {
