@@ -349,6 +349,23 @@ TEST(scheduler, a_text_is_found_again_under_its_own_salt_alone) {
   EXPECT_EQ(bench.device.computed - before, 400);
 }
 
+TEST(scheduler, a_page_with_a_draft_that_did_not_come_true_is_not_found_again) {
+  Bench bench;
+  ScheduledRequest request{.sampling = {.temperature = 0}, .max_new_tokens = 6, .prompt_lookup = 4};
+  for (TokenId token = kPagedVocab; token-- > 0;) request.prompt.push_back(token);  // whatever comes is drafted to fall, and rises
+  request.prompt.insert(request.prompt.end(), {20, 40, 20, 40});
+  const std::vector<TokenId> answer = bench.alone(request);
+  bench.submit(request);
+  bench.run();
+  ASSERT_EQ(bench.given[0]->ids, answer);
+  const int64_t known = std::ssize(request.prompt) + 1;
+  ASSERT_EQ(bench.given[0]->end->accepted, 0);
+  ASSERT_GE(known + bench.given[0]->end->drafted, 72) << "the drafts fill a page";
+  std::vector<TokenId> drafted = request.prompt;
+  for (TokenId i = 0; i < 8; ++i) drafted.push_back(answer[0] - i);
+  EXPECT_EQ(bench.cache.cached(drafted, "", 0, std::ssize(drafted)).tokens, 64);
+}
+
 TEST(scheduler, owners_take_turns) {
   Bench bench({.scheduler = {.budget = 32, .max_num_seqs = 1}});
   for (int i = 0; i < 100; ++i)
