@@ -38,12 +38,12 @@ inline std::vector<float> logits_of(uint64_t seen, TokenId token) {
   return logits;
 }
 
-// The layers' windows are 12 and all.
+// Two groups of layers, of which the second sees all before it, or has a window too.
 struct PagedModel final : Model {
-  explicit PagedModel(int64_t context = 100'000, std::optional<int64_t> boundary = {})
+  explicit PagedModel(int64_t context = 100'000, std::optional<int64_t> boundary = {}, std::optional<int64_t> second_window = {})
       : Model({.vocab_size = kPagedVocab,
                .max_position_embeddings = context,
-               .cache = {{{1, 32, 12}, {1, 32, std::nullopt}}},
+               .cache = {{{1, 32, 12}, {1, 32, second_window}}},
                .recompute_after = boundary}) {}
   Tensor forward(const Step&) const override { return {}; }
 

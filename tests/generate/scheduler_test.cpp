@@ -32,16 +32,20 @@ struct BenchOptions {
   Limits limits = PagedDevice::mixing();
   int64_t max_tokens = 20'000, max_sequences = 16;
   bool prefix_cache = true;
-  std::optional<int64_t> boundary = {};
+  std::optional<int64_t> boundary = {}, second_window = {};
+  int64_t rewind_tokens = 64;
   SchedulerOptions scheduler = {.budget = 32};
 };
 
 struct Bench {
   explicit Bench(const BenchOptions& options = {})
       : device(options.limits),
-        model(100'000, options.boundary),
+        model(100'000, options.boundary, options.second_window),
         cache(device, model.spec().cache,
-              {.max_tokens = options.max_tokens, .max_sequences = options.max_sequences, .prefix_cache = options.prefix_cache}),
+              {.max_tokens = options.max_tokens,
+               .max_sequences = options.max_sequences,
+               .rewind_tokens = options.rewind_tokens,
+               .prefix_cache = options.prefix_cache}),
         generator(model, device, cache),
         scheduler(generator, options.scheduler) {}
 
@@ -162,22 +166,25 @@ TEST(scheduler, gives_each_what_it_is_given_alone) {
 }
 
 TEST(scheduler, loses_no_page_in_ten_thousand_joins_cancels_and_preemptions) {
-  for (const bool alternating : {false, true}) {
-    SCOPED_TRACE(alternating);
-    const std::vector<Scripted> script =
-        make_script({.requests = kSanitizerBuild ? 1000u : 4000u, .seed = 2, .vocab = kPagedVocab, .stem = 16, .tail = 8, .most_new = 60});
-    Bench bench({.limits = alternating ? PagedDevice::alternating() : PagedDevice::mixing(),
-                 .max_tokens = 100,
-                 .max_sequences = 8,
-                 .boundary = 50,
-                 .scheduler = {.budget = 24, .max_waiting = 100'000}});
-    std::vector<std::vector<Given>> alone;
-    for (const Scripted& one : script) alone.push_back(run_alone(one, bench.rows()));
-    const auto given = run_script(bench.scheduler, script);
-    expect_as_alone(script, given, alone);
-    expect_nothing_left(bench.scheduler, bench.cache);
-    EXPECT_GT(bench.scheduler.counts().preempted, 100);
-  }
+  for (const bool alternating : {false, true})
+    for (const bool all_windowed : {false, true}) {  // then texts go on whose beginnings nobody has
+      SCOPED_TRACE(message(alternating, all_windowed));
+      const std::vector<Scripted> script =
+          make_script({.requests = kSanitizerBuild ? 500u : 2000u, .seed = 2, .vocab = kPagedVocab, .stem = 16, .tail = 8, .most_new = 60});
+      Bench bench({.limits = alternating ? PagedDevice::alternating() : PagedDevice::mixing(),
+                   .max_tokens = 100,
+                   .max_sequences = 8,
+                   .boundary = 50,
+                   .second_window = all_windowed ? std::optional<int64_t>(20) : std::nullopt,
+                   .rewind_tokens = 8,
+                   .scheduler = {.budget = 24, .max_waiting = 100'000}});
+      std::vector<std::vector<Given>> alone;
+      for (const Scripted& one : script) alone.push_back(run_alone(one, bench.rows()));
+      const auto given = run_script(bench.scheduler, script);
+      expect_as_alone(script, given, alone);
+      expect_nothing_left(bench.scheduler, bench.cache);
+      EXPECT_GT(bench.scheduler.counts().preempted, all_windowed ? 10 : 50);
+    }
 }
 
 TEST(scheduler, takes_requests_and_cancels_from_other_threads_while_one_runs) {
@@ -336,8 +343,27 @@ TEST(scheduler, a_text_is_found_again_under_its_own_salt_alone) {
   const int64_t before = bench.device.computed;
   for (const char* salt : {"theirs", "hers"})
     bench.submit({.prompt = prompt_of(1, 200), .sampling = {.temperature = 0}, .max_new_tokens = 0, .salt = salt});
+  bench.scheduler.step();
+  EXPECT_EQ(bench.scheduler.counts().running, 2);
   bench.run();
   EXPECT_EQ(bench.device.computed - before, 400);
+}
+
+TEST(scheduler, a_page_with_a_draft_that_did_not_come_true_is_not_found_again) {
+  Bench bench;
+  ScheduledRequest request{.sampling = {.temperature = 0}, .max_new_tokens = 6, .prompt_lookup = 4};
+  for (TokenId token = kPagedVocab; token-- > 0;) request.prompt.push_back(token);  // whatever comes is drafted to fall, and rises
+  request.prompt.insert(request.prompt.end(), {20, 40, 20, 40});
+  const std::vector<TokenId> answer = bench.alone(request);
+  bench.submit(request);
+  bench.run();
+  ASSERT_EQ(bench.given[0]->ids, answer);
+  const int64_t known = std::ssize(request.prompt) + 1;
+  ASSERT_EQ(bench.given[0]->end->accepted, 0);
+  ASSERT_GE(known + bench.given[0]->end->drafted, 72) << "the drafts fill a page";
+  std::vector<TokenId> drafted = request.prompt;
+  for (TokenId i = 0; i < 8; ++i) drafted.push_back(answer[0] - i);
+  EXPECT_EQ(bench.cache.cached(drafted, "", 0, std::ssize(drafted)).tokens, 64);
 }
 
 TEST(scheduler, owners_take_turns) {

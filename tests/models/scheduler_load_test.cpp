@@ -61,7 +61,8 @@ struct Setting {
   int threads;
 };
 
-// All with TESSERA_WHOLE_MATRIX set, which takes minutes; else every 11th, in sanitizer builds every 23rd: of each model another part.
+// All with TESSERA_WHOLE_MATRIX set (make check), which takes minutes; else every 7th, in sanitizer builds every 23rd, from `first` on.
+// Both have no factor in common with the sizes of what is multiplied.
 std::vector<Setting> settings(size_t first) {
   std::vector<Setting> all;
   for (const int64_t budget : {1, 7, 32, 512})
