@@ -47,18 +47,23 @@ TEST(sampler, min_p_is_relative_to_the_most_probable) {
   EXPECT_EQ(candidate_tokens({.min_p = 1.0}, logits), (std::vector<TokenId>{0}));
 }
 
-// A row of one of six shapes.
+// A row of one of seven shapes. The last has half its weight in tokens that are exp(12) times less probable than the first, or still less.
 std::vector<float> shaped_row(int shape, size_t width, std::mt19937& random) {
   std::normal_distribution<float> normal;
   std::vector<float> logits(width);
   for (float& logit : logits) {
     const float x = normal(random);
-    logit = shape == 0 ? 3 * x : shape == 1 ? 0.01f * x : shape == 2 ? 1.25f : shape == 3 ? std::round(2 * x) : 6 * x;
+    logit = shape == 0   ? 3 * x
+            : shape == 1 ? 0.01f * x
+            : shape == 2 ? 1.25f
+            : shape == 3 ? std::round(8 * x)
+            : shape == 6 ? std::round(2 * x) / 4
+                         : 6 * x;
     if (shape == 5 && random() % 3 == 0) logit = -std::numeric_limits<float>::infinity();
   }
   if (shape == 4)
     for (float peak : {40.0f, 39.5f, 30.0f}) logits[random() % width] = peak;
-  if (shape == 5) logits[random() % width] = 2.0f;
+  if (shape >= 5) logits[random() % width] = shape == 5 ? 2.0f : 12.0f;
   return logits;
 }
 
@@ -98,10 +103,11 @@ TEST(sampler, chooses_among_all_tokens_as_sorting_them_does) {
   constexpr double kOff = 1e-8;
   std::mt19937 random(3);
   int draws = 0, others = 0;
-  for (const auto& [width, rows] : {std::pair{1, 200}, {2, 500}, {31, 500}, {300, 1500}, {32064, 24}, {262144, 6}})
+  for (const auto& [width, rows] : {std::pair{1, 200}, {2, 500}, {31, 500}, {300, 1500}, {32064, 28}, {262144, 7}})
     for (int row = 0; row < rows; ++row) {
-      const std::vector<float> logits = shaped_row(row % 6, static_cast<size_t>(width), random);
-      const double temperature = std::array{1.0, 0.01, 0.3, 1.7, 10.0, 1e-300, 100.0}[random() % 7];
+      const int shape = row % 7;
+      const std::vector<float> logits = shaped_row(shape, static_cast<size_t>(width), random);
+      const double temperature = shape == 6 ? 1.0 : std::array{1.0, 0.01, 0.3, 1.7, 10.0, 1e-300, 100.0}[random() % 7];
       const SortedRow sorted(logits, temperature);
       const double top_p = std::array{1.0, 0.9513, 1e-9, 0.5007, 0.99931, 1 - 1e-7, 1 - 1e-13}[random() % 7];
       const double min_p = std::array{0.0, 0.0, 0.0501, 1e-3, 1e-9, 1e-30, 1.0}[random() % 7];
@@ -109,20 +115,20 @@ TEST(sampler, chooses_among_all_tokens_as_sorting_them_does) {
       const Candidates kept = sampler.candidates(logits, kPrompt, 2);
       const auto within = [&](size_t low, size_t value, size_t high) { return low <= value && value <= high; };
       ASSERT_TRUE(within(sorted.kept((1 - top_p) * (1 + kOff), min_p), kept.size(), sorted.kept((1 - top_p) * (1 - kOff), min_p)))
-          << width << " of shape " << row % 6 << ", temperature " << temperature << ", top_p " << top_p << ", min_p " << min_p << ": "
+          << width << " of shape " << shape << ", temperature " << temperature << ", top_p " << top_p << ", min_p " << min_p << ": "
           << kept.size() << " are kept, not " << sorted.kept(1 - top_p, min_p);
       const double sum = sorted.behind[0] - sorted.behind[kept.size()];
       for (size_t i = 0; i < kept.size(); ++i) {
         ASSERT_EQ(kept[i].token, sorted.order[i]);
         ASSERT_NEAR(kept[i].probability * sum / sorted.weights[i], 1.0, 1e-9);
       }
-      for (uint64_t i = 0; i < 5; ++i) {
+      for (uint64_t i = 0; i < 20; ++i) {
         const TokenId token = sampler.sample(logits, kPrompt, 2, i);
         const double u = uniform(sampler.params().seed, i, 2);
         const size_t low = sorted.drawn(u - kOff, kept.size()), high = sorted.drawn(u + kOff, kept.size());
         const auto first = sorted.order.begin() + static_cast<std::ptrdiff_t>(low),
                    last = sorted.order.begin() + static_cast<std::ptrdiff_t>(high);
-        ASSERT_NE(std::find(first, last + 1, token), last + 1) << width << " of shape " << row % 6 << ", draw " << u;
+        ASSERT_NE(std::find(first, last + 1, token), last + 1) << width << " of shape " << shape << ", draw " << u;
         ++draws;
         others += token != sorted.order[sorted.drawn(u, kept.size())] ? 1 : 0;
       }
