@@ -49,6 +49,10 @@ class Cache final : public PageOwner {
   // between are to be forwarded again.
   void rewind(Sequence& sequence, int64_t position);
 
+  // Pages for the first `length` tokens of a sequence that has none cached, of each group from a page on: who calls fills them. Throws
+  // std::invalid_argument where a token to come would miss one, ResourceError, with `sequence` as it was, when there are too few.
+  void restore(Sequence& sequence, int64_t length, int64_t rope_length, std::span<const int64_t> first_pages);
+
   // After a forward: windowed groups drop the pages that no coming query sees.
   void drop_passed(Sequence& sequence);
 
