@@ -92,7 +92,7 @@ SavedSequence::SavedSequence(const std::string& path) : file_(std::make_unique<c
   }
   for (const JsonValue page : *first_pages) {
     const auto first = json_as<int64_t>(page);
-    expect(first && *first >= 0 && *first <= *length);
+    expect(first && *first >= 0 && *first <= static_cast<int64_t>(tokens_.size()));
     first_pages_.push_back(*first);
   }
   for (const JsonValue part : *identity) {

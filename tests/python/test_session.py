@@ -8,8 +8,9 @@ import signal
 import subprocess
 
 import pytest
+from hostile_files import TEMPLATE, tokenizer_json
 from test_failing_system import limited
-from tiny_checkpoints import TRAITS, make
+from tiny_checkpoints import GEMMA3, TRAITS, make, row
 
 def pieces(content):
     """The places of a file's pieces, from its directory."""
@@ -255,6 +256,26 @@ def test_a_turn_that_was_answered_outlives_a_signal(tessera, bases, tmp_path, nu
     child.communicate()
     done = well(talk(tessera, bases["gemma"], LINES[1:2], "--session", file, *GREEDY))
     assert done.prefills == expected.prefills[1:] and file.read_bytes() == whole.read_bytes()
+
+
+def test_pages_that_take_long_to_write_are_written_at_the_end_alone(tessera, tmp_path):
+    model = make(tmp_path / "model", row(GEMMA3, num_attention_heads=64, num_key_value_heads=64, head_dim=256))  # half a megabyte a token
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
+    (model / "chat_template.jinja").write_text(TEMPLATE)
+    file = tmp_path / "talk"
+    flags = ["-n", "2", "--activations", "float32", *GREEDY, "--show-timings", "--session", file]
+    child = subprocess.Popen([tessera.path, "chat", "-m", model, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdin.write(b"c" * 300 + b"\n")
+    child.stdin.flush()
+    while not file.exists():
+        assert child.poll() is None
+    child.kill()
+    child.communicate()
+    assert file.stat().st_size < 100_000
+    done = talk(tessera, model, ["ab"], *flags)
+    assert done.returncode == 0 and re.search("note: .*: its pages are not in the file; its 3.. tokens are computed again", done.notes[0]), done.stderr
+    assert done.prefills[0] > 300 and file.stat().st_size > 64 << 20
+    assert well(talk(tessera, model, ["ab"], *flags)).prefills[0] < 40
 
 
 PROMPT = "The quick brown fox jumps over the lazy dog"
