@@ -259,12 +259,12 @@ def test_a_turn_that_was_answered_outlives_a_signal(tessera, bases, tmp_path, nu
 
 
 def test_pages_that_take_long_to_write_are_written_at_the_end_alone(tessera, tmp_path):
-    model = make(tmp_path / "model", row(GEMMA3, num_attention_heads=64, num_key_value_heads=64, head_dim=256))  # half a megabyte a token
+    model = make(tmp_path / "model", row(GEMMA3, hidden_size=64, num_attention_heads=64, num_key_value_heads=64, head_dim=256))  # half a megabyte a token
     (model / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
     (model / "chat_template.jinja").write_text(TEMPLATE)
     file = tmp_path / "talk"
-    flags = ["-n", "2", "--activations", "float32", *GREEDY, "--show-timings", "--session", file]
-    child = subprocess.Popen([tessera.path, "chat", "-m", model, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    flags = ["--activations", "float32", *GREEDY, "--session", file]
+    child = subprocess.Popen([tessera.path, "chat", "-m", model, "-n", "5", *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     child.stdin.write(b"c" * 300 + b"\n")
     child.stdin.flush()
     while not file.exists():
