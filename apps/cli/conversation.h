@@ -45,12 +45,19 @@ class Conversation {
   // The whole conversation and what begins an answer. Answers keep their ids where the template leaves them as they are.
   std::vector<TokenId> ids() const;
 
+  // The conversation as text, and one that was saved so: of `source`, a file. Throws std::invalid_argument, saying what differs, where its
+  // ids would mean other tokens here, or its template, the template's arguments or the system message are not these; FileError where it is
+  // no such text.
+  std::string saved() const;
+  void restore(std::string_view saved, const std::string& source);
+
   // Each ends an answer: the session's own end tokens, config.json's and tokenizer_config.json's, and how the template ends a turn.
   std::vector<TokenId> end_tokens(const Session& session) const;
 
  private:
   const Checkpoint& checkpoint_;
   const Tokenizer& tokenizer_;
+  const std::vector<std::string> given_arguments_;
   ChatArguments arguments_;
   ChatFiles files_;
   ChatTemplate template_;

@@ -5,8 +5,11 @@
 #include <cstdlib>
 
 #include "cli/terminal.h"
+#include "core/digest.h"
 #include "core/error.h"
+#include "core/json.h"
 #include "core/kept_file.h"
+#include "core/output_file.h"
 #include "kinds/memory_plan.h"
 
 namespace tessera {
@@ -53,6 +56,12 @@ std::unique_ptr<Device> open_device(const ModelFlags& flags) {
   return device;
 }
 
+std::optional<SavedSequence> open_saved(const std::string& flag, const std::string& path, const ModelFlags& model) {
+  check(!device_kind(model.device).is_card, flag, " ", path, ": ", model.device, ": its cache cannot be saved; it can on the cpu");
+  const OutputFile writable(path);
+  return is_there(path) ? std::optional<SavedSequence>(path) : std::nullopt;
+}
+
 Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device)
     : Session(open_checkpoint(flags), std::nullopt, flags, sequences, std::move(device)) {}
 
@@ -72,6 +81,11 @@ Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> descript
     ProgressBar bar("loading");
     loaded_ = load_model(checkpoint_, description_, *device_, flags.precision, bar.watched());
   }
+  // The version stands for its kernels: another one's may round otherwise.
+  pages_identity_ = {{"version", TESSERA_VERSION},
+                     {"checkpoint", digest(description_.source->identity() + checkpoint_.config_digest())},
+                     {"weights", message(loaded_.options.weights)},
+                     {"activations", message(loaded_.options.activations)}};
   description_.source.reset();  // all is packed
   for (const std::string& note : loaded_.notes) tell("note: " + note);
   const int64_t longest = description_.spec.max_position_embeddings;

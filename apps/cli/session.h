@@ -5,6 +5,7 @@
 
 #include "cli/flags.h"
 #include "generate/generator.h"
+#include "generate/saved_sequence.h"
 #include "generate/speculation.h"
 #include "models/description.h"
 #include "text/tokenizer.h"
@@ -28,6 +29,8 @@ class Session {
   const GenerationConfig& generation() const { return loaded_.generation; }
   Cache& cache() { return *cache_; }
   Generator& generator() { return *generator_; }
+  // What pages that this session's model made are of, for saved sequences.
+  const PagesIdentity& pages_identity() const { return pages_identity_; }
   const Tokenizer& tokenizer();  // loaded at the first call
   int64_t context() const { return context_; }
   int threads() const { return threads_; }  // for work beside the device
@@ -40,6 +43,7 @@ class Session {
   LoadedModel loaded_;
   std::unique_ptr<Cache> cache_;
   std::unique_ptr<Generator> generator_;
+  PagesIdentity pages_identity_;
   std::optional<Tokenizer> tokenizer_;
   int64_t context_ = 0;
   int threads_;
@@ -47,6 +51,10 @@ class Session {
 };
 
 std::unique_ptr<Device> open_device(const ModelFlags& flags);
+
+// What the file that `flag` names holds; nullopt: it is not there. Throws, before anything is loaded, where the device's sequences cannot
+// be saved, the file is not one of them, or it could not be written again.
+std::optional<SavedSequence> open_saved(const std::string& flag, const std::string& path, const ModelFlags& model);
 
 // A drafter with what it needs around it. It goes before the session that it drafts for.
 struct Drafting {
