@@ -77,10 +77,10 @@ class Printer {
 std::optional<int64_t> wanted_new_tokens(const Session& session, const StreamOptions& options, int64_t known) {
   const GenerationConfig& config = session.generation();
   if (options.new_tokens) return options.new_tokens;
-  if (config.max_new_tokens || !config.max_length) return config.max_new_tokens;
-  check(known < *config.max_length, "the prompt has ", known, " tokens; max_length of generation_config.json is ", *config.max_length,
-        ". -n or --generation-config none go past it");
-  return *config.max_length - known;
+  const std::optional<int64_t> most = config.most_new_tokens(known);
+  check(config.max_new_tokens || most != 0, "the prompt has ", known, " tokens; max_length of generation_config.json is ",
+        config.max_length.value_or(0), ". -n or --generation-config none go past it");
+  return most;
 }
 
 }  // namespace
