@@ -7,8 +7,8 @@
 #include <sstream>
 
 #include "cli/arguments.h"
+#include "cli/chat_flags.h"
 #include "cli/commands.h"
-#include "cli/conversation.h"
 #include "cli/given_text.h"
 #include "cli/line_editor.h"
 #include "cli/stream.h"
@@ -46,7 +46,7 @@ class Chat {
   Chat(const ChatOptions& options, Session& session)
       : options_(options),
         session_(session),
-        conversation_(options.chat, session.checkpoint(), session.tokenizer()),
+        conversation_(session.checkpoint(), session.tokenizer(), conversation_options(options.chat)),
         params_(sampling_params(options.sampling, session.generation(), session.model().spec().vocab_size)),
         sampler_(params_, conversation_.end_tokens(session)),
         drafting_(open_drafting(options.speculation, options.model, session, sampler_)),

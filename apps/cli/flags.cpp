@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
-#include <random>
 #include <sstream>
 
 #include "cli/arguments.h"
@@ -145,11 +144,7 @@ void add_window_flags(CLI::App& command, WindowFlags& flags) {
 ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const Session& session) {
   const int64_t window = flags.window > 0 ? flags.window : session.context();
   check(window <= session.context(), "--window ", window, ": the context ends at ", session.context(), " tokens");
-  const int64_t stride = flags.stride > 0 ? flags.stride : std::max<int64_t>(window / 2, 1);
-  ScoredText text{.tokens = std::move(ids)};
-  text.windows = windows(static_cast<int64_t>(text.tokens.size()), window, stride);
-  if (const auto bos = session.generation().tokens.bos; bos && text.tokens.front() == *bos) text.start = bos;
-  return text;
+  return scored_text(std::move(ids), window, flags.stride, session.generation().tokens.bos);
 }
 
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<std::string>& generation_config) {
@@ -169,7 +164,7 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<s
       "Divide the logits of tokens seen in prompt or output by this; 1: off");
   add("--presence-penalty", flags.presence_penalty, "Lower the logit of a token in the output by this");
   add("--frequency-penalty", flags.frequency_penalty, "Lower it by this for each time that the token stands in the output");
-  add_texts(command, "-l,--logit-bias", flags.logit_bias, "Add to a token's logit, as in 106-5 or 42+1.5; may be given several times")
+  add_texts(command, "-l,--logit-bias", flags.bias_texts, "Add to a token's logit, as in 106-5 or 42+1.5; may be given several times")
       ->type_name("ID+BIAS")
       ->group(group);
   add("--min-new-tokens", flags.min_new_tokens, "No end token before so many new tokens")->transform(whole_number(0));
@@ -178,23 +173,9 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<s
 }
 
 SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size) {
-  const bool asked = flags.temperature || flags.top_k || flags.top_p || flags.min_p;  // a flag of sampling asks for sampling
-  SamplingParams params;
-  params.temperature = flags.temperature.value_or(config.do_sample || asked ? config.temperature : 0.0);
-  params.top_k = flags.top_k.value_or(config.top_k);
-  params.top_p = flags.top_p.value_or(config.top_p);
-  params.min_p = flags.min_p.value_or(config.min_p);
-  params.repetition_penalty = flags.repetition_penalty.value_or(config.repetition_penalty);
-  params.presence_penalty = flags.presence_penalty.value_or(0.0);
-  params.frequency_penalty = flags.frequency_penalty.value_or(0.0);
-  for (const std::string& text : flags.logit_bias) params.logit_bias.insert(parse_bias(text));
-  params.processors = config.processors;
-  params.min_new_tokens = flags.min_new_tokens.value_or(config.min_new_tokens);
-  if (flags.min_new_tokens) params.processors.min_length = 0;
-  params.ignore_eos = flags.ignore_eos;
-  params.seed = flags.seed ? *flags.seed : std::random_device()();
-  check_sampling(params, vocab_size);
-  return params;
+  SamplingOptions options = flags;
+  for (const std::string& text : flags.bias_texts) options.logit_bias.insert(parse_bias(text));
+  return sampling_params(options, config, vocab_size);
 }
 
 void add_speculation_flags(CLI::App& command, SpeculationFlags& flags) {

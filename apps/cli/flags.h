@@ -4,11 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/generation_config.h"
+#include "engine/running_model.h"
+#include "engine/sampling_options.h"
 #include "evaluate/scoring.h"
-#include "generate/sampler.h"
-#include "kinds/device_kinds.h"
-#include "models/registry.h"
 
 namespace CLI {
 class App;
@@ -20,19 +18,7 @@ namespace tessera {
 class Session;
 
 // The flags by which every command names a model, its precision and its place.
-struct ModelFlags {
-  std::string model, device = "cpu";
-  std::optional<std::string> revision;  // of a model that is named by an id
-  int device_id = 0;                    // of cards
-  int device_timeout = kDeviceTimeout;
-  int trace = 0;                    // 1: the card's decodes are recorded and replayed
-  std::optional<std::string> twin;  // "card": the cpu computes as the card does
-  int threads = 0;                  // 0: available_threads()
-  Precision precision;
-  int64_t context = 0;                           // 0: the checkpoint's own, or what memory holds
-  int64_t batch = 0;                             // 0: what the device takes
-  std::optional<std::string> generation_config;  // of a command that generates as it says: auto, none or a file
-};
+using ModelFlags = LoadOptions;
 
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 // -m and --revision alone.
@@ -73,19 +59,14 @@ void add_window_flags(CLI::App& command, WindowFlags& flags);
 ScoredText scored_text(std::vector<TokenId> ids, const WindowFlags& flags, const Session& session);
 
 // The flags that choose the next token; what is not given comes from the checkpoint's generation_config.json.
-struct SamplingFlags {
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-  std::optional<int64_t> top_k;
-  std::optional<uint64_t> seed;
-  std::vector<std::string> logit_bias;  // "ID+BIAS", "ID-BIAS"
-  std::optional<int64_t> min_new_tokens;
-  bool ignore_eos = false;
+struct SamplingFlags : SamplingOptions {
+  std::vector<std::string> bias_texts;  // "ID+BIAS", "ID-BIAS"
 };
 
 // `generation_config` is the ModelFlags'.
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<std::string>& generation_config);
 
-// Throws std::invalid_argument naming the value that is out of its range. Without a seed, a random one.
+// sampling_params of these, which throws for a text of a bias that is none.
 SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size);
 
 // What guesses the tokens that come next, so that one forward can give several.

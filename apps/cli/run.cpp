@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "cli/arguments.h"
+#include "cli/chat_flags.h"
 #include "cli/commands.h"
-#include "cli/conversation.h"
 #include "cli/given_text.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
@@ -49,7 +49,7 @@ int run(const RunOptions& options) {
   const auto sequence = session.cache().create();
   std::vector<TokenId> ends = session.generation().tokens.eos;
   if (options.chat) {
-    Conversation conversation(options.chat_flags, session.checkpoint(), session.tokenizer());
+    Conversation conversation(session.checkpoint(), session.tokenizer(), conversation_options(options.chat_flags));
     conversation.add("user", prompt_text(options.prompt));
     sequence->tokens = conversation.ids();
     ends = conversation.end_tokens(session);

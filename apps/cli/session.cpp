@@ -1,16 +1,10 @@
 #include "cli/session.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 
 #include "cli/terminal.h"
-#include "core/digest.h"
 #include "core/error.h"
-#include "core/json.h"
-#include "core/kept_file.h"
-#include "core/output_file.h"
-#include "kinds/memory_plan.h"
 
 namespace tessera {
 namespace {
@@ -19,21 +13,6 @@ void expect_same_tokens(const Tokenizer& draft, const std::string& draft_name, c
   for (TokenId id = 0; id < std::max(draft.vocab_size(), own.vocab_size()); ++id)
     check(draft.id_to_token(id) == own.id_to_token(id), "--draft ", draft_name, ": token ", id, " is \"", draft.id_to_token(id),
           "\" there and \"", own.id_to_token(id), "\" in ", own_name, "; a draft model must have the same tokenizer");
-}
-
-Checkpoint open_checkpoint(const ModelFlags& flags) {
-  Checkpoint checkpoint = Checkpoint::open(flags.model, flags.revision);
-  if (flags.generation_config) checkpoint.use_generation_config(*flags.generation_config);
-  return checkpoint;
-}
-
-// Before anything is loaded.
-void expect_supported(const GenerationConfig& config) {
-  for (const std::string& note : config.notes) tell("note: " + note);
-  if (config.unsupported.empty()) return;
-  std::string fields;
-  for (const std::string& field : config.unsupported) fields += (fields.empty() ? "" : "; ") + field;
-  fail<FileError>(fields, ". --generation-config none goes on without that file's settings");
 }
 
 }  // namespace
@@ -67,40 +46,10 @@ Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Dev
 
 Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
                  std::shared_ptr<Device> device)
-    : checkpoint_(std::move(checkpoint)),
-      device_(device ? std::move(device) : open_device(flags)),
-      threads_(flags.threads > 0 ? flags.threads : available_threads()) {
-  const auto start = std::chrono::steady_clock::now();
-  description_ = description ? std::move(*description) : describe_model(checkpoint_);
-  if (flags.generation_config) expect_supported(description_.generation);
-  const MemoryPlan plan{device_kind(device_->name()), description_};
-  const Load load = plan.load(flags.precision, flags.context, sequences, flags.trace == 1);
-  plan.expect_fits(load, flags.model);
-  context_ = load.context;
-  {
-    ProgressBar bar("loading");
-    loaded_ = load_model(checkpoint_, description_, *device_, flags.precision, bar.watched());
-  }
-  // The version stands for its kernels: another one's may round otherwise.
-  pages_identity_ = {{"version", TESSERA_VERSION},
-                     {"checkpoint", digest(description_.source->identity() + checkpoint_.config_digest())},
-                     {"weights", message(loaded_.options.weights)},
-                     {"activations", message(loaded_.options.activations)}};
-  description_.source.reset();  // all is packed
-  for (const std::string& note : loaded_.notes) tell("note: " + note);
-  const int64_t longest = description_.spec.max_position_embeddings;
-  if (context_ < longest && flags.context == 0)
-    tell(message("note: the model's context is ", longest, " tokens; memory is for ", context_));
-  cache_ = std::make_unique<Cache>(*device_, loaded_.model->spec().cache,
-                                   cache_options(loaded_.options.cache, context_, sequences, device_->limits()));
-  generator_ = std::make_unique<Generator>(*loaded_.model, *device_, *cache_, flags.batch);
-  load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-const Tokenizer& Session::tokenizer() {
-  if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(checkpoint_.tokenizer().string(), kept_folder(), checkpoint_.model_type()));
-  return *tokenizer_;
-}
+    : RunningModel(std::move(checkpoint), std::move(description), device ? std::move(device) : open_device(flags), flags, sequences,
+                   {.note = [](const std::string& note) { tell("note: " + note); },
+                    .progress = ProgressBar("loading").watched(),
+                    .without_generation_config = "--generation-config none"}) {}
 
 Drafting open_drafting(const SpeculationFlags& flags, const ModelFlags& model, Session& session, const Sampler& sampler) {
   if (flags.prompt_lookup > 0) return {.drafter = std::make_unique<PromptLookup>(), .most = flags.prompt_lookup};

@@ -1,53 +1,21 @@
 #pragma once
 #include <memory>
 #include <optional>
-#include <string>
 
 #include "cli/flags.h"
-#include "generate/generator.h"
-#include "generate/saved_sequence.h"
+#include "engine/running_model.h"
 #include "generate/speculation.h"
-#include "models/description.h"
-#include "text/tokenizer.h"
 
 namespace tessera {
 
-// A loaded model with everything that a command needs around it.
-class Session {
+// A model that a command runs: it shows a progress bar while it loads, and tells what it notes.
+class Session : public RunningModel {
  public:
-  // Loads with a progress bar; `sequences` may live at a time. Without a device, the flags name one.
+  // `sequences` may live at a time. Without a device, the flags name one.
   explicit Session(const ModelFlags& flags, int64_t sequences = 1, std::shared_ptr<Device> device = nullptr);
   // The same of a checkpoint that is open already, and perhaps described, whatever model the flags name.
   Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
           std::shared_ptr<Device> device);
-
-  Checkpoint& checkpoint() { return checkpoint_; }
-  const ModelDescription& description() const { return description_; }  // its source is closed
-  const std::shared_ptr<Device>& device() { return device_; }
-  const Model& model() const { return *loaded_.model; }
-  const ModelOptions& options() const { return loaded_.options; }
-  const GenerationConfig& generation() const { return loaded_.generation; }
-  Cache& cache() { return *cache_; }
-  Generator& generator() { return *generator_; }
-  // What pages that this session's model made are of, for saved sequences.
-  const PagesIdentity& pages_identity() const { return pages_identity_; }
-  const Tokenizer& tokenizer();  // loaded at the first call
-  int64_t context() const { return context_; }
-  int threads() const { return threads_; }  // for work beside the device
-  double load_seconds() const { return load_seconds_; }
-
- private:
-  Checkpoint checkpoint_;
-  ModelDescription description_;
-  std::shared_ptr<Device> device_;
-  LoadedModel loaded_;
-  std::unique_ptr<Cache> cache_;
-  std::unique_ptr<Generator> generator_;
-  PagesIdentity pages_identity_;
-  std::optional<Tokenizer> tokenizer_;
-  int64_t context_ = 0;
-  int threads_;
-  double load_seconds_ = 0;
 };
 
 std::unique_ptr<Device> open_device(const ModelFlags& flags);

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/output_file.h"
 #include "generate/generation.h"
+#include "text/answer_text.h"
 
 namespace tessera {
 namespace {
@@ -40,49 +41,35 @@ void write_logits(Session& session, Sequence& sequence, const std::string& path,
 // Shows generated tokens as they come: text, or ids.
 class Printer {
  public:
-  Printer(Session& session, const StreamOptions& options, const Sequence& sequence, int64_t most)
-      : print_ids_(options.print_ids), stops_(options.stop.empty() ? session.generation().stop_strings : options.stop) {
-    if (most == 0 || (print_ids_ && stops_.longest() == 0)) return;
-    tokenizer_ = &session.tokenizer();
-    detokenizer_.emplace(*tokenizer_, DecodeOptions{.skip_special = true});
-    if (options.stop.empty()) stops_.begin_behind(end_of(sequence.tokens));
+  Printer(Session& session, const StreamOptions& options, const Sequence& sequence, int64_t most) : print_ids_(options.print_ids) {
+    const std::vector<std::string>& stops = options.stop.empty() ? session.generation().stop_strings : options.stop;
+    if (most == 0 || (print_ids_ && stops.empty())) return;
+    answer_.emplace(session.tokenizer(), stops);
+    if (options.stop.empty()) answer_->begin_behind(sequence.tokens);
   }
 
   // false: that was the last, the one that completes a stop string.
   bool show(const NewToken& token) {
     if (print_ids_) write_out(message(first_ ? "" : " ", token.id));
     first_ = false;
-    if (detokenizer_ && !token.end) {
-      show_text(stops_.push(detokenizer_->push(token.id)));
-      if (tokenizer_->is_special(token.id)) show_text(stops_.pass(tokenizer_->id_to_token(token.id)));
-    }
-    return !stops_.found();
+    if (answer_ && !token.end) show_text(answer_->push(token.id));
+    return !answer_ || !answer_->stopped();
   }
 
   std::string finish() {
-    if (detokenizer_) show_text(stops_.push(detokenizer_->flush()) + stops_.flush());
+    if (answer_) show_text(answer_->flush());
     write_out("\n");
     return std::move(text_);
   }
 
  private:
-  // As much of a text's end as a stop string may begin in.
-  std::string end_of(const std::vector<TokenId>& tokens) const {
-    Detokenizer detokenizer(*tokenizer_, DecodeOptions{});
-    std::string text;
-    for (size_t i = tokens.size() - std::min(tokens.size(), stops_.longest()); i < tokens.size(); ++i) text += detokenizer.push(tokens[i]);
-    return text + detokenizer.flush();
-  }
-
   void show_text(const std::string& text) {
     if (!print_ids_) write_out(text);
     text_ += text;
   }
 
   bool print_ids_, first_ = true;
-  StopStrings stops_;
-  const Tokenizer* tokenizer_ = nullptr;
-  std::optional<Detokenizer> detokenizer_;
+  std::optional<AnswerText> answer_;
   std::string text_;
 };
 
@@ -90,10 +77,10 @@ class Printer {
 std::optional<int64_t> wanted_new_tokens(const Session& session, const StreamOptions& options, int64_t known) {
   const GenerationConfig& config = session.generation();
   if (options.new_tokens) return options.new_tokens;
-  if (config.max_new_tokens || !config.max_length) return config.max_new_tokens;
-  check(known < *config.max_length, "the prompt has ", known, " tokens; max_length of generation_config.json is ", *config.max_length,
-        ". -n or --generation-config none go past it");
-  return *config.max_length - known;
+  const std::optional<int64_t> most = config.most_new_tokens(known);
+  check(config.max_new_tokens || most != 0, "the prompt has ", known, " tokens; max_length of generation_config.json is ",
+        config.max_length.value_or(0), ". -n or --generation-config none go past it");
+  return most;
 }
 
 }  // namespace

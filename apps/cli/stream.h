@@ -7,8 +7,6 @@
 #include <vector>
 
 #include "cli/session.h"
-#include "text/detokenizer.h"
-#include "text/stop_strings.h"
 
 namespace tessera {
 

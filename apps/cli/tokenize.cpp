@@ -1,8 +1,8 @@
 #include <CLI/CLI.hpp>
 #include <sstream>
 
+#include "cli/chat_flags.h"
 #include "cli/commands.h"
-#include "cli/conversation.h"
 #include "cli/flags.h"
 #include "cli/report.h"
 #include "cli/terminal.h"
@@ -23,7 +23,7 @@ std::vector<TokenId> ids_of(const TokenizeOptions& options, const Checkpoint& ch
   if (options.prompt.ids_file) return read_ids(*options.prompt.ids_file, tokenizer.vocab_size());
   const std::string text = prompt_text(options.prompt);
   if (!options.chat) return tokenizer.encode(text, {.add_special_tokens = true, .parse_special = true});
-  Conversation conversation(options.chat_flags, checkpoint, tokenizer);
+  Conversation conversation(checkpoint, tokenizer, conversation_options(options.chat_flags));
   conversation.add("user", text);
   return conversation.ids();
 }

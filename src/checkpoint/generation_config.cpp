@@ -155,6 +155,11 @@ void refuse_others(Fields& fields, const GenerationConfig& result) {
 
 }  // namespace
 
+std::optional<int64_t> GenerationConfig::most_new_tokens(int64_t known) const {
+  if (max_new_tokens || !max_length) return max_new_tokens;
+  return std::max<int64_t>(*max_length - known, 0);
+}
+
 SpecialTokens read_special_tokens(const ConfigReader& file, const ConfigReader& config, const SpecialTokens& defaults, int64_t vocab_size,
                                   std::vector<std::string>* notes) {
   std::vector<ConfigReader> readers{file, config};

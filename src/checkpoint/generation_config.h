@@ -30,6 +30,9 @@ struct GenerationConfig {
 
   std::vector<std::string> unsupported;  // fields that would change what is generated: "FILE: num_beams is 4: why not"
   std::vector<std::string> notes;        // odd but harmless: for the user to see
+
+  // Behind `known` tokens, by max_new_tokens or max_length; 0: max_length is reached; nullopt: as many as there is room for.
+  std::optional<int64_t> most_new_tokens(int64_t known) const;
 };
 
 // Those of generation_config.json (`file`); what it doesn't name comes from `config` (config.json), then from its text_config, then from

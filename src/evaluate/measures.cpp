@@ -11,8 +11,6 @@
 namespace tessera {
 namespace {
 
-double checked_largest_logit(std::span<const float> logits) { return checked_largest_logit(logits); }
-
 void check_row(std::span<const float> logits) { check(!logits.empty(), "logits: a row is empty"); }
 
 }  // namespace

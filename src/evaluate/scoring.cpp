@@ -74,6 +74,13 @@ std::vector<Window> windows(int64_t tokens, int64_t size, int64_t stride) {
   return all;
 }
 
+ScoredText scored_text(std::vector<TokenId> tokens, int64_t window, int64_t stride, std::optional<TokenId> begin_token) {
+  ScoredText text{.tokens = std::move(tokens)};
+  text.windows = windows(static_cast<int64_t>(text.tokens.size()), window, stride > 0 ? stride : std::max<int64_t>(window / 2, 1));
+  if (begin_token && text.tokens.front() == *begin_token) text.start = begin_token;
+  return text;
+}
+
 std::vector<TokenId> window_tokens(const ScoredText& text, const Window& window) {
   std::vector<TokenId> tokens(text.tokens.begin() + window.begin, text.tokens.begin() + window.end);
   if (window.begin > 0 && text.start) tokens.front() = *text.start;

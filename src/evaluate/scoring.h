@@ -28,6 +28,9 @@ struct ScoredText {
   std::optional<TokenId> start;  // stands in place of the first token of each window that does not begin the text
 };
 
+// The text in one window if it fits, else in windows that begin with the text's begin token if it has one. `stride`: 0: half of a window.
+ScoredText scored_text(std::vector<TokenId> tokens, int64_t window, int64_t stride, std::optional<TokenId> begin_token);
+
 // A window's tokens as they are fed.
 std::vector<TokenId> window_tokens(const ScoredText& text, const Window& window);
 

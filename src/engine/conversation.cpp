@@ -1,44 +1,23 @@
-#include "cli/conversation.h"
+#include "engine/conversation.h"
 
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "cli/arguments.h"
-#include "cli/given_text.h"
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/json.h"
-#include "text/jinja/json.h"
-#include "text/jinja/lexer.h"
 
 namespace tessera {
 namespace {
 
-// "enable_thinking=false": JSON, else text.
-ChatArguments parse_arguments(const ChatFlags& flags) {
-  ChatArguments arguments;
-  for (const std::string& text : flags.arguments) {
-    const size_t equals = text.find('=');
-    check(equals != text.npos && equals > 0, "--template-arg ", text, ": must be NAME=VALUE");
-    const std::string value = text.substr(equals + 1);
-    check(value != "True" && value != "False", "--template-arg ", text, ": write true or false");
-    jinja::Value parsed = chat_text(value, jinja::Origin::person);
-    try {
-      parsed = jinja::from_json(parse_json(value, "--template-arg").root(), "--template-arg");
-    } catch (const FileError&) {  // no JSON: a text
-    }
-    arguments.emplace_back(text.substr(0, equals), std::move(parsed));
-  }
-  return arguments;
-}
-
-// The checkpoint's files, with the template that the flags name in place of its own.
-ChatFiles open_files(const Checkpoint& checkpoint, const ChatFlags& flags) {
+// The checkpoint's files, with another template in place of its own where one is given.
+ChatFiles open_files(const Checkpoint& checkpoint, const ConversationOptions& options) {
   ChatFiles files = checkpoint.chat_files(Checkpoint::Tools::absent);
-  if (flags.template_file) files.chat_template = {read_file(*flags.template_file, jinja::kMostSourceBytes), *flags.template_file};
+  if (options.chat_template) files.chat_template = options.chat_template;
   check<FileError>(files.chat_template.has_value(), checkpoint.directory().string(),
-                   ": has no chat template: is it a base model? Continue a text with it, or name a file with a template by --template");
+                   ": has no chat template: is it a base model? Continue a text with it, or name a file with a template by ",
+                   options.template_option);
   return files;
 }
 
@@ -66,54 +45,37 @@ std::string told(const std::optional<std::string_view>& text) { return text && !
 
 }  // namespace
 
-void add_chat_flags(CLI::App& command, ChatFlags& flags, CLI::Option* chat) {
-  const auto add = [&](CLI::Option* option, const char* type) {
-    option->type_name(type);
-    if (chat) option->needs(chat);
-    return option;
-  };
-  add(command.add_option("--system,--sys", flags.system, "The system message"), "TEXT");
-  add(command.add_option("--template", flags.template_file, "A file with the Jinja text to use in place of the checkpoint's chat template"),
-      "FILE");
-  add(add_texts(command, "--template-arg", flags.arguments,
-                "A variable of the template, as in enable_thinking=false: JSON, else text; may be given several times"),
-      "NAME=VALUE");
-}
-
-Conversation::Conversation(const ChatFlags& flags, const Checkpoint& checkpoint, const Tokenizer& tokenizer)
+Conversation::Conversation(const Checkpoint& checkpoint, const Tokenizer& tokenizer, ConversationOptions options)
     : checkpoint_(checkpoint),
       tokenizer_(tokenizer),
-      given_arguments_(flags.arguments),
-      arguments_(parse_arguments(flags)),
-      files_(open_files(checkpoint, flags)),
+      options_(std::move(options)),
+      files_(open_files(checkpoint, options_)),
       template_(files_.chat_template->text, files_.chat_template->place, files_.special_tokens),
-      control_tokens_(template_.control_tokens(tokenizer)),
-      system_(flags.system) {
-  if (system_) expect_utf8(*system_, "--system");
+      control_tokens_(template_.control_tokens(tokenizer)) {
   reset();
 }
 
 void Conversation::reset() {
   messages_.clear();
-  if (system_) add("system", *system_);
+  if (options_.system) add("system", *options_.system);
 }
 
-void Conversation::add_answer(std::string content, std::vector<TokenId> ids) {
+Conversation::Message Conversation::answer(std::string content, std::vector<TokenId> ids) const {
   // A stop string cuts the text, but not the ids.
   if (tokenizer_.decode(ids, {.skip_special = true}) != content) ids.clear();
-  messages_.push_back({"assistant", std::move(content), std::move(ids)});
+  return {"assistant", std::move(content), std::move(ids)};
 }
 
-std::vector<TokenId> Conversation::ids() const {
+std::vector<TokenId> Conversation::ids(std::span<const Message> said) const {
   std::vector<jinja::Value> messages;
   std::vector<ChatAnswer> answers;
-  for (const Message& message : messages_) {
+  for (const Message& message : said) {
     const bool is_answer = !message.ids.empty();
     messages.push_back(
         chat_message(message.role, message.content, is_answer ? jinja::answer_origin(answers.size()) : jinja::Origin::person));
     if (is_answer) answers.push_back({message.content, message.ids});
   }
-  const jinja::Text text = template_.render({.messages = jinja::Value::list(std::move(messages), true), .arguments = arguments_});
+  const jinja::Text text = template_.render({.messages = jinja::Value::list(std::move(messages), true), .arguments = options_.arguments});
   std::vector<TokenId> ids = encode(tokenizer_, control_tokens_, text, answers);
   check(!ids.empty(), "the chat template gives no text for this conversation");
   return ids;
@@ -124,8 +86,8 @@ std::string Conversation::saved() const {
   for (const Message& message : messages_) messages.push_back({{"role", message.role}, {"content", message.content}, {"ids", message.ids}});
   return nlohmann::json{{"vocabulary", vocabulary_digest(tokenizer_)},
                         {"template", template_digest(files_)},
-                        {"arguments", joined(given_arguments_)},
-                        {"system", system_ ? nlohmann::json(*system_) : nlohmann::json()},
+                        {"arguments", joined(options_.given_arguments)},
+                        {"system", options_.system ? nlohmann::json(*options_.system) : nlohmann::json()},
                         {"messages", messages}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -141,10 +103,10 @@ void Conversation::restore(std::string_view saved, const std::string& source) {
         ": its conversation is of another tokenizer, in which ids are other tokens; give the model that it was with, or name another file");
   check(text("template") == template_digest(files_), source, ": its conversation is in another chat template than ",
         files_.chat_template->place, "; give the same (--template), or name another file");
-  check(text("arguments") == joined(given_arguments_), source, ": its template's arguments are ", told(text("arguments")), ", those given ",
-        told(joined(given_arguments_)), "; give the same --template-arg, or name another file");
-  check(text("system") == system_, source, ": its system message is ", told(text("system")), ", the one given ", told(system_),
-        "; give the same --system, or name another file");
+  check(text("arguments") == joined(options_.given_arguments), source, ": its template's arguments are ", told(text("arguments")),
+        ", those given ", told(joined(options_.given_arguments)), "; give the same --template-arg, or name another file");
+  check(text("system") == options_.system, source, ": its system message is ", told(text("system")), ", the one given ",
+        told(options_.system), "; give the same --system, or name another file");
   messages_.clear();
   for (const JsonValue message : *messages) {
     const auto role = json_as<std::string_view>(message["role"]), content = json_as<std::string_view>(message["content"]);
@@ -164,9 +126,9 @@ void Conversation::restore(std::string_view saved, const std::string& source) {
   }
 }
 
-std::vector<TokenId> Conversation::end_tokens(const Session& session) const {
-  const int64_t vocab_size = session.model().spec().vocab_size;
-  std::vector<TokenId> ends = session.generation().tokens.eos;
+std::vector<TokenId> Conversation::end_tokens(const RunningModel& running) const {
+  const int64_t vocab_size = running.model().spec().vocab_size;
+  std::vector<TokenId> ends = running.generation().tokens.eos;
   const auto add = [&](std::optional<TokenId> id) {
     if (id && *id < vocab_size && std::find(ends.begin(), ends.end(), *id) == ends.end()) ends.push_back(*id);
   };

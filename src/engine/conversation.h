@@ -1,28 +1,24 @@
 #pragma once
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "cli/session.h"
+#include "engine/running_model.h"
 #include "text/chat_template.h"
-
-namespace CLI {
-class App;
-class Option;
-}  // namespace CLI
 
 namespace tessera {
 
-// The flags of a chat.
-struct ChatFlags {
-  std::optional<std::string> system, template_file;
-  std::vector<std::string> arguments;  // "name=value"
+struct ConversationOptions {
+  std::optional<std::string> system = {};                 // begins each conversation; UTF-8
+  std::optional<ChatFiles::Template> chat_template = {};  // in place of the checkpoint's
+  ChatArguments arguments = {};                           // variables of the template
+  std::vector<std::string> given_arguments = {};          // as they were given: a saved conversation goes on with the same
+  std::string template_option = "chat_template";          // how another template is given, in an error's text
 };
-
-// `chat`: the option that all of them need, or null.
-void add_chat_flags(CLI::App& command, ChatFlags& flags, CLI::Option* chat);
 
 // A conversation in a model's template: what was said, and its ids.
 class Conversation {
@@ -32,18 +28,21 @@ class Conversation {
     std::vector<TokenId> ids;   // an answer's, as they were generated; none: the content's own
   };
 
-  // Begins with the flags' system message. Throws FileError, saying what to do, where there is no template.
-  Conversation(const ChatFlags& flags, const Checkpoint& checkpoint, const Tokenizer& tokenizer);
+  // Both must outlive this. Throws FileError, saying what to do, where there is no template.
+  Conversation(const Checkpoint& checkpoint, const Tokenizer& tokenizer, ConversationOptions options);
 
   void reset();
   void add(std::string role, std::string content) { messages_.push_back({std::move(role), std::move(content), {}}); }
   // `ids` are what the model generated; `content` is what was shown of them.
-  void add_answer(std::string content, std::vector<TokenId> ids);
+  Message answer(std::string content, std::vector<TokenId> ids) const;
+  void add_answer(std::string content, std::vector<TokenId> ids) { messages_.push_back(answer(std::move(content), std::move(ids))); }
   void remove_last() { messages_.pop_back(); }
   const std::vector<Message>& messages() const { return messages_; }
 
   // The whole conversation and what begins an answer. Answers keep their ids where the template leaves them as they are.
-  std::vector<TokenId> ids() const;
+  std::vector<TokenId> ids() const { return ids(messages_); }
+  // The same of other messages, from any thread.
+  std::vector<TokenId> ids(std::span<const Message> messages) const;
 
   // The conversation as text, and one that was saved so: of `source`, a file. Throws std::invalid_argument, saying what differs, where its
   // ids would mean other tokens here, or its template, the template's arguments or the system message are not these; FileError where it is
@@ -51,18 +50,16 @@ class Conversation {
   std::string saved() const;
   void restore(std::string_view saved, const std::string& source);
 
-  // Each ends an answer: the session's own end tokens, config.json's and tokenizer_config.json's, and how the template ends a turn.
-  std::vector<TokenId> end_tokens(const Session& session) const;
+  // Each ends an answer: the model's own end tokens, config.json's and tokenizer_config.json's, and how the template ends a turn.
+  std::vector<TokenId> end_tokens(const RunningModel& running) const;
 
  private:
   const Checkpoint& checkpoint_;
   const Tokenizer& tokenizer_;
-  const std::vector<std::string> given_arguments_;
-  ChatArguments arguments_;
+  ConversationOptions options_;
   ChatFiles files_;
   ChatTemplate template_;
   std::vector<bool> control_tokens_;
-  std::optional<std::string> system_;
   std::vector<Message> messages_;
 };
 
