@@ -145,7 +145,10 @@ TEST(scheduler, gives_each_what_it_is_given_alone) {
     expect_nothing_left(bench.scheduler, bench.cache);
     const Scheduler::Counts counts = bench.scheduler.counts();
     EXPECT_EQ(counts.computed, bench.device.computed);
-    EXPECT_EQ(counts.preempted > 0, setting.tight) << counts.preempted;
+    if (!setting.tight) {
+      EXPECT_EQ(counts.preempted, 0);
+    }
+    seen["preemptions"] += counts.preempted;
     EXPECT_EQ(counts.cached > 0, setting.prefix_cache) << counts.cached;
     for (size_t i = 0; i < script.size(); ++i)
       for (const Given& one : given[i]) {
