@@ -16,6 +16,8 @@ class Session : public RunningModel {
   // The same of a checkpoint that is open already, and perhaps described, whatever model the flags name.
   Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
           std::shared_ptr<Device> device);
+  // For many requests at once: the sequences share a pool of pages, of which the flags and memory tell the size; it is told.
+  Session(const ModelFlags& flags, const CacheFlags& cache);
 };
 
 std::unique_ptr<Device> open_device(const ModelFlags& flags);

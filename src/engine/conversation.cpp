@@ -75,7 +75,14 @@ std::vector<TokenId> Conversation::ids(std::span<const Message> said) const {
         chat_message(message.role, message.content, is_answer ? jinja::answer_origin(answers.size()) : jinja::Origin::person));
     if (is_answer) answers.push_back({message.content, message.ids});
   }
-  const jinja::Text text = template_.render({.messages = jinja::Value::list(std::move(messages), true), .arguments = options_.arguments});
+  return ids_of({.messages = jinja::Value::list(std::move(messages), true)}, answers);
+}
+
+std::vector<TokenId> Conversation::ids_of(ChatRequest request, std::span<const ChatAnswer> answers) const {
+  for (const auto& [name, value] : options_.arguments)
+    if (std::none_of(request.arguments.begin(), request.arguments.end(), [&](const auto& given) { return given.first == name; }))
+      request.arguments.emplace_back(name, value);
+  const jinja::Text text = template_.render(request);
   std::vector<TokenId> ids = encode(tokenizer_, control_tokens_, text, answers);
   check(!ids.empty(), "the chat template gives no text for this conversation");
   return ids;

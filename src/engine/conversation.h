@@ -44,6 +44,9 @@ class Conversation {
   // The same of other messages, from any thread.
   std::vector<TokenId> ids(std::span<const Message> messages) const;
 
+  // The same of a request, whose arguments go before the options'.
+  std::vector<TokenId> ids_of(ChatRequest request, std::span<const ChatAnswer> answers = {}) const;
+
   // The conversation as text, and one that was saved so: of `source`, a file. Throws std::invalid_argument, saying what differs, where its
   // ids would mean other tokens here, or its template, the template's arguments or the system message are not these; FileError where it is
   // no such text.

@@ -8,6 +8,7 @@
 #include "generate/generator.h"
 #include "generate/saved_sequence.h"
 #include "kinds/device_kinds.h"
+#include "kinds/memory_plan.h"
 #include "models/description.h"
 #include "models/registry.h"
 #include "text/tokenizer.h"
@@ -42,10 +43,18 @@ Checkpoint open_checkpoint(const LoadOptions& options);
 // A loaded model with all that lets it run: its device, cache, generator and tokenizer.
 class RunningModel {
  public:
-  // `sequences` of up to the context may live at a time. Throws what load_model and MemoryPlan throw, and FileError for a generation config
-  // that asks for what is not supported.
+  // How much of the memory it takes, and for how many: decided before anything is loaded.
+  struct Sizes {
+    Load load;
+    CacheOptions cache;
+  };
+  using Size = std::function<Sizes(const MemoryPlan& plan)>;
+  // `sequences` of up to the context may live at a time, with pages for all; throws what MemoryPlan throws.
+  static Size alike(const LoadOptions& options, int64_t sequences);
+
+  // Throws what load_model and `size` throw, and FileError for a generation config that asks for what is not supported.
   RunningModel(Checkpoint checkpoint, std::optional<ModelDescription> description, std::shared_ptr<Device> device,
-               const LoadOptions& options, int64_t sequences, const LoadWatch& watch);
+               const LoadOptions& options, const Size& size, const LoadWatch& watch);
 
   Checkpoint& checkpoint() { return checkpoint_; }
   const ModelDescription& description() const { return description_; }  // its source is closed
