@@ -14,16 +14,16 @@ namespace tessera {
 
 namespace {
 
-// A device or a pipe: it is written to, and stays what it is.
-bool is_special(const std::string& path) {
+// It is written to, and stays what it is.
+bool is_device(const std::string& path) {
   struct stat status;
-  return ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+  return ::stat(path.c_str(), &status) == 0 && S_ISCHR(status.st_mode);
 }
 
 }  // namespace
 
 OutputFile::OutputFile(std::string path)
-    : path_(std::move(path)), temporary_(is_special(path_) ? "" : message(path_, ".", ::getpid(), ".tmp")) {
+    : path_(std::move(path)), temporary_(is_device(path_) ? "" : message(path_, ".", ::getpid(), ".tmp")) {
   const int fd = temporary_.empty() ? ::open(path_.c_str(), O_WRONLY | O_CLOEXEC)
                                     : ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
   check<FileError>(fd >= 0, path_, ": cannot be written: ", std::strerror(errno));
