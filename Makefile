@@ -6,7 +6,7 @@ WORKERS = -n 2 --dist loadfile  # a worker may hold a model of Hugging Face's
 PYTEST = .venv/bin/python -m pytest $(WORKERS) --no-loadscope-reorder --basetemp=build/pytest
 N150_PYTEST = .venv-n150/bin/python -m pytest $(WORKERS) --basetemp=build/pytest-n150
 
-.PHONY: build demo test n150 sim check ci-check bench lint clean
+.PHONY: build demo test n150 sim check ci-check whole-matrix bench lint clean
 
 build:
 	cmake --preset release
@@ -58,6 +58,14 @@ ci-check: TSAN_TESTS = -L threads
 ci-check: FUZZ_SECONDS = 20
 ci-check: SLOW = @tests/python/ci_slow.txt
 ci-check: N150_SLOW = @tests/n150/ci_slow.txt
+
+check: whole-matrix
+
+# Many requests at once, under every setting: minutes.
+whole-matrix:
+	$(STEP) configure cmake --preset release $(PYTHON_PACKAGE)
+	$(STEP) build cmake --build --preset release -j $(JOBS) --target scheduler_load_test
+	$(STEP) whole-matrix env TESSERA_WHOLE_MATRIX=1 ctest --preset release -R "^(tiny_checkpoints|scheduler_load_test)$$"
 
 check ci-check:
 	$(STEP) setup-check scripts/setup check

@@ -26,8 +26,12 @@ struct ChatOptions {
   SpeculationFlags speculation;
   StreamOptions stream;
   ChatFlags chat;
+  std::optional<std::string> session;
   bool show_timings = false;
 };
+
+// Bytes of pages that are written between two turns: more are written at the end, and computed again if that never comes.
+constexpr size_t kQuicklyWritten = size_t{64} << 20;
 
 constexpr const char* kHelp =
     "/help        this list\n"
@@ -48,10 +52,30 @@ class Chat {
         drafting_(open_drafting(options.speculation, options.model, session, sampler_)),
         sequence_(session.cache().create()) {}
 
+  // Goes on with the conversation of the session's file.
+  void go_on(const SavedSequence& saved) {
+    const std::string& path = *options_.session;
+    conversation_.restore(saved.about(), path);
+    const std::string why = saved.restore(*session_.device(), session_.cache(), *sequence_, session_.pages_identity());
+    if (!why.empty() && !saved.tokens().empty())
+      tell(message("note: ", path, ": its pages ", why, "; its ", saved.tokens().size(), " tokens are computed again"));
+  }
+
+  // Writes the session's file, if there is one and it is not up to date; `least`: more pages than are quickly written may be left out.
+  void keep(SavedPages least) {
+    if (!options_.session || kept_ == SavedPages::all || (kept_ && kept_ == least)) return;
+    const bool quick = saved_page_bytes(*session_.device(), *sequence_, session_.cache()) <= kQuicklyWritten;
+    const SavedPages pages = quick ? SavedPages::all : least;
+    save_sequence(*options_.session, conversation_.saved(), *session_.device(), *sequence_, session_.cache(), session_.pages_identity(),
+                  pages);
+    kept_ = pages;
+  }
+
   void reset() {
     sequence_.reset();
     sequence_ = session_.cache().create();
     conversation_.reset();
+    kept_.reset();
   }
 
   void answer(const std::string& user) {
@@ -70,6 +94,7 @@ class Chat {
       session_.cache().truncate(*sequence_, static_cast<int64_t>(prompt));
       tokens.insert(tokens.end(), ids.begin() + static_cast<std::ptrdiff_t>(prompt), ids.end());
       const StreamResult result = stream(session_, *sequence_, sampler_, drafting_, options_.stream);
+      kept_.reset();
       conversation_.add_answer(result.text, {tokens.begin() + static_cast<std::ptrdiff_t>(ids.size()), tokens.end()});
       if (options_.show_timings) print_timing(session_, result, params_);
       if (result.interrupted) SignalWatch::forget_interrupt();
@@ -98,6 +123,8 @@ class Chat {
   Sampler sampler_;
   Drafting drafting_;
   std::unique_ptr<Sequence> sequence_;
+  // Of the conversation as it is, in the session's file; nullopt: the file is out of date.
+  std::optional<SavedPages> kept_ = SavedPages::all;
 };
 
 // false: leave.
@@ -121,10 +148,8 @@ bool command(const std::string& line, Chat& conversation) {
   return true;
 }
 
-int chat(const ChatOptions& options) {
-  const SignalWatch watch;
-  Session session(options.model);
-  Chat conversation(options, session);
+// Reads and answers until the end; the exit code.
+int talk(Chat& conversation) {
   LineEditor editor;
   int code = 0;
   if (::isatty(STDIN_FILENO)) std::cerr << "Ask away; /help lists the commands.\n";
@@ -136,6 +161,7 @@ int chat(const ChatOptions& options) {
       } else {
         conversation.answer(*line);
       }
+      conversation.keep(SavedPages::none);
     } catch (const Interrupted&) {  // while the prompt was computed
       SignalWatch::forget_interrupt();
       std::cerr << '\n';
@@ -153,6 +179,28 @@ int chat(const ChatOptions& options) {
   return ::isatty(STDIN_FILENO) ? 0 : code;  // a person has seen it
 }
 
+int chat(const ChatOptions& options) {
+  const SignalWatch watch;
+  std::optional<SavedSequence> saved;
+  if (options.session) {
+    saved = open_saved("--session", *options.session, options.model);
+    check<FileError>(!saved || !saved->about().empty(), *options.session, ": is a prompt cache of `tessera run`; name another file");
+  }
+  Session session(options.model);
+  Chat conversation(options, session);
+  if (saved) conversation.go_on(*saved);
+  saved.reset();
+  int code = 0;
+  try {
+    code = talk(conversation);
+  } catch (const Interrupted&) {
+    conversation.keep(SavedPages::all);
+    throw;
+  }
+  conversation.keep(SavedPages::all);
+  return code;
+}
+
 }  // namespace
 
 void add_chat(CLI::App& app, int& code) {
@@ -163,6 +211,10 @@ void add_chat(CLI::App& app, int& code) {
   add_chat_flags(command, options->chat, nullptr);
   add_new_tokens_flag(command, options->stream.new_tokens, 1, "New tokens of an answer at most");
   add_texts(command, "--stop", options->stream.stop, "End an answer before this text; may be given several times");
+  command
+      .add_option("--session", options->session,
+                  "Keep the conversation in this file, and go on with the one that it holds; written after each answer. On the cpu")
+      ->type_name("FILE");
   command.add_flag("--show-timings", options->show_timings, "Print behind each answer what was computed for it, and how fast");
   add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);

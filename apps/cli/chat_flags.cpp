@@ -45,7 +45,8 @@ void add_chat_flags(CLI::App& command, ChatFlags& flags, CLI::Option* chat) {
 }
 
 ConversationOptions conversation_options(const ChatFlags& flags) {
-  ConversationOptions options{.system = flags.system, .arguments = parse_arguments(flags), .template_option = "--template"};
+  ConversationOptions options{
+      .system = flags.system, .arguments = parse_arguments(flags), .given_arguments = flags.arguments, .template_option = "--template"};
   if (flags.template_file) options.chat_template = {read_file(*flags.template_file, jinja::kMostSourceBytes), *flags.template_file};
   if (flags.system) expect_utf8(*flags.system, "--system");
   return options;

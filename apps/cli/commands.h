@@ -13,6 +13,7 @@ void add_tokenize(CLI::App& app, int& code);
 void add_perplexity(CLI::App& app, int& code);
 void add_inspect(CLI::App& app, int& code);
 void add_eval(CLI::App& app, int& code);
+void add_batch(CLI::App& app, int& code);
 void add_bench(CLI::App& app, int& code);
 void add_compare(CLI::App& app, int& code);
 void add_plan(CLI::App& app, int& code);

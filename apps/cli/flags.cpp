@@ -56,12 +56,31 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("-t,--threads", flags.threads, "Threads; as many as the process may use if not given")
       ->transform(whole_number(1, 1024));
   add_precision_flags(command, "--", "", flags.precision);
-  command.add_option("-c,--ctx-size", flags.context, "The longest context in tokens; the model's own if not given")
+  command.add_option("-c,--ctx-size,--max-seq-len", flags.context, "The longest context in tokens; the model's own if not given")
       ->transform(whole_number(1, kLongestContext));
   command
       .add_option("-b,--batch-size", flags.batch,
                   "The longest piece of a prompt in one forward, in tokens; what the device takes if not given")
       ->transform(whole_number(1, int64_t{1} << 20));
+  command.option_defaults()->group("Options");
+}
+
+void add_cache_flags(CLI::App& command, CacheFlags& flags) {
+  command.option_defaults()->group("Many at once");
+  command
+      .add_option("--max-num-seqs", flags.max_num_seqs, "Sequences that run at a time; 32, or as many as there is room for, if not given")
+      ->transform(whole_number(1, 4096));
+  command
+      .add_option(
+          "--cache-memory", flags.gigabytes,
+          "Gigabytes (10^9 bytes) of the cache, which the sequences share; what they can all fill, or what memory holds, if not given")
+      ->type_name("GB")
+      ->transform(real_number(1e-6, 1e6));
+  command
+      .add_option("--max-num-batched-tokens", flags.max_num_batched_tokens,
+                  "Tokens of one forward; if not given, so many that it takes 3 times one of the running answers alone")
+      ->transform(whole_number(1, int64_t{1} << 20));
+  command.add_flag("--no-prefix-cache", flags.no_prefix_cache, "Compute every prompt whole, also where others began the same");
   command.option_defaults()->group("Options");
 }
 

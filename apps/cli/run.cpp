@@ -1,4 +1,6 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <utility>
 
 #include "cli/arguments.h"
 #include "cli/chat_flags.h"
@@ -6,6 +8,7 @@
 #include "cli/given_text.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
+#include "core/error.h"
 
 namespace tessera {
 namespace {
@@ -18,11 +21,29 @@ struct RunOptions {
   StreamOptions stream;
   PromptFlags prompt;
   ChatFlags chat_flags;
+  std::optional<std::string> prompt_cache;
   bool chat = false;
 };
 
+// What the file's text and the prompt have in common at their beginning need not be computed. `sequence` is the prompt's.
+void reuse(const SavedSequence& saved, const std::string& path, Session& session, Sequence& sequence) {
+  const std::vector<TokenId> prompt = std::exchange(sequence.tokens, {});
+  const auto common = std::mismatch(saved.tokens().begin(), saved.tokens().end(), prompt.begin(), prompt.end()).second - prompt.begin();
+  if (common > 0) {
+    const std::string why = saved.restore(*session.device(), session.cache(), sequence, session.pages_identity());
+    if (!why.empty()) tell(message("note: ", path, ": its pages ", why, "; all is computed again"));
+  }
+  session.cache().truncate(sequence, std::min<int64_t>(common, static_cast<int64_t>(sequence.tokens.size())));
+  sequence.tokens = prompt;
+}
+
 int run(const RunOptions& options) {
   const SignalWatch watch;
+  std::optional<SavedSequence> saved;
+  if (options.prompt_cache) {
+    saved = open_saved("--prompt-cache", *options.prompt_cache, options.model);
+    check<FileError>(!saved || saved->about().empty(), *options.prompt_cache, ": is a chat's session; name another file");
+  }
   Session session(options.model);
   const SamplingParams params = sampling_params(options.sampling, session.generation(), session.model().spec().vocab_size);
   const auto sequence = session.cache().create();
@@ -35,11 +56,15 @@ int run(const RunOptions& options) {
   } else {
     sequence->tokens = prompt_ids(options.prompt, session);
   }
+  if (saved) reuse(*saved, *options.prompt_cache, session, *sequence);
+  saved.reset();
   Sampler sampler(params, ends);
   const Drafting drafting = open_drafting(options.speculation, options.model, session, sampler);
   const StreamResult result = stream(session, *sequence, sampler, drafting, options.stream);
   if (result.cut) tell(message("note: the text was cut: the context of ", session.context(), " tokens is full"));
   print_timing(session, result, params);
+  if (options.prompt_cache)
+    save_sequence(*options.prompt_cache, "", *session.device(), *sequence, session.cache(), session.pages_identity(), SavedPages::all);
   SignalWatch::expect_none();
   return 0;
 }
@@ -60,6 +85,11 @@ void add_run(CLI::App& app, int& code) {
   add_texts(command, "--stop", options->stream.stop, "Stop before this text; may be given several times");
   command.add_flag("--print-ids", options->stream.print_ids, "Print the new tokens' ids instead of text");
   command.add_option("--logits", options->stream.logits_file, "Write the logits of the prompt's rows, float32 [rows, vocabulary], as .npy")
+      ->type_name("FILE");
+  command
+      .add_option("--prompt-cache", options->prompt_cache,
+                  "Keep the text's ids and cache in this file; what a later prompt has in common with it at its beginning is not computed "
+                  "again. On the cpu")
       ->type_name("FILE");
   add_sampling_flags(command, options->sampling, options->model.generation_config);
   add_speculation_flags(command, options->speculation);

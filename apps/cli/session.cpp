@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "cli/report.h"
 #include "cli/terminal.h"
 #include "core/error.h"
 
@@ -35,15 +36,56 @@ std::unique_ptr<Device> open_device(const ModelFlags& flags) {
   return device;
 }
 
+std::optional<SavedSequence> open_saved(const std::string& flag, const std::string& path, const ModelFlags& model) {
+  check(!device_kind(model.device).is_card, flag, " ", path, ": ", model.device, ": its cache cannot be saved; it can on the cpu");
+  const OutputFile writable(path);
+  return is_there(path) ? std::optional<SavedSequence>(path) : std::nullopt;
+}
+
 Session::Session(const ModelFlags& flags, int64_t sequences, std::shared_ptr<Device> device)
     : Session(open_checkpoint(flags), std::nullopt, flags, sequences, std::move(device)) {}
 
+namespace {
+
+LoadWatch watch_of(ProgressBar& bar) {
+  return {.note = [](const std::string& note) { tell("note: " + note); },
+          .progress = bar.watched(),
+          .without_generation_config = "--generation-config none"};
+}
+
+// What the flags, or else the memory, say of the pool.
+RunningModel::Size shared(const ModelFlags& flags, const CacheFlags& cache) {
+  return [&flags, &cache](const MemoryPlan& plan) {
+    Load load = plan.load(flags.precision, flags.context, 1, flags.trace == 1);
+    plan.expect_fits(load, flags.model);
+    const auto bytes = static_cast<size_t>(cache.gigabytes * 1e9);
+    load.sequences = cache.max_num_seqs;
+    if (load.sequences == 0) {
+      load.sequences = std::min({kMaxNumSeqs, plan.kind.limits.max_logit_rows, plan.kind.limits.free_rows});
+      load.sequences = std::max<int64_t>(plan.most_sharing(load, bytes), 1);
+    }
+    CacheOptions pool = plan.shared_cache(load, bytes);
+    pool.prefix_cache = !cache.no_prefix_cache;
+    return RunningModel::Sizes{load, pool};
+  };
+}
+
+}  // namespace
+
 Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
                  std::shared_ptr<Device> device)
-    : RunningModel(std::move(checkpoint), std::move(description), device ? std::move(device) : open_device(flags), flags, sequences,
-                   {.note = [](const std::string& note) { tell("note: " + note); },
-                    .progress = ProgressBar("loading").watched(),
-                    .without_generation_config = "--generation-config none"}) {}
+    : RunningModel(std::move(checkpoint), std::move(description), device ? std::move(device) : open_device(flags), flags,
+                   alike(flags, sequences), watch_of(*std::make_unique<ProgressBar>("loading"))) {}
+
+Session::Session(const ModelFlags& flags, const CacheFlags& cache)
+    : RunningModel(open_checkpoint(flags), std::nullopt, open_device(flags), flags, shared(flags, cache),
+                   watch_of(*std::make_unique<ProgressBar>("loading"))) {
+  const DeviceKind& kind = device_kind(device()->name());
+  const CacheOptions& pool = this->cache().options();
+  const std::vector<int64_t> pages = page_counts(description().spec.cache, pool, kind.limits);
+  tell(message("cache: ", pool.max_tokens, " tokens in ", size_text(kind.cache_bytes(description().spec.cache, pool.dtype, pages)),
+               " for up to ", pool.max_sequences, " sequences of up to ", context(), " tokens"));
+}
 
 Drafting open_drafting(const SpeculationFlags& flags, const ModelFlags& model, Session& session, const Sampler& sampler) {
   if (flags.prompt_lookup > 0) return {.drafter = std::make_unique<PromptLookup>(), .most = flags.prompt_lookup};

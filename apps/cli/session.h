@@ -16,9 +16,15 @@ class Session : public RunningModel {
   // The same of a checkpoint that is open already, and perhaps described, whatever model the flags name.
   Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
           std::shared_ptr<Device> device);
+  // For many requests at once: the sequences share a pool of pages, of which the flags and memory tell the size; it is told.
+  Session(const ModelFlags& flags, const CacheFlags& cache);
 };
 
 std::unique_ptr<Device> open_device(const ModelFlags& flags);
+
+// What the file that `flag` names holds; nullopt: it is not there. Throws, before anything is loaded, where the device's sequences cannot
+// be saved, the file is not one of them, or it could not be written again.
+std::optional<SavedSequence> open_saved(const std::string& flag, const std::string& path, const ModelFlags& model);
 
 // A drafter with what it needs around it. It goes before the session that it drafts for.
 struct Drafting {

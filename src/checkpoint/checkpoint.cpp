@@ -4,6 +4,7 @@
 
 #include "checkpoint/foreign_files.h"
 #include "checkpoint/hub.h"
+#include "core/digest.h"
 #include "core/error.h"
 
 namespace tessera {
@@ -37,6 +38,8 @@ Checkpoint::Checkpoint(fs::path directory, JsonDocument config) : directory_(std
 }
 
 ConfigReader Checkpoint::config() const { return ConfigReader(config_.root(), (directory_ / "config.json").string()); }
+
+std::string Checkpoint::config_digest() const { return digest(simdjson::minify(config_.root())); }
 
 GenerationConfig Checkpoint::generation_config(const SpecialTokens& defaults, int64_t vocab_size) const {
   const bool none = generation_config_ == "none", own = none || generation_config_ == "auto";

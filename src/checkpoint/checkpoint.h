@@ -35,6 +35,7 @@ class Checkpoint {
 
   // config.json's root; a multimodal checkpoint has the language model's in its "text_config".
   ConfigReader config() const;
+  std::string config_digest() const;                                 // of config.json's values
   const std::string& architecture() const { return architecture_; }  // architectures[0]; "" when there is none
   const std::string& model_type() const { return model_type_; }      // "" when there is none
 

@@ -67,13 +67,16 @@ fs::path kept_path(const fs::path& folder, const fs::path& source, std::string_v
   return folder / (digest(place.string() + std::string(purpose)) + std::string(extension));
 }
 
+KeptFileWriter::KeptFileWriter(const fs::path& path, std::string identity) : file_(path.string()), identity_(std::move(identity)) {
+  chunk_.reserve(kChunk);
+}
+
 KeptFileWriter::KeptFileWriter(const fs::path& path, std::string identity, uint64_t bytes)
-    : file_(prepared(path).string()), identity_(std::move(identity)) {
+    : KeptFileWriter(prepared(path), std::move(identity)) {
   struct statvfs disk{};
   const bool known = ::statvfs(path.parent_path().c_str(), &disk) == 0;
   check<ResourceError>(known && disk.f_bavail * disk.f_frsize >= bytes + kLeftFree, path.string(), ": the disk has too little room for ",
                        bytes, " bytes");
-  chunk_.reserve(kChunk);
 }
 
 // In whole chunks: the system then keeps the file in memory in huge pages, and a mapping of it is read as fast as memory of our own.

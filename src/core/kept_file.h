@@ -1,6 +1,6 @@
 #pragma once
-// Files of our own that spare the next run work: what was made of a checkpoint's file, kept for as long as that file stays what it was.
-// Losing one costs time and nothing else.
+// Files of our own. Most spare the next run work: what was made of a checkpoint's file, kept for as long as that file stays what it was.
+// Losing one of those costs time and nothing else.
 #include <cstddef>
 #include <filesystem>
 #include <map>
@@ -44,6 +44,8 @@ class KeptFileWriter {
   // Makes the folder if need be, and clears away what ended writers of the same file left. Throws as OutputFile does, and ResourceError
   // if the disk would have less than a GiB left after `bytes`, about as many as will come.
   KeptFileWriter(const std::filesystem::path& path, std::string identity, uint64_t bytes);
+  // Of a place that a person chose: nothing is made or cleared away beside it, and the disk may become full. Throws as OutputFile does.
+  KeptFileWriter(const std::filesystem::path& path, std::string identity);
   // Each name once. A checked piece has a digest, and is not found when its bytes are damaged; others are used in place, unread. Both
   // throw ResourceError when the disk is full or fails.
   enum class Piece { checked, unchecked };

@@ -59,7 +59,8 @@ class Sequence {
   std::shared_ptr<Storage> cache_;
   std::string salt_;
   std::vector<PageTable> tables_;
-  std::vector<uint64_t> nodes_;     // by page from the first on: under what it can be found, or could
+  std::vector<uint64_t>
+      nodes_;  // by page from the first on: its node in the Cache's PrefixTree, if that is still there; of pages not written since
   std::array<int64_t, 4> marks_{};  // the last of Cache::mark; 0: none
   int64_t length_ = 0, rope_length_ = 0;
 };

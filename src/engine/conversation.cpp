@@ -1,7 +1,10 @@
 #include "engine/conversation.h"
 
 #include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
 
+#include "core/digest.h"
 #include "core/error.h"
 #include "core/json.h"
 
@@ -17,6 +20,28 @@ ChatFiles open_files(const Checkpoint& checkpoint, const ConversationOptions& op
                    options.template_option);
   return files;
 }
+
+// Of what the ids stand for.
+std::string vocabulary_digest(const Tokenizer& tokenizer) {
+  std::string tokens;
+  for (TokenId id = 0; id < tokenizer.vocab_size(); ++id)
+    (tokens += tokenizer.is_special(id) ? '*' : ' ').append(tokenizer.id_to_token(id)) += '\0';
+  return digest(tokens);
+}
+
+std::string template_digest(const ChatFiles& files) {
+  std::string all = files.chat_template->text;
+  for (const auto& [name, text] : files.special_tokens) (all += '\0').append(name + '=' + text);
+  return digest(all);
+}
+
+std::string joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += (text.empty() ? "" : "\n") + line;
+  return text;
+}
+
+std::string told(const std::optional<std::string_view>& text) { return text && !text->empty() ? message(printable(*text)) : "none"; }
 
 }  // namespace
 
@@ -50,10 +75,62 @@ std::vector<TokenId> Conversation::ids(std::span<const Message> said) const {
         chat_message(message.role, message.content, is_answer ? jinja::answer_origin(answers.size()) : jinja::Origin::person));
     if (is_answer) answers.push_back({message.content, message.ids});
   }
-  const jinja::Text text = template_.render({.messages = jinja::Value::list(std::move(messages), true), .arguments = options_.arguments});
+  return ids_of({.messages = jinja::Value::list(std::move(messages), true)}, answers);
+}
+
+std::vector<TokenId> Conversation::ids_of(ChatRequest request, std::span<const ChatAnswer> answers) const {
+  for (const auto& [name, value] : options_.arguments)
+    if (std::none_of(request.arguments.begin(), request.arguments.end(), [&](const auto& given) { return given.first == name; }))
+      request.arguments.emplace_back(name, value);
+  const jinja::Text text = template_.render(request);
   std::vector<TokenId> ids = encode(tokenizer_, control_tokens_, text, answers);
   check(!ids.empty(), "the chat template gives no text for this conversation");
   return ids;
+}
+
+std::string Conversation::saved() const {
+  nlohmann::json messages = nlohmann::json::array();
+  for (const Message& message : messages_) messages.push_back({{"role", message.role}, {"content", message.content}, {"ids", message.ids}});
+  return nlohmann::json{{"vocabulary", vocabulary_digest(tokenizer_)},
+                        {"template", template_digest(files_)},
+                        {"arguments", joined(options_.given_arguments)},
+                        {"system", options_.system ? nlohmann::json(*options_.system) : nlohmann::json()},
+                        {"messages", messages}}
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+void Conversation::restore(std::string_view saved, const std::string& source) {
+  const JsonDocument document = parse_json(saved, source, {.max_bytes = saved.size()});
+  const JsonValue root = document.root();
+  const auto text = [&](const char* field) { return json_as<std::string_view>(root[field]); };
+  const auto expect = [&](bool ok) { check<FileError>(ok, source, ": holds no conversation; name another file"); };
+  const auto messages = json_as<JsonArray>(root["messages"]);
+  expect(messages && text("vocabulary") && text("template") && text("arguments"));
+  check(text("vocabulary") == vocabulary_digest(tokenizer_), source,
+        ": its conversation is of another tokenizer, in which ids are other tokens; give the model that it was with, or name another file");
+  check(text("template") == template_digest(files_), source, ": its conversation is in another chat template than ",
+        files_.chat_template->place, "; give the same (--template), or name another file");
+  check(text("arguments") == joined(options_.given_arguments), source, ": its template's arguments are ", told(text("arguments")),
+        ", those given ", told(joined(options_.given_arguments)), "; give the same --template-arg, or name another file");
+  check(text("system") == options_.system, source, ": its system message is ", told(text("system")), ", the one given ",
+        told(options_.system), "; give the same --system, or name another file");
+  messages_.clear();
+  for (const JsonValue message : *messages) {
+    const auto role = json_as<std::string_view>(message["role"]), content = json_as<std::string_view>(message["content"]);
+    const auto ids = json_as<JsonArray>(message["ids"]);
+    expect(role && content && ids && (role == "system" || role == "user" || role == "assistant"));
+    if (role != "assistant") {
+      add(std::string(*role), std::string(*content));
+      continue;
+    }
+    std::vector<TokenId> answer;
+    for (const JsonValue token : *ids) {
+      const auto id = json_as<int64_t>(token);
+      expect(id && *id >= 0 && *id <= std::numeric_limits<TokenId>::max());  // a model may have more rows than tokens
+      answer.push_back(static_cast<TokenId>(*id));
+    }
+    add_answer(std::string(*content), std::move(answer));
+  }
 }
 
 std::vector<TokenId> Conversation::end_tokens(const RunningModel& running) const {

@@ -3,6 +3,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct ConversationOptions {
   std::optional<std::string> system = {};                 // begins each conversation; UTF-8
   std::optional<ChatFiles::Template> chat_template = {};  // in place of the checkpoint's
   ChatArguments arguments = {};                           // variables of the template
+  std::vector<std::string> given_arguments = {};          // as they were given: a saved conversation goes on with the same
   std::string template_option = "chat_template";          // how another template is given, in an error's text
 };
 
@@ -41,6 +43,15 @@ class Conversation {
   std::vector<TokenId> ids() const { return ids(messages_); }
   // The same of other messages, from any thread.
   std::vector<TokenId> ids(std::span<const Message> messages) const;
+
+  // The same of a request, whose arguments go before the options'.
+  std::vector<TokenId> ids_of(ChatRequest request, std::span<const ChatAnswer> answers = {}) const;
+
+  // The conversation as text, and one that was saved so: of `source`, a file. Throws std::invalid_argument, saying what differs, where its
+  // ids would mean other tokens here, or its template, the template's arguments or the system message are not these; FileError where it is
+  // no such text.
+  std::string saved() const;
+  void restore(std::string_view saved, const std::string& source);
 
   // Each ends an answer: the model's own end tokens, config.json's and tokenizer_config.json's, and how the template ends a turn.
   std::vector<TokenId> end_tokens(const RunningModel& running) const;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "core/digest.h"
 #include "core/error.h"
 #include "core/kept_file.h"
 #include "kinds/memory_plan.h"
@@ -26,26 +27,36 @@ Checkpoint open_checkpoint(const LoadOptions& options) {
   return checkpoint;
 }
 
+RunningModel::Size RunningModel::alike(const LoadOptions& options, int64_t sequences) {
+  return [&options, sequences](const MemoryPlan& plan) {
+    const Load load = plan.load(options.precision, options.context, sequences, options.trace == 1);
+    plan.expect_fits(load, options.model);
+    return Sizes{load, cache_options(load.cache, load.context, sequences, plan.kind.limits)};
+  };
+}
+
 RunningModel::RunningModel(Checkpoint checkpoint, std::optional<ModelDescription> description, std::shared_ptr<Device> device,
-                           const LoadOptions& options, int64_t sequences, const LoadWatch& watch)
+                           const LoadOptions& options, const Size& size, const LoadWatch& watch)
     : checkpoint_(std::move(checkpoint)),
       device_(std::move(device)),
       threads_(options.threads > 0 ? options.threads : available_threads()) {
   const auto start = std::chrono::steady_clock::now();
   description_ = description ? std::move(*description) : describe_model(checkpoint_);
   if (options.generation_config) expect_supported(description_.generation, watch);
-  const MemoryPlan plan{device_kind(device_->name()), description_};
-  const Load load = plan.load(options.precision, options.context, sequences, options.trace == 1);
-  plan.expect_fits(load, options.model);
-  context_ = load.context;
+  const Sizes sizes = size(MemoryPlan{device_kind(device_->name()), description_});
+  context_ = sizes.load.context;
   loaded_ = load_model(checkpoint_, description_, *device_, options.precision, watch.progress);
+  // The version stands for its kernels: another one's may round otherwise.
+  pages_identity_ = {{"version", TESSERA_VERSION},
+                     {"checkpoint", digest(description_.source->identity() + checkpoint_.config_digest())},
+                     {"weights", message(loaded_.options.weights)},
+                     {"activations", message(loaded_.options.activations)}};
   description_.source.reset();  // all is packed
   for (const std::string& note : loaded_.notes) watch.note(note);
   const int64_t longest = description_.spec.max_position_embeddings;
   if (context_ < longest && options.context == 0)
     watch.note(message("the model's context is ", longest, " tokens; memory is for ", context_));
-  cache_ = std::make_unique<Cache>(*device_, loaded_.model->spec().cache,
-                                   cache_options(loaded_.options.cache, context_, sequences, device_->limits()));
+  cache_ = std::make_unique<Cache>(*device_, loaded_.model->spec().cache, sizes.cache);
   generator_ = std::make_unique<Generator>(*loaded_.model, *device_, *cache_, options.batch);
   load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }

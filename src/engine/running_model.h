@@ -6,7 +6,9 @@
 #include <string>
 
 #include "generate/generator.h"
+#include "generate/saved_sequence.h"
 #include "kinds/device_kinds.h"
+#include "kinds/memory_plan.h"
 #include "models/description.h"
 #include "models/registry.h"
 #include "text/tokenizer.h"
@@ -41,10 +43,18 @@ Checkpoint open_checkpoint(const LoadOptions& options);
 // A loaded model with all that lets it run: its device, cache, generator and tokenizer.
 class RunningModel {
  public:
-  // `sequences` of up to the context may live at a time. Throws what load_model and MemoryPlan throw, and FileError for a generation config
-  // that asks for what is not supported.
+  // How much of the memory it takes, and for how many: decided before anything is loaded.
+  struct Sizes {
+    Load load;
+    CacheOptions cache;
+  };
+  using Size = std::function<Sizes(const MemoryPlan& plan)>;
+  // `sequences` of up to the context may live at a time, with pages for all; throws what MemoryPlan throws.
+  static Size alike(const LoadOptions& options, int64_t sequences);
+
+  // Throws what load_model and `size` throw, and FileError for a generation config that asks for what is not supported.
   RunningModel(Checkpoint checkpoint, std::optional<ModelDescription> description, std::shared_ptr<Device> device,
-               const LoadOptions& options, int64_t sequences, const LoadWatch& watch);
+               const LoadOptions& options, const Size& size, const LoadWatch& watch);
 
   Checkpoint& checkpoint() { return checkpoint_; }
   const ModelDescription& description() const { return description_; }  // its source is closed
@@ -54,6 +64,8 @@ class RunningModel {
   const GenerationConfig& generation() const { return loaded_.generation; }
   Cache& cache() { return *cache_; }
   Generator& generator() { return *generator_; }
+  // What pages that this model made are of, for saved sequences.
+  const PagesIdentity& pages_identity() const { return pages_identity_; }
   const Tokenizer& tokenizer();  // loaded at the first call
   int64_t context() const { return context_; }
   int threads() const { return threads_; }  // for work beside the device
@@ -66,6 +78,7 @@ class RunningModel {
   LoadedModel loaded_;
   std::unique_ptr<Cache> cache_;
   std::unique_ptr<Generator> generator_;
+  PagesIdentity pages_identity_;
   std::optional<Tokenizer> tokenizer_;
   int64_t context_ = 0;
   int threads_;

@@ -11,11 +11,6 @@
 namespace tessera {
 namespace {
 
-double largest_of(std::span<const float> logits) {
-  check_logits(logits);
-  return largest_logit(logits);
-}
-
 void check_row(std::span<const float> logits) { check(!logits.empty(), "logits: a row is empty"); }
 
 }  // namespace
@@ -28,7 +23,7 @@ double negative_log_likelihood(std::span<const float> logits, TokenId target) {
 RowComparison compare_rows(std::span<const float> p, std::span<const float> q) {
   check(p.size() == q.size(), "logits: rows of ", p.size(), " and ", q.size(), " do not compare");
   check_row(p);
-  const double p_top = largest_of(p), q_top = largest_of(q);
+  const double p_top = checked_largest_logit(p), q_top = checked_largest_logit(q);
   double p_sum = 0, q_sum = 0, apart = 0, difference_sum = 0, max_difference = 0;
   for (size_t i = 0; i < p.size(); ++i) {
     const double below_p = p[i] - p_top, below_q = q[i] - q_top;

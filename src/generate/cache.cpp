@@ -245,7 +245,7 @@ void Cache::reserve(Sequence& sequence, int64_t position, int64_t count) {
                          page_tokens_, " tokens; ", free, " of ", pools_[group].references.size(),
                          " are free. Shorten it, end other sequences, or make the cache larger");
   }
-  cut_nodes(sequence, position);
+  sequence.nodes_.resize(std::min(sequence.nodes_.size(), static_cast<size_t>(position / page_tokens_)));
   for (size_t group = 0; group < pools_.size(); ++group) {
     Pool& pool = pools_[group];
     PageTable& table = sequence.tables_[group];
@@ -296,10 +296,6 @@ void Cache::drop_back(Pool& pool, PageTable& table, int64_t end_page) noexcept {
   if (table.pages.empty()) table.first = 0;
 }
 
-void Cache::cut_nodes(Sequence& sequence, int64_t position) noexcept {
-  sequence.nodes_.resize(std::min(sequence.nodes_.size(), static_cast<size_t>(position / page_tokens_)));
-}
-
 void Cache::rewind(Sequence& sequence, int64_t position) {
   check_own(sequence);
   check(position >= 0 && position <= sequence.length(), "cache: cannot go back to position ", position, " of a sequence with ",
@@ -310,7 +306,6 @@ void Cache::rewind(Sequence& sequence, int64_t position) {
     if (position > 0 && pools_[group].first_seen(position) / page_tokens_ < sequence.tables_[group].first) position = 0;
   for (size_t group = 0; group < pools_.size(); ++group)
     drop_back(pools_[group], sequence.tables_[group], pages_of(position, page_tokens_));
-  cut_nodes(sequence, position);
   sequence.commit(position, position == 0 ? 0 : sequence.rope_length());
 }
 
@@ -363,6 +358,35 @@ bool Cache::is_kept(const Pool& pool, const Sequence& sequence, int64_t page) co
   for (const int64_t mark : sequence.marks_)
     if (mark > 0 && needed((mark - 1) / step_ * step_, mark)) return true;
   return false;
+}
+
+void Cache::restore(Sequence& sequence, int64_t length, int64_t rope_length, std::span<const int64_t> first_pages) {
+  check_own(sequence);
+  check(sequence.length() == 0 && length >= 1 && length <= static_cast<int64_t>(sequence.tokens.size()) && rope_length >= length,
+        "cache: ", length, " tokens, computed as of ", rope_length, ", cannot be cached for a sequence of ", sequence.tokens.size(),
+        " with ", sequence.length(), " cached");
+  check(first_pages.size() == pools_.size(), "cache: pages of ", first_pages.size(), " groups for ", pools_.size());
+  const std::lock_guard lock(mutex_);
+  const int64_t end = pages_of(length, page_tokens_);
+  std::vector<PageTable> tables(pools_.size());
+  for (size_t group = 0; group < pools_.size(); ++group) {
+    const int64_t first_seen = pools_[group].first_seen(length);
+    tables[group].first = first_pages[group];
+    check(first_pages[group] >= 0 && first_pages[group] < end && first_pages[group] <= first_seen / page_tokens_, "cache: pages from ",
+          first_pages[group], " on do not hold position ", first_seen, ", which is seen from ", length);
+    tables[group].pages.resize(static_cast<size_t>(end - first_pages[group]));
+    const int64_t free = pools_[group].free_pages() + static_cast<int64_t>(sequence.tables_[group].pages.size());
+    check<ResourceError>(static_cast<int64_t>(tables[group].pages.size()) <= free, "cache: a sequence of ", length, " tokens needs ", tables[group].pages.size(),
+                         " pages of ", page_tokens_, " tokens; ", free, " of ", pools_[group].references.size(),
+                         " are free. End other sequences, or make the cache larger");
+  }
+  for (size_t group = 0; group < pools_.size(); ++group) {
+    drop_back(pools_[group], sequence.tables_[group], 0);
+    for (int32_t& page : tables[group].pages) page = take(group);
+  }
+  sequence.tables_ = std::move(tables);
+  sequence.nodes_.clear();
+  sequence.commit(length, rope_length);
 }
 
 void Cache::advance(Sequence& sequence, int64_t settled, int set) {

@@ -76,6 +76,10 @@ class Cache final : public PageOwner {
   // between are to be forwarded again.
   void rewind(Sequence& sequence, int64_t position);
 
+  // Pages for the first `length` tokens of a sequence that has none cached, of each group from a page on: who calls fills them. Throws
+  // std::invalid_argument where a token to come would miss one, ResourceError, with `sequence` as it was, when there are too few.
+  void restore(Sequence& sequence, int64_t length, int64_t rope_length, std::span<const int64_t> first_pages);
+
   // After a forward with the factors of `set`: the whole pages of the first `settled` tokens can be found from now on, and windowed groups
   // drop the pages that no coming query sees. Tokens that may be taken back, as drafts are, are not settled.
   void advance(Sequence& sequence, int64_t settled, int set);
@@ -121,7 +125,6 @@ class Cache final : public PageOwner {
   bool is_kept(const Pool& pool, const Sequence& sequence, int64_t page) const;
   void drop_front(Pool& pool, Sequence& sequence, PageTable& table, int64_t begin_page) noexcept;
   void drop_back(Pool& pool, PageTable& table, int64_t end_page) noexcept;
-  void cut_nodes(Sequence& sequence, int64_t position) noexcept;
 
   Device& device_;
   CacheSpec spec_;

@@ -97,10 +97,14 @@ void Course::settle(Cache& cache, Sequence& sequence) {
 }
 
 void Course::abandon(Cache& cache, Sequence& sequence) {
-  cache.truncate(sequence, static_cast<int64_t>(std::min(known_, sequence.tokens.size())));
-  right_ = known_;
+  if (!chosen_.empty()) {
+    end_before(chosen_.size(), chosen_.back().end);
+    ended_ = false;
+    chosen_.clear();
+  }
+  cache.truncate(sequence, static_cast<int64_t>(std::min(right_, sequence.tokens.size())));
+  if (next_) sequence.tokens.push_back(*next_);
   next_.reset();
-  chosen_.clear();
 }
 
 void choose_by_rows(Device& device, LogitRows& rows, std::span<Course* const> courses, std::span<Generator::Request> requests) {

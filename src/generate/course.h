@@ -77,7 +77,7 @@ class Course {
 
   void settle(Cache& cache, Sequence& sequence);
 
-  // Takes the drafts back: what was proposed will not come to its end. The tokens are those of before.
+  // What was proposed will not come to its end: takes the drafts back, and what was chosen and not told. What was told stays.
   void abandon(Cache& cache, Sequence& sequence);
 
   // The prompt's log-probabilities, as far as they have come.

@@ -10,8 +10,7 @@ namespace tessera {
 
 double log_sum_exp(std::span<const float> logits) {
   check(!logits.empty(), "logits: a row is empty");
-  check_logits(logits);
-  const double top = largest_logit(logits);
+  const double top = checked_largest_logit(logits);
   double sum = 0;
   for (const float logit : logits)
     if (const double below = logit - top; below > -kFarBelow) sum += std::exp(below);

@@ -18,7 +18,7 @@ std::vector<TokenId> root_tokens(std::string_view salt, int set) {
 }  // namespace
 
 // The key is drawn, so that nobody can choose texts that collide and make searches long.
-PrefixTree::PrefixTree(size_t groups) : groups_(groups) {
+PrefixTree::PrefixTree(size_t groups, uint64_t hash_mask) : groups_(groups), hash_mask_(hash_mask) {
   std::random_device device;
   key_ = uint64_t{device()} << 32 | device();
 }
@@ -31,7 +31,7 @@ uint64_t PrefixTree::hash(Id parent, std::span<const TokenId> tokens) const {
   };
   uint64_t hash = mix(key_, parent);
   for (const TokenId token : tokens) hash = mix(hash, static_cast<uint64_t>(token));
-  return hash;
+  return hash & hash_mask_;
 }
 
 PrefixTree::Id PrefixTree::find_root(std::string_view salt, int set) const { return find(0, root_tokens(salt, set)); }

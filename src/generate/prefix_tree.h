@@ -16,7 +16,8 @@ class PrefixTree {
  public:
   using Id = uint64_t;  // of a node; 0: none. It is never used again: that of a node that is gone finds nothing
 
-  explicit PrefixTree(size_t groups);
+  // Hashes have the bits of `hash_mask`: with none, as a test wants it, all texts collide.
+  explicit PrefixTree(size_t groups, uint64_t hash_mask = ~uint64_t{0});
 
   // 0 where there is none. What texts of a salt and a set begin behind is a node too, without pages.
   Id find_root(std::string_view salt, int set) const;
@@ -45,7 +46,7 @@ class PrefixTree {
   uint64_t hash(Id parent, std::span<const TokenId> tokens) const;
 
   size_t groups_;
-  uint64_t key_;
+  uint64_t hash_mask_, key_;
   Id last_ = 0;
   std::unordered_map<Id, Node> nodes_;
   std::unordered_multimap<uint64_t, Id> by_hash_;

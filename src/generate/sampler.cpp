@@ -17,7 +17,7 @@ void check_range(const char* field, double value, double low, double high) {
 }
 
 // The k largest scores and those equal to the k-th.
-Candidates largest(const std::vector<float>& scores, int64_t k) {
+Candidates largest(std::span<const float> scores, int64_t k) {
   const auto width = static_cast<int64_t>(scores.size());
   const float bound = k > 0 && k < width ? topk(scores, width, k).values.back() : kNever;
   Candidates found;
@@ -96,8 +96,10 @@ Sampler::Sampler(const SamplingParams& params, std::vector<TokenId> end_tokens)
   }
 }
 
-void Sampler::process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
+// A row's scores: its logits themselves, unchecked, where nothing changes them.
+std::span<const float> Sampler::process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
   const ProcessorParams& p = params_.processors;
+  if (!processes_ && !bars_ends(tokens.size() - prompt)) return logits;
   if (!p.remove_invalid_values) check_logits(logits);
   scores_.assign(logits.begin(), logits.end());
   const std::span<const TokenId> asked = tokens.first(prompt), output = tokens.subspan(prompt);
@@ -119,6 +121,8 @@ void Sampler::process(std::span<const float> logits, std::span<const TokenId> to
   if (!p.suppress_tokens.empty()) suppress_tokens(scores_, p.suppress_tokens);
   const int64_t begin = prompt <= 1 && p.forced_bos_token_id ? 1 : 0;  // behind the forced one
   if (!p.begin_suppress_tokens.empty() && made == begin) suppress_tokens(scores_, p.begin_suppress_tokens);
+  if (p.renormalize_logits && params_.temperature == 0.0) logit_normalization(scores_);
+  return scores_;
 }
 
 bool Sampler::ends(TokenId token) const {
@@ -126,27 +130,61 @@ bool Sampler::ends(TokenId token) const {
 }
 
 Candidates Sampler::candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
-  process(logits, tokens, prompt);
-  if (processes_) check_logits(scores_);
-  const float top = largest_logit(scores_);
-  return filter(largest(scores_, params_.processors.top_h ? kTopHWidth : params_.top_k), top);
+  const std::span<const float> scores = process(logits, tokens, prompt);
+  const float top = checked_largest_logit(scores);
+  if (!takes_all(scores.size())) return filter(largest(scores, params_.processors.top_h ? kTopHWidth : params_.top_k), top);
+  const ScoreOrder order(scores, top, params_.temperature);
+  const std::optional<ScoreOrder::Place> last = last_kept(order);
+  Candidates kept;
+  for (size_t i = 0; i < scores.size(); ++i)
+    if (const auto token = static_cast<TokenId>(i); scores[i] > kNever && !(last && last->comes_before(scores[i], token)))
+      kept.push_back({token, scores[i]});
+  return filter_late(weigh(std::move(kept), top));
 }
 
 bool Sampler::bars_ends(size_t new_tokens) const { return params_.ignore_eos || static_cast<int64_t>(new_tokens) < params_.min_new_tokens; }
 
-// What the filters leave of tokens in order of their ids, with scores where their probabilities belong.
-Candidates Sampler::filter(Candidates kept, float top) const {
-  const ProcessorParams& p = params_.processors;
+// Whether top_p and min_p look at all tokens, and at a ScoreOrder then.
+bool Sampler::takes_all(size_t vocab) const {
+  return !params_.processors.top_h && (params_.top_k == 0 || params_.top_k >= static_cast<int64_t>(vocab));
+}
+
+// The last of all tokens that top_p and min_p leave, and the weights of those behind it; nullopt: they leave all.
+std::optional<ScoreOrder::Place> Sampler::last_kept(const ScoreOrder& order) const {
+  std::optional<ScoreOrder::Place> last;
+  if (params_.top_p < 1.0) last = order.from_last((1.0 - params_.top_p) * order.total());
+  if (params_.min_p > 0.0) {
+    const ScoreOrder::Place least = order.at_least(params_.min_p);
+    if (!last || least.comes_before(last->score, last->token)) last = least;
+  }
+  return last;
+}
+
+// Tokens with scores where their probabilities belong: in order, with these.
+Candidates Sampler::weigh(Candidates kept, float top) const {
+  std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) {
+    return a.probability > b.probability || (a.probability == b.probability && a.token < b.token);
+  });
   for (TokenProbability& c : kept) c.probability = std::exp((c.probability - static_cast<double>(top)) / params_.temperature);
   normalize(kept);
-  std::stable_sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.probability > b.probability; });
   while (kept.back().probability == 0.0) kept.pop_back();
-  if (p.top_h) {
-    top_h(kept, *p.top_h);
+  return kept;
+}
+
+// What the filters leave of tokens, with scores where their probabilities belong.
+Candidates Sampler::filter(Candidates kept, float top) const {
+  kept = weigh(std::move(kept), top);
+  if (params_.processors.top_h) {
+    top_h(kept, *params_.processors.top_h);
     top_k(kept, params_.top_k);
   }
   if (params_.top_p < 1.0) top_p(kept, params_.top_p);
   if (params_.min_p > 0.0) min_p(kept, params_.min_p);
+  return filter_late(std::move(kept));
+}
+
+Candidates Sampler::filter_late(Candidates kept) const {
+  const ProcessorParams& p = params_.processors;
   if (p.typical_p < 1.0) typical_p(kept, p.typical_p);
   if (p.epsilon_cutoff > 0.0) epsilon_cutoff(kept, p.epsilon_cutoff);
   if (p.eta_cutoff > 0.0) eta_cutoff(kept, p.eta_cutoff);
@@ -154,12 +192,20 @@ Candidates Sampler::filter(Candidates kept, float top) const {
 }
 
 TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample) {
+  const ProcessorParams& p = params_.processors;
   if (params_.temperature == 0.0) {
-    process(logits, tokens, prompt);
-    if (params_.processors.renormalize_logits) logit_normalization(scores_);
-    return static_cast<TokenId>(std::find(scores_.begin(), scores_.end(), largest_logit(scores_)) - scores_.begin());
+    const std::span<const float> scores = process(logits, tokens, prompt);
+    const float top = processes_ ? largest_logit(scores) : checked_largest_logit(scores);
+    return static_cast<TokenId>(std::find(scores.begin(), scores.end(), top) - scores.begin());
   }
-  return draw(candidates(logits, tokens, prompt), tokens.size(), sample);
+  if (!takes_all(logits.size()) || p.typical_p < 1.0 || p.epsilon_cutoff > 0.0 || p.eta_cutoff > 0.0)
+    return draw(candidates(logits, tokens, prompt), tokens.size(), sample);
+  const std::span<const float> scores = process(logits, tokens, prompt);
+  const ScoreOrder order(scores, checked_largest_logit(scores), params_.temperature);
+  const std::optional<ScoreOrder::Place> last = last_kept(order);
+  const double kept = order.total() - (last ? last->before : 0.0);
+  const ScoreOrder::Place drawn = order.from_first(uniform(params_.seed, sample, tokens.size()) * kept);
+  return last && last->comes_before(drawn.score, drawn.token) ? last->token : drawn.token;
 }
 
 TokenId Sampler::draw(const Candidates& kept, size_t tokens, uint64_t sample) const {

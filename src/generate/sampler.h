@@ -9,6 +9,7 @@
 #include "core/processor_params.h"
 #include "core/types.h"
 #include "generate/logits_processors.h"
+#include "generate/score_order.h"
 #include "ops/selection.h"
 
 namespace tessera {
@@ -52,7 +53,7 @@ class Sampler {
   Candidates candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
 
   // How many of the largest logits choose the same token as all do, unless a tie reaches beyond them: 1 for greedy; 0: all are needed, for
-  // top_k of 0 or above 63, a bias, a penalty, end tokens that are barred, and what looks at more. `new_tokens`: how many there are.
+  // top_k of 0 or above 255, a bias, a penalty, end tokens that are barred, and what looks at more. `new_tokens`: how many there are.
   int64_t enough(size_t new_tokens) const;
 
   // The same draw from a row's largest logits, at least enough() > 1; nullopt when a tie reaches beyond them.
@@ -61,9 +62,13 @@ class Sampler {
   const SamplingParams& params() const { return params_; }
 
  private:
-  void process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
+  std::span<const float> process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
   bool bars_ends(size_t new_tokens) const;
+  bool takes_all(size_t vocab) const;
+  Candidates weigh(Candidates scores, float top) const;
   Candidates filter(Candidates scores, float top) const;
+  Candidates filter_late(Candidates kept) const;
+  std::optional<ScoreOrder::Place> last_kept(const ScoreOrder& order) const;
   TokenId draw(const Candidates& candidates, size_t tokens, uint64_t sample) const;
 
   SamplingParams params_;

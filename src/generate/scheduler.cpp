@@ -276,6 +276,8 @@ bool Scheduler::fits(const Stream& stream) const {
 // False: other users of the cache have all its sequences.
 bool Scheduler::start(Stream& stream) {
   Job& job = *stream.job;
+  if (last_turn_.size() > kMostOwners) last_turn_.clear();
+  uint64_t& last_turn = last_turn_[job.asked.owner];  // may fail: before anything is begun
   try {
     stream.sequence = generator_.cache().create(job.asked.salt);
   } catch (const ResourceError&) {
@@ -286,8 +288,7 @@ bool Scheduler::start(Stream& stream) {
   stream.sequence->tokens = std::move(stream.tokens);
   stream.tokens.clear();
   propose(stream);
-  if (last_turn_.size() > kMostOwners) last_turn_.clear();
-  last_turn_[job.asked.owner] = ++turn_;
+  last_turn = ++turn_;
   const std::lock_guard lock(mutex_);
   ++counts_.running;
   if (stream.preempted) return true;

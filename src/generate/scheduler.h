@@ -43,7 +43,8 @@ struct SchedulerOptions {
   int64_t max_waiting_tokens = 1 << 22;  // tokens of their prompts
 };
 
-// Called on the thread that steps, with nothing locked; they may call submit and cancel, and must not wait.
+// Called on the thread that steps, with nothing locked; they may call submit and cancel, and must not wait. One that throws ends its
+// sample with that error; on_end must not throw.
 struct ScheduledRequest {
   struct Token {
     size_t sample;  // which of the request's n

@@ -5,6 +5,13 @@
 #include "ops/model.h"
 
 namespace tessera {
+namespace {
+
+[[noreturn]] void refuse_pages(const std::string& device) {
+  fail(device, ": its cache's pages cannot be read or written; sequences are saved on the cpu only");
+}
+
+}  // namespace
 
 std::string WeightSpec::label() const {
   std::string_view label = name;
@@ -28,6 +35,12 @@ int64_t alive_values(const WeightSpec& spec) {
   if (spec.role == Role::gate_up) return 2 * spec.shape[3] + spec.shape[2] + spec.shape[2] / 2 + sums;
   return 0;
 }
+
+size_t Device::page_bytes(const Storage&, size_t) const { refuse_pages(name()); }
+
+void Device::read_page(const Storage&, size_t, int32_t, int64_t, std::span<std::byte>) const { refuse_pages(name()); }
+
+void Device::write_page(Storage&, size_t, int32_t, std::span<const std::byte>) { refuse_pages(name()); }
 
 Tensor Device::run(const Model& model, const Batch& batch) {
   check_batch(batch, limits());

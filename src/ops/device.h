@@ -122,6 +122,15 @@ class Device {
   virtual std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) = 0;
   virtual void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) = 0;
 
+  // What the bytes of a cache's pages mean, and whose arithmetic made them: a name that changes with either. Empty: pages cannot be read
+  // and written, and the three calls below throw std::invalid_argument.
+  virtual std::string page_layout() const { return {}; }
+  // The bytes of one page of a group, in all its layers.
+  virtual size_t page_bytes(const Storage& cache, size_t group) const;
+  // Writes a page to `out`, page_bytes() long: its first `tokens` tokens, and zeros for those behind, which are undefined in the cache.
+  virtual void read_page(const Storage& cache, size_t group, int32_t page, int64_t tokens, std::span<std::byte> out) const;
+  virtual void write_page(Storage& cache, size_t group, int32_t page, std::span<const std::byte> bytes);
+
   // A tensor's values as float32, a row a token with its heads side by side; `out` has volume(x.shape()) values.
   virtual void read(const Tensor& x, std::span<float> out) = 0;
 

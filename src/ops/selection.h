@@ -7,7 +7,7 @@
 
 namespace tessera {
 
-inline constexpr int64_t kMaxTopK = 64;  // what a card sorts at once
+inline constexpr int64_t kMaxTopK = 256;  // of more than so many of the largest logits all are read
 
 // The largest logits of each row, [rows][k], a row's largest first. Which of those equal to the last are there, and in what order equal
 // ones stand, is the device's choice.
@@ -23,6 +23,8 @@ void check_logits(std::span<const float> logits);
 
 // The largest of numbers that are not NaN. Throws std::runtime_error when all are -infinity.
 float largest_logit(std::span<const float> logits);
+
+float checked_largest_logit(std::span<const float> logits);  // check_logits and largest_logit at once
 
 // Device's argmax and topk of rows in this machine's memory. Throws std::runtime_error for a logit that is NaN or +infinity, and for a
 // row that is -infinity throughout. topk gives the lowest ids of equal logits, in their order, and no more than a row has.

@@ -61,7 +61,7 @@ class Pages : public testing::Test {
     const int64_t position = sequence.length();
     cache_.reserve(sequence, position, count);
     sequence.commit(position + count, position + count);
-    cache_.advance(sequence, 0, 0);
+    cache_.advance(sequence, sequence.length(), 0);
   }
   int& value(size_t group, int32_t page) { return device_.contents->value[{group, page}]; }
   bool all_free() const { return cache_.free_pages(0) == cache_.total_pages(0) && cache_.free_pages(1) == cache_.total_pages(1); }
@@ -211,7 +211,7 @@ TEST_F(Pages, random_forks_truncates_and_growth_never_share_a_page_that_is_writt
                   }
               }
             s.commit(position + count, position + count);
-            cache_.advance(s, 0, 0);
+            cache_.advance(s, s.length(), 0);
           }
       }
     } catch (const ResourceError&) {
@@ -219,6 +219,53 @@ TEST_F(Pages, random_forks_truncates_and_growth_never_share_a_page_that_is_writt
   }
   alive.clear();
   EXPECT_TRUE(all_free());
+}
+
+TEST_F(Pages, a_restored_sequence_has_pages_of_its_own_for_all_that_is_seen) {
+  auto sequence = cache_.create();
+  sequence->tokens.assign(17, 1);
+  cache_.restore(*sequence, 16, 20, std::vector<int64_t>{2, 0});  // the next query, at 16, sees 11..16
+  EXPECT_EQ(sequence->length(), 16);
+  EXPECT_EQ(sequence->rope_length(), 20);
+  EXPECT_EQ(sequence->table(0).first, 2);
+  EXPECT_EQ(std::set(sequence->table(0).pages.begin(), sequence->table(0).pages.end()).size(), 2u);
+  EXPECT_EQ(std::set(sequence->table(1).pages.begin(), sequence->table(1).pages.end()).size(), 4u);
+  EXPECT_EQ(cache_.free_pages(0), cache_.total_pages(0) - 2);
+  EXPECT_EQ(cache_.free_pages(1), cache_.total_pages(1) - 4);
+  grow(*sequence, 4);
+  sequence.reset();
+  EXPECT_TRUE(all_free());
+}
+
+TEST_F(Pages, what_cannot_be_restored_takes_no_page) {
+  auto sequence = cache_.create();
+  sequence->tokens.assign(100, 1);
+  const auto refused = [&](int64_t length, int64_t rope_length, const std::vector<int64_t>& first_pages) {
+    EXPECT_THROW(cache_.restore(*sequence, length, rope_length, first_pages), std::invalid_argument) << length;
+    EXPECT_EQ(sequence->length(), 0);
+    EXPECT_TRUE(all_free());
+  };
+  refused(16, 16, {3, 0});  // 11 is in page 2
+  refused(16, 16, {2, 1});  // without a window all is seen
+  refused(16, 16, {-1, 0});
+  refused(16, 16, {2});
+  refused(16, 15, {2, 0});
+  refused(101, 101, {2, 0});
+  refused(0, 0, {0, 0});
+  EXPECT_THROW(cache_.restore(*sequence, 100, 100, std::vector<int64_t>{23, 0}), ResourceError);
+  EXPECT_TRUE(all_free());
+  sequence->tokens.resize(8);
+  cache_.reserve(*sequence, 0, 8);  // of a forward that failed
+  cache_.restore(*sequence, 8, 8, std::vector<int64_t>{0, 0});
+  EXPECT_EQ(cache_.free_pages(1), cache_.total_pages(1) - 2);
+  EXPECT_THROW(cache_.restore(*sequence, 8, 8, std::vector<int64_t>{0, 0}), std::invalid_argument);  // it is not empty
+}
+
+TEST_F(Pages, a_device_that_gives_no_page_away_says_so) {
+  EXPECT_TRUE(device_.page_layout().empty());
+  EXPECT_THROW(device_.page_bytes(*device_.contents, 0), std::invalid_argument);
+  EXPECT_THROW(device_.read_page(*device_.contents, 0, 0, 1, {}), std::invalid_argument);
+  EXPECT_THROW(device_.write_page(*device_.contents, 0, 0, {}), std::invalid_argument);
 }
 
 }  // namespace

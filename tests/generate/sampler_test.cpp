@@ -2,11 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <numeric>
+#include <random>
 #include <stdexcept>
+
+#include "generate/random.h"
 
 namespace tessera {
 namespace {
@@ -40,6 +45,95 @@ TEST(sampler, min_p_is_relative_to_the_most_probable) {
   const std::vector<float> logits{std::log(0.5f), std::log(0.3f), std::log(0.15f), std::log(0.05f)};
   EXPECT_EQ(candidate_tokens({.min_p = 0.5}, logits), (std::vector<TokenId>{0, 1}));
   EXPECT_EQ(candidate_tokens({.min_p = 1.0}, logits), (std::vector<TokenId>{0}));
+}
+
+// A row of one of seven shapes. The last has half its weight in tokens that are exp(12) times less probable than the first, or still less.
+std::vector<float> shaped_row(int shape, size_t width, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  std::vector<float> logits(width);
+  for (float& logit : logits) {
+    const float x = normal(random);
+    logit = shape == 0   ? 3 * x
+            : shape == 1 ? 0.01f * x
+            : shape == 2 ? 1.25f
+            : shape == 3 ? std::round(8 * x)
+            : shape == 6 ? std::round(2 * x) / 4
+                         : 6 * x;
+    if (shape == 5 && random() % 3 == 0) logit = -std::numeric_limits<float>::infinity();
+  }
+  if (shape == 4)
+    for (float peak : {40.0f, 39.5f, 30.0f}) logits[random() % width] = peak;
+  if (shape >= 5) logits[random() % width] = shape == 5 ? 2.0f : 12.0f;
+  return logits;
+}
+
+// What top_p and min_p leave of a row that is sorted as a whole, in float64.
+struct SortedRow {
+  SortedRow(const std::vector<float>& logits, double temperature) {
+    for (size_t i = 0; i < logits.size(); ++i)
+      if (!std::isinf(logits[i])) order.push_back(static_cast<TokenId>(i));
+    const auto logit = [&](TokenId id) { return logits[static_cast<size_t>(id)]; };
+    std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return logit(a) > logit(b); });
+    for (const TokenId id : order)
+      weights.push_back(std::exp((static_cast<double>(logit(id)) - static_cast<double>(logit(order[0]))) / temperature));
+    while (weights.back() == 0) weights.pop_back();
+    behind.resize(weights.size() + 1);
+    for (size_t i = weights.size(); i-- > 0;) behind[i] = behind[i + 1] + weights[i];
+  }
+
+  size_t kept(double cut, double min_p) const {
+    size_t count = weights.size();
+    while (count > 1 && (behind[count - 1] <= cut * behind[0] || weights[count - 1] < min_p)) --count;
+    return count;
+  }
+
+  size_t drawn(double uniform, size_t count) const {
+    double left = uniform * (behind[0] - behind[count]);
+    for (size_t i = 0; i + 1 < count; ++i)
+      if ((left -= weights[i]) < 0) return i;
+    return count - 1;
+  }
+
+  std::vector<TokenId> order;
+  std::vector<double> weights, behind;  // behind: the weights of this and of those after it
+};
+
+// A sum of weights may be off by 1e-8, and then another token is the last or is drawn.
+TEST(sampler, chooses_among_all_tokens_as_sorting_them_does) {
+  constexpr double kOff = 1e-8;
+  std::mt19937 random(3);
+  int draws = 0, others = 0;
+  for (const auto& [width, rows] : {std::pair{1, 200}, {2, 500}, {31, 500}, {300, 1500}, {32064, 28}, {262144, 7}})
+    for (int row = 0; row < rows; ++row) {
+      const int shape = row % 7;
+      const std::vector<float> logits = shaped_row(shape, static_cast<size_t>(width), random);
+      const double temperature = shape == 6 ? 1.0 : std::array{1.0, 0.01, 0.3, 1.7, 10.0, 1e-300, 100.0}[random() % 7];
+      const SortedRow sorted(logits, temperature);
+      const double top_p = std::array{1.0, 0.9513, 1e-9, 0.5007, 0.99931, 1 - 1e-7, 1 - 1e-13}[random() % 7];
+      const double min_p = std::array{0.0, 0.0, 0.0501, 1e-3, 1e-9, 1e-30, 1.0}[random() % 7];
+      Sampler sampler({.temperature = temperature, .top_p = top_p, .min_p = min_p, .seed = random()}, {});
+      const Candidates kept = sampler.candidates(logits, kPrompt, 2);
+      const auto within = [&](size_t low, size_t value, size_t high) { return low <= value && value <= high; };
+      ASSERT_TRUE(within(sorted.kept((1 - top_p) * (1 + kOff), min_p), kept.size(), sorted.kept((1 - top_p) * (1 - kOff), min_p)))
+          << width << " of shape " << shape << ", temperature " << temperature << ", top_p " << top_p << ", min_p " << min_p << ": "
+          << kept.size() << " are kept, not " << sorted.kept(1 - top_p, min_p);
+      const double sum = sorted.behind[0] - sorted.behind[kept.size()];
+      for (size_t i = 0; i < kept.size(); ++i) {
+        ASSERT_EQ(kept[i].token, sorted.order[i]);
+        ASSERT_NEAR(kept[i].probability * sum / sorted.weights[i], 1.0, 1e-9);
+      }
+      for (uint64_t i = 0; i < 20; ++i) {
+        const TokenId token = sampler.sample(logits, kPrompt, 2, i);
+        const double u = uniform(sampler.params().seed, i, 2);
+        const size_t low = sorted.drawn(u - kOff, kept.size()), high = sorted.drawn(u + kOff, kept.size());
+        const auto first = sorted.order.begin() + static_cast<std::ptrdiff_t>(low),
+                   last = sorted.order.begin() + static_cast<std::ptrdiff_t>(high);
+        ASSERT_NE(std::find(first, last + 1, token), last + 1) << width << " of shape " << shape << ", draw " << u;
+        ++draws;
+        others += token != sorted.order[sorted.drawn(u, kept.size())] ? 1 : 0;
+      }
+    }
+  EXPECT_LE(others, draws / 1000);
 }
 
 TEST(sampler, candidates_sum_to_one_and_follow_temperature) {

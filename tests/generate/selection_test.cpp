@@ -33,10 +33,10 @@ std::vector<TokenId> sorted_ids(std::span<const float> row) {
 }
 
 TEST(selection, finds_what_sorting_whole_rows_finds) {
-  const int64_t vocab = 333, rows = 5;
+  const int64_t vocab = 33333, rows = 5;
   const std::vector<float> logits = coarse_logits(static_cast<size_t>(vocab * rows), 1);
   const std::vector<TokenId> best = argmax(logits, vocab);
-  for (const int64_t k : {int64_t{1}, int64_t{2}, int64_t{33}, int64_t{64}, vocab}) {
+  for (const int64_t k : {int64_t{1}, int64_t{2}, int64_t{33}, int64_t{65}, int64_t{256}, int64_t{300}, vocab}) {
     const TopK found = topk(logits, vocab, k);
     ASSERT_EQ(found.ids.size(), static_cast<size_t>(rows * k));
     for (int64_t row = 0; row < rows; ++row) {
@@ -69,13 +69,13 @@ TEST(selection, the_few_largest_choose_what_all_choose_or_say_that_a_tie_hides_o
   const std::vector<TokenId> tokens{1, 2, 3};
   int chosen = 0, hidden = 0;
   for (uint32_t seed = 0; seed < 50; ++seed)
-    for (const int64_t top_k : {1, 4, 20, 63}) {
-      std::vector<float> logits = coarse_logits(200, seed);
+    for (const int64_t top_k : {1, 4, 20, 64, 255}) {
+      std::vector<float> logits = coarse_logits(400, seed);
       if (seed % 2 == 0)
-        for (size_t i = 0; i < logits.size(); ++i) logits[i] += 1e-3f * static_cast<float>((i * 97) % 200);  // no two are equal
+        for (size_t i = 0; i < logits.size(); ++i) logits[i] += 3e-4f * static_cast<float>((i * 97) % 400);  // no two are equal
       Sampler sampler({.temperature = 0.8, .top_k = top_k, .top_p = 0.9, .min_p = 0.01, .seed = seed}, {});
       ASSERT_EQ(sampler.enough(0), top_k + 1);
-      const auto token = sampler.sample(topk(logits, 200, top_k + 1), tokens.size(), 2);
+      const auto token = sampler.sample(topk(logits, 400, top_k + 1), tokens.size(), 2);
       ++(token ? chosen : hidden);
       if (token) {
         EXPECT_EQ(*token, sampler.sample(logits, tokens, 1, 2));
@@ -87,9 +87,9 @@ TEST(selection, the_few_largest_choose_what_all_choose_or_say_that_a_tie_hides_o
 
 TEST(selection, all_logits_are_needed_where_more_than_the_largest_count) {
   EXPECT_EQ(Sampler({.temperature = 0}, {}).enough(0), 1);
-  EXPECT_EQ(Sampler({.temperature = 1, .top_k = 63}, {}).enough(0), 64);
+  EXPECT_EQ(Sampler({.temperature = 1, .top_k = 255}, {}).enough(0), 256);
   for (const SamplingParams& params : std::vector<SamplingParams>{{.temperature = 1},
-                                                                  {.temperature = 1, .top_k = 64},
+                                                                  {.temperature = 1, .top_k = 256},
                                                                   {.temperature = 0, .repetition_penalty = 1.1},
                                                                   {.temperature = 0, .presence_penalty = 0.1},
                                                                   {.temperature = 0, .frequency_penalty = -0.1},

@@ -44,7 +44,8 @@ class Bench {
   Bench(const TinyCheckpoint& checkpoint, const Setting& setting, int threads, int64_t chunk)
       : device_({.threads = threads, .isa = setting.isa}),
         model_(checkpoint.load(device_, setting.options)),
-        cache_(device_, model_->spec().cache, {.dtype = setting.options.cache, .max_tokens = 4000, .max_sequences = 5}),
+        cache_(device_, model_->spec().cache,
+               {.dtype = setting.options.cache, .max_tokens = 4000, .max_sequences = 5, .prefix_cache = false}),
         generator_(*model_, device_, cache_, chunk) {}
 
   std::unique_ptr<Sequence> sequence(std::vector<TokenId> tokens) {

@@ -21,7 +21,7 @@ class GeneratorTest : public testing::Test {
   }
   cpu::CpuDevice device_{{.threads = 2}};
   std::unique_ptr<Model> model_ = tiny_phi3(false).load(device_, {});
-  Cache cache_{device_, model_->spec().cache, {.max_tokens = 320, .max_sequences = 4}};
+  Cache cache_{device_, model_->spec().cache, {.max_tokens = 320, .max_sequences = 4, .prefix_cache = false}};
   Generator generator_{*model_, device_, cache_};
 };
 

@@ -24,7 +24,7 @@ class LongRope : public testing::Test {
   ModelOptions options_{DataType::bfloat16, DataType::bfloat16, DataType::bfloat16};
   cpu::CpuDevice device_{{.threads = 4}};
   std::unique_ptr<Model> model_ = tiny_phi3(true).load(device_, options_);
-  Cache cache_{device_, model_->spec().cache, {.dtype = DataType::bfloat16, .max_tokens = 2000, .max_sequences = 8}};
+  Cache cache_{device_, model_->spec().cache, {.dtype = DataType::bfloat16, .max_tokens = 2000, .max_sequences = 8, .prefix_cache = false}};
   Generator generator_{*model_, device_, cache_};
 };
 

@@ -45,7 +45,7 @@ bool sometimes(size_t i) { return uniform(5, 0, i) < 0.15; }
 // A model with a cache that keeps few tokens behind a window: fewer than the longest draft.
 struct Loaded {
   Loaded(const TinyCheckpoint& tiny, cpu::CpuDevice& device,
-         CacheOptions options = {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = kMost})
+         CacheOptions options = {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = kMost, .prefix_cache = false})
       : model(tiny.load(device, {})), cache(device, model->spec().cache, options), generator(*model, device, cache) {}
 
   std::unique_ptr<Sequence> sequence(std::vector<TokenId> tokens) {
@@ -119,13 +119,13 @@ TEST_F(SpeculationTest, any_drafts_give_the_tokens_of_the_plain_loop) {
 }
 
 TEST_F(SpeculationTest, drafts_that_fail_go_back_over_pages_of_a_window_of_4) {
-  Loaded gemma(tiny_gemma3(4), device_, {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = 40});
+  Loaded gemma(tiny_gemma3(4), device_, {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = 40, .prefix_cache = false});
   const std::vector<TokenId> prompt = random_tokens(75, 1), expected = gemma.plain(prompt, 140, kGreedy);
   Oracle once_a_page(expected, [](size_t i) { return i % 33 == 0; });  // drafts of up to 40 tokens, pages of 32
   const Loaded::Run run = gemma.speculative(prompt, 140, kGreedy, &once_a_page, 40);
   EXPECT_EQ(run.tokens, expected);
   EXPECT_LT(run.accepted, run.drafted);
-  Loaded forgetful(tiny_gemma3(4), device_, {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = 5});
+  Loaded forgetful(tiny_gemma3(4), device_, {.max_tokens = 2000, .max_sequences = 8, .rewind_tokens = 5, .prefix_cache = false});
   Oracle before_a_page_ends(expected, [](size_t i) { return i == 121; });
   EXPECT_EQ(forgetful.speculative(prompt, 140, kGreedy, &before_a_page_ends, 40).tokens, expected);
   expect_same_tokens(gemma, 3, 100, kGreedy);
@@ -258,7 +258,8 @@ TEST_F(SpeculationTest, a_draft_model_helps_as_far_as_it_agrees) {
 }
 
 TEST_F(SpeculationTest, a_draft_model_with_fewer_tokens_or_a_shorter_context_is_asked_no_more_than_it_knows) {
-  Loaded target(tiny_phi3(false), device_), short_one(tiny_phi3(false), device_, {.max_tokens = 50, .max_sequences = 1});
+  Loaded target(tiny_phi3(false), device_),
+      short_one(tiny_phi3(false), device_, {.max_tokens = 50, .max_sequences = 1, .prefix_cache = false});
   const std::vector<TokenId> prompt = random_tokens(30, 2);
   DraftModel drafter(short_one.generator, Sampler(kGreedy, {}), 300);
   EXPECT_EQ(target.speculative(prompt, 60, kGreedy, &drafter).tokens, target.plain(prompt, 60, kGreedy));
@@ -285,7 +286,7 @@ TEST_F(SpeculationTest, drafts_grow_while_they_come_true_and_rest_while_none_doe
 }
 
 TEST_F(SpeculationTest, an_error_leaves_the_sequence_with_right_tokens) {
-  Loaded phi(tiny_phi3(false), device_, {.max_tokens = 64, .max_sequences = 2});
+  Loaded phi(tiny_phi3(false), device_, {.max_tokens = 64, .max_sequences = 2, .prefix_cache = false});
   const std::vector<TokenId> prompt = random_tokens(30, 1), expected = phi.plain(prompt, 60, kGreedy);
   const auto neighbour = phi.sequence(random_tokens(60, 2));
   last_logits(phi.generator, *neighbour);  // two of the four pages

@@ -8,7 +8,8 @@ class Talk:
     def __init__(self, core, device, model, max_tokens=2048, max_sequences=8, cache_of=None, **precision):
         self.loaded = core.make_model(*model, device, **precision)
         self.cache = cache_of.cache if cache_of else core.Cache(device, self.loaded.model.spec.cache, dtype=self.loaded.options.cache,
-                                                                max_tokens=max_tokens, max_sequences=max_sequences)
+                                                                max_tokens=max_tokens, max_sequences=max_sequences,
+                                                                prefix_cache=False)  # the same tokens are computed each time
         self.generator = core.Generator(self.loaded.model, device, self.cache)
         self.random = np.random.default_rng(7)
 

@@ -15,6 +15,7 @@ OTHERS = {"--model-b", "--weights-b", "--activations-b", "--cache-b"}
 NEEDS = {  # command -> what an example of one of its flags needs beside it, unless it has one of these flags itself
     "run": [PROMPT, ({"-n"}, ["-n", "2"])],
     "chat": [({"-n"}, ["-n", "2"])],
+    "batch": [({"-i"}, ["-i", "requests.jsonl"]), ({"-o"}, ["-o", "answers.jsonl"])],
     "perplexity": [PROMPT],
     "inspect": [],
     "tokenize": [PROMPT],
@@ -82,6 +83,7 @@ def place(bases, tmp_path, tessera, monkeypatch):
     """A folder in which the examples find what they name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("A text of some words. " * 12)
+    (tmp_path / "requests.jsonl").write_text('{"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "ab", "max_tokens": 2}}\n')
     (tmp_path / "ids.json").write_text("[2, 40, 41, 42]")
     shutil.copy(bases["gemma"] / "chat_template.jinja", tmp_path / "template.jinja")
     tessera.run("eval", "-m", bases["gemma"], "-p", "abab", "-n", "8", "--save-reference", "reference.json")

@@ -155,7 +155,7 @@ size_t CpuDevice::cache_bytes(const CacheSpec& spec, DataType dtype, std::span<c
   const std::vector<CacheGroup> groups = cache_groups(spec);
   for (size_t group = 0; group < groups.size(); ++group)
     for (const int64_t layer : groups[group].layers)
-      bytes += static_cast<size_t>(pages[group]) * page_bytes(spec.layers[static_cast<size_t>(layer)], dtype);
+      bytes += static_cast<size_t>(pages[group]) * cpu::page_bytes(spec.layers[static_cast<size_t>(layer)], dtype);
   return bytes;
 }
 
@@ -265,6 +265,22 @@ std::shared_ptr<Storage> CpuDevice::make_cache(const CacheSpec& spec, DataType d
 
 void CpuDevice::copy_page(Storage& cache, size_t group, int32_t from, int32_t to) {
   static_cast<PagedCache&>(cache).pages.copy_page(group, from, to);
+}
+
+std::string CpuDevice::page_layout() const {
+  return message("cpu ", KvCache::kLayout, ", ", cpu::name(isa_), twin_ == Twin::card ? ", card mode" : "");
+}
+
+size_t CpuDevice::page_bytes(const Storage& cache, size_t group) const {
+  return static_cast<const PagedCache&>(cache).pages.page_bytes(group);
+}
+
+void CpuDevice::read_page(const Storage& cache, size_t group, int32_t page, int64_t tokens, std::span<std::byte> out) const {
+  static_cast<const PagedCache&>(cache).pages.read_page(group, page, tokens, out);
+}
+
+void CpuDevice::write_page(Storage& cache, size_t group, int32_t page, std::span<const std::byte> bytes) {
+  static_cast<PagedCache&>(cache).pages.write_page(group, page, bytes);
 }
 
 void CpuDevice::read(const Tensor& x, std::span<float> out) {

@@ -53,6 +53,10 @@ class CpuDevice final : public Device {
                  const WeightSpec& spec) override;
   std::shared_ptr<Storage> make_cache(const CacheSpec& spec, DataType dtype, std::span<const int64_t> pages) override;
   void copy_page(Storage& cache, size_t group, int32_t from, int32_t to) override;
+  std::string page_layout() const override;
+  size_t page_bytes(const Storage& cache, size_t group) const override;
+  void read_page(const Storage& cache, size_t group, int32_t page, int64_t tokens, std::span<std::byte> out) const override;
+  void write_page(Storage& cache, size_t group, int32_t page, std::span<const std::byte> bytes) override;
   void read(const Tensor& x, std::span<float> out) override;
   void read_rows(const Tensor& logits, std::span<const int64_t> rows, std::span<float> out) override;
   std::vector<TokenId> argmax(const Tensor& logits, std::span<const int64_t> rows) override;

@@ -217,4 +217,46 @@ void KvCache::copy_page(size_t group, int32_t from, int32_t to) {
   }
 }
 
+size_t KvCache::page_bytes(size_t group) const {
+  size_t bytes = 0;
+  for (const Layer& layer : layers_)
+    if (layer.group == group) bytes += 2 * static_cast<size_t>(layer.num_kv_heads) * layer.part_bytes;
+  return bytes;
+}
+
+template <class Copy>
+void KvCache::each_part(size_t group, int32_t page, size_t bytes, const Copy& copy) const {
+  check(bytes == page_bytes(group), "cache: ", bytes, " bytes are no page of ", page_bytes(group));
+  size_t done = 0;
+  for (const Layer& layer : layers_) {
+    if (layer.group != group) continue;
+    check(page >= 0 && page < layer.pages, "cache: page ", page, " is outside 0..", layer.pages - 1);
+    for (int64_t part = 0; part < 2 * layer.num_kv_heads; ++part, done += layer.part_bytes) copy(layer, keys(layer, page, part), done);
+  }
+}
+
+void KvCache::read_page(size_t group, int32_t page, int64_t tokens, std::span<std::byte> out) const {
+  check(tokens >= 1 && tokens <= kPageTokens, "cache: ", tokens, " tokens of a page of ", kPageTokens);
+  each_part(group, page, out.size(),
+            [&](const Layer& layer, const std::byte* part, size_t at) { std::memcpy(out.data() + at, part, layer.part_bytes); });
+  if (tokens == kPageTokens) return;
+  const Write write = writer(DataType::float32, type_);
+  const Run behind{.row = 0, .count = kPageTokens - tokens, .offset = tokens, .page = page};
+  size_t at = 0;
+  for (const Layer& layer : layers_) {
+    if (layer.group != group) continue;
+    const std::vector<float> zeros(static_cast<size_t>(behind.count * layer.head_dim));
+    const ConstRows rows = dense_rows(zeros.data(), DataType::float32, behind.count, layer.head_dim);
+    const size_t values = static_cast<size_t>(layer.num_kv_heads) * layer.part_bytes;
+    for (int64_t head = 0; head < layer.num_kv_heads; ++head, at += layer.part_bytes)
+      write(rows, rows, 0, behind, out.data() + at, out.data() + at + values);
+    at += values;
+  }
+}
+
+void KvCache::write_page(size_t group, int32_t page, std::span<const std::byte> bytes) {
+  each_part(group, page, bytes.size(),
+            [&](const Layer& layer, std::byte* part, size_t at) { std::memcpy(part, bytes.data() + at, layer.part_bytes); });
+}
+
 }  // namespace tessera::cpu

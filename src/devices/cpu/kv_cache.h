@@ -55,7 +55,17 @@ class KvCache : public Storage {
 
   void copy_page(size_t group, int32_t from, int32_t to);
 
+  // Pages as Device reads and writes them: each layer's of the group in turn, keys of all heads, then values.
+  static constexpr int kLayout = 1;  // grows when bytes of a page mean something else
+  size_t page_bytes(size_t group) const;
+  void read_page(size_t group, int32_t page, int64_t tokens, std::span<std::byte> out) const;
+  void write_page(size_t group, int32_t page, std::span<const std::byte> bytes);
+
  private:
+  // Calls copy(layer, part of the cache, part of the bytes) for each head's keys and values.
+  template <class Copy>
+  void each_part(size_t group, int32_t page, size_t bytes, const Copy& copy) const;
+
   DataType type_;
   std::vector<Layer> layers_;
   std::byte* memory_ = nullptr;

@@ -110,6 +110,37 @@ void MemoryPlan::expect_fits(const Load& load, const std::string& what) const {
                       others.empty() ? "nothing makes it fit" : "it fits with " + others);
 }
 
+CacheOptions MemoryPlan::shared_cache(const Load& load, size_t bytes) const {
+  const Need all = need(load);
+  const size_t beside = all.weights + all.working, left = memory.bytes - std::min(memory.bytes, beside);
+  check<ResourceError>(bytes <= left, "a cache of ", size_text(bytes), " does not fit the ", kind.name, ": beside the model's ",
+                       size_text(beside), " there are ", size_text(left), " of ", size_text(memory));
+  const size_t room = bytes > 0 ? bytes : left;
+  const size_t least = shared_bytes(load, load.context);
+  check<ResourceError>(least <= room, "a ", load.cache, " cache for ", load.sequences, load.sequences == 1 ? " sequence" : " sequences",
+                       " of up to ", load.context, " tokens takes at least ", size_text(least), "; there are ", size_text(room),
+                       ". Choose a shorter context", load.sequences > 1 ? " or fewer sequences" : "");
+  const int64_t numbered = (std::numeric_limits<int32_t>::max() - load.sequences) * kind.limits.page_tokens;
+  const int64_t most =
+      largest(std::min(load.sequences * load.context, numbered), [&](int64_t tokens) { return shared_bytes(load, tokens) <= room; });
+  return {.dtype = load.cache, .max_tokens = most, .max_sequences = load.sequences};
+}
+
+int64_t MemoryPlan::most_sharing(const Load& load, size_t bytes) const {
+  return largest(load.sequences, [&](int64_t count) {
+    Load fewer = load;
+    fewer.sequences = count;
+    const Need all = need(fewer);
+    const size_t beside = all.weights + all.working, least = shared_bytes(fewer, fewer.context);
+    return bytes > 0 ? least <= bytes : beside + least <= memory.bytes;
+  });
+}
+
+size_t MemoryPlan::shared_bytes(const Load& load, int64_t tokens) const {
+  const CacheOptions options{.dtype = load.cache, .max_tokens = tokens, .max_sequences = load.sequences};
+  return kind.cache_bytes(model.spec.cache, load.cache, page_counts(model.spec.cache, options, kind.limits));
+}
+
 CacheOptions largest_cache(const DeviceKind& kind, const Memory& memory, const CacheSpec& spec, DataType dtype, int64_t context) {
   const auto bytes = [&](int64_t tokens, int64_t sequences) {
     return kind.cache_bytes(spec, dtype,

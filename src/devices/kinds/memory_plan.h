@@ -39,8 +39,16 @@ struct MemoryPlan {
   int64_t most_sequences(Load load) const;
   // Loads that fit in place of one that does not: with other types, a shorter context, fewer sequences, each by itself; empty: none does.
   std::vector<Load> changes(const Load& load) const;
+  // A cache that the load's sequences share, in at most `bytes`, or, with 0, in what memory leaves beside the model; no larger than what
+  // they all fill. Throws ResourceError when not even one of them can be as long as the context.
+  CacheOptions shared_cache(const Load& load, size_t bytes) const;
+  // The most sequences, at most the load's, for which there is one; 0: none.
+  int64_t most_sharing(const Load& load, size_t bytes) const;
   // Throws ResourceError, in plan's words, when it does not fit. `what`: the model's name.
   void expect_fits(const Load& load, const std::string& what) const;
+
+ private:
+  size_t shared_bytes(const Load& load, int64_t tokens) const;
 };
 
 // A cache for as many tokens and sequences of up to `context` tokens as the memory holds: for who does not know how many there will be. It

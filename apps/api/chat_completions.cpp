@@ -1,0 +1,125 @@
+#include "api/chat_completions.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "text/jinja/json.h"
+
+namespace tessera::api {
+namespace {
+
+constexpr size_t kMostMessages = 2048, kMostParts = 1024, kMostArguments = 64;
+constexpr int64_t kMostTokens = int64_t{1} << 30, kMostTop = 20;
+
+jinja::Value person(std::string_view text) { return jinja::Value::text(text, jinja::Origin::person); }
+
+// A text, or parts of text, which are its lines.
+std::string read_content(Fields& message) {
+  const auto given = message.value("content");
+  expect(given.has_value(), message.param("content"), "is not there");
+  if (const auto text = json_as<std::string_view>(*given)) return std::string(*text);
+  expect(json_as<JsonArray>(*given).has_value(), message.param("content"), "must be a text or a list of parts");
+  std::string all;
+  size_t index = 0;
+  const JsonArray parts = *message.list("content", kMostParts);
+  for (const JsonValue value : parts) {
+    const std::string place = tessera::message(message.param("content"), '[', index, ']');
+    const auto object = json_as<JsonObject>(value);
+    expect(object.has_value(), place, "must be an object");
+    Fields part(*object, place + ".");
+    expect(part.text("type") == "text", part.param("type"), "only parts of the type text are supported");
+    const auto text = part.text("text");
+    expect(text.has_value(), part.param("text"), "is not there");
+    part.expect_no_others();
+    all += (index++ > 0 ? "\n" : "") + *text;
+  }
+  return all;
+}
+
+jinja::Value read_message(JsonValue value, const std::string& place) {
+  constexpr std::array kRoles{"system", "developer", "user", "assistant"};
+  const auto object = json_as<JsonObject>(value);
+  expect(object.has_value(), place, "must be an object");
+  Fields message(*object, place + ".");
+  const auto role = message.text("role");
+  expect(role && std::find(kRoles.begin(), kRoles.end(), *role) != kRoles.end(), message.param("role"),
+         "must be system, developer, user or assistant");
+  std::vector<std::pair<jinja::Value, jinja::Value>> fields{{person("role"), person(*role)},
+                                                            {person("content"), person(read_content(message))}};
+  for (const std::string_view name : {"name", "reasoning_content"})
+    if (const auto text = message.text(name)) fields.emplace_back(person(name), person(*text));
+  message.expect_no_others();
+  return jinja::Value::dict(std::move(fields), true);
+}
+
+ChatRequest read_chat(Fields& body) {
+  ChatRequest chat;
+  const auto given = body.list("messages", kMostMessages);
+  expect(given && given->size() > 0, body.param("messages"), "must be a list of at least one message");
+  std::vector<jinja::Value> messages;
+  for (const JsonValue value : *given) messages.push_back(read_message(value, message(body.param("messages"), '[', messages.size(), ']')));
+  chat.messages = jinja::Value::list(std::move(messages), true);
+  if (const auto arguments = body.object("chat_template_kwargs")) {
+    const std::string param = body.param("chat_template_kwargs");
+    expect(arguments->size() <= kMostArguments, param, "has ", arguments->size(), " entries; at most ", kMostArguments, " are taken");
+    for (const auto field : *arguments) {
+      expect(!json_as<JsonObject>(field.value) && !json_as<JsonArray>(field.value), param, printable(field.key),
+             " must be a text, a number, true, false or null");
+      chat.arguments.emplace_back(std::string(field.key), jinja::from_json(field.value, param));
+    }
+  }
+  return chat;
+}
+
+// The text of a token with its bytes, which are null where they alone are no character.
+Json token_json(const TokenText& token) {
+  Json json{{"token", token.text}, {"logprob", token.logprob}, {"bytes", nullptr}};
+  if (token.text.find("\xEF\xBF\xBD") == std::string::npos) {
+    json["bytes"] = Json::array();
+    for (const char byte : token.text) json["bytes"].push_back(static_cast<unsigned char>(byte));
+  }
+  return json;
+}
+
+Json logprobs_json(const std::vector<TokenChoice>& tokens) {
+  Json content = Json::array();
+  for (const TokenChoice& token : tokens) {
+    Json& entry = content.emplace_back(token_json(token.chosen));
+    entry["top_logprobs"] = Json::array();
+    for (const TokenText& top : token.top) entry["top_logprobs"].push_back(token_json(top));
+  }
+  return {{"content", content}, {"refusal", nullptr}};
+}
+
+}  // namespace
+
+ChatCompletionFields read_chat_completion(JsonObject object, int64_t vocab_size) {
+  Fields body(object);
+  ChatCompletionFields fields{.chat = read_chat(body), .generation = read_generation_fields(body, vocab_size)};
+  GenerationFields& generation = fields.generation;
+  generation.max_tokens = body.integer("max_tokens", 1, kMostTokens);
+  if (const auto most = body.integer("max_completion_tokens", 1, kMostTokens)) generation.max_tokens = most;
+  const auto top = body.integer("top_logprobs", 0, kMostTop);
+  if (body.boolean("logprobs").value_or(false)) generation.logprobs = top.value_or(0);
+  expect(generation.logprobs || top.value_or(0) == 0, body.param("top_logprobs"), "wants logprobs to be true");
+  body.expect_usual("tools", {"[]"});
+  body.expect_usual("tool_choice", {"\"none\"", "\"auto\""});
+  body.expect_usual("modalities", {"[\"text\"]"});
+  body.ignore({"reasoning_effort", "verbosity", "parallel_tool_calls"});
+  body.expect_no_others();
+  return fields;
+}
+
+Json chat_completion(const AnswerHeader& header, std::span<const Choice> choices, const Usage& usage) {
+  Json all = Json::array();
+  for (const Choice& choice : choices)
+    all.push_back({{"index", all.size()},
+                   {"message", {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}}},
+                   {"logprobs", choice.tokens ? logprobs_json(*choice.tokens) : Json()},
+                   {"finish_reason", choice.finish_reason}});
+  return {{"id", header.id}, {"object", "chat.completion"}, {"created", header.created}, {"model", header.model},
+          {"choices", all},  {"usage", usage_json(usage)}};
+}
+
+}  // namespace tessera::api

@@ -1,0 +1,97 @@
+#include "api/completions.h"
+
+#include <utility>
+
+#include "text/utf8.h"
+
+namespace tessera::api {
+namespace {
+
+constexpr size_t kMostPrompts = 128;
+constexpr int64_t kMostTokens = int64_t{1} << 30, kMostTop = 20;
+
+std::vector<TokenId> read_ids(JsonArray list, int64_t vocab_size, const std::string& param) {
+  std::vector<TokenId> ids;
+  for (const JsonValue value : list) {
+    const auto id = json_as<int64_t>(value);
+    expect(id && *id >= 0 && *id < vocab_size, param, "must hold token ids, 0 to ", vocab_size - 1, ", or be texts");
+    ids.push_back(static_cast<TokenId>(*id));
+  }
+  expect(!ids.empty(), param, "has no tokens");
+  return ids;
+}
+
+// A text, ids, or a list of either.
+std::vector<CompletionFields::Prompt> read_prompts(Fields& body, int64_t vocab_size) {
+  const std::string param = body.param("prompt");
+  const auto given = body.value("prompt");
+  expect(given.has_value(), param, "is not there");
+  if (const auto text = json_as<std::string_view>(*given)) return {std::string(*text)};
+  const auto list = json_as<JsonArray>(*given);
+  expect(list && list->size() > 0, param, "must be a text, a list of token ids, or a list of such");
+  if (json_as<int64_t>(list->at(0))) return {read_ids(*list, vocab_size, param)};
+  std::vector<CompletionFields::Prompt> prompts;
+  const JsonArray several = *body.list("prompt", kMostPrompts);
+  for (const JsonValue value : several) {
+    const auto ids = json_as<JsonArray>(value);
+    const auto text = json_as<std::string_view>(value);
+    expect(ids || text, param, "must be a text, a list of token ids, or a list of such");
+    if (ids) prompts.emplace_back(read_ids(*ids, vocab_size, param));
+    if (text) prompts.emplace_back(std::string(*text));
+  }
+  return prompts;
+}
+
+int64_t characters(std::string_view text) {
+  int64_t count = 0;
+  for (const char byte : text) count += (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+  return count;
+}
+
+Json logprobs_json(const std::vector<TokenChoice>& tokens) {
+  Json names = Json::array(), own = Json::array(), tops = Json::array(), offsets = Json::array();
+  int64_t offset = 0;
+  for (const TokenChoice& token : tokens) {
+    names.push_back(token.chosen.text);
+    offsets.push_back(std::exchange(offset, offset + characters(token.chosen.text)));
+    own.push_back(token.known ? Json(token.chosen.logprob) : Json());
+    Json top = token.known ? Json::object() : Json();
+    const auto add = [&](const TokenText& one) {  // of tokens with the same text, the more probable
+      if (const auto found = top.find(one.text); found == top.end()) top[one.text] = one.logprob;
+    };
+    for (const TokenText& one : token.top) add(one);
+    if (token.known) add(token.chosen);
+    tops.push_back(top);
+  }
+  return {{"tokens", names}, {"token_logprobs", own}, {"top_logprobs", tops}, {"text_offset", offsets}};
+}
+
+}  // namespace
+
+CompletionFields read_completion(JsonObject object, int64_t vocab_size) {
+  Fields body(object);
+  CompletionFields fields{.prompts = read_prompts(body, vocab_size),
+                          .echo = body.boolean("echo").value_or(false),
+                          .generation = read_generation_fields(body, vocab_size)};
+  fields.generation.max_tokens = body.integer("max_tokens", 0, kMostTokens);
+  fields.generation.logprobs = body.integer("logprobs", 0, kMostTop);
+  const auto best_of = body.integer("best_of", 1, kMostTokens);
+  expect(best_of.value_or(fields.generation.n) == fields.generation.n, body.param("best_of"),
+         "is not supported unless it is n; leave it out");
+  expect(body.text("suffix").value_or("").empty(), body.param("suffix"), "is not supported; leave it out");
+  body.expect_no_others();
+  return fields;
+}
+
+Json completion(const AnswerHeader& header, std::span<const Choice> choices, const Usage& usage) {
+  Json all = Json::array();
+  for (const Choice& choice : choices)
+    all.push_back({{"index", all.size()},
+                   {"text", choice.text},
+                   {"logprobs", choice.tokens ? logprobs_json(*choice.tokens) : Json()},
+                   {"finish_reason", choice.finish_reason}});
+  return {{"id", header.id}, {"object", "text_completion"}, {"created", header.created}, {"model", header.model},
+          {"choices", all},  {"usage", usage_json(usage)}};
+}
+
+}  // namespace tessera::api

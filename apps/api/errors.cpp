@@ -1,0 +1,36 @@
+#include "api/errors.h"
+
+#include <string_view>
+
+#include "core/error.h"
+
+namespace tessera::api {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Null where the text does not begin with a name and a colon.
+Json field_of(const std::exception& error) {
+  if (const auto* field = dynamic_cast<const FieldError*>(&error)) return field->param();
+  const std::string_view text = error.what(), name = text.substr(0, text.find(": "));
+  const bool is_name = name.size() < text.size() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string_view::npos;
+  return is_name ? Json(name) : Json();
+}
+
+}  // namespace
+
+Failure failure(const std::exception& error) {
+  const bool theirs = dynamic_cast<const std::invalid_argument*>(&error) || dynamic_cast<const FileError*>(&error);
+  const bool full = dynamic_cast<const ResourceError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error);
+  const auto* const field = dynamic_cast<const FieldError*>(&error);
+  return {.status = theirs ? 400
+                    : full ? 503
+                           : 500,
+          .body = {{"error",
+                    {{"message", error.what()},
+                     {"type", theirs ? "invalid_request_error" : "server_error"},
+                     {"param", theirs ? field_of(error) : Json()},
+                     {"code", field && !field->code().empty() ? Json(field->code()) : Json()}}}}};
+}
+
+}  // namespace tessera::api

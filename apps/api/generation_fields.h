@@ -1,0 +1,37 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "api/fields.h"
+#include "core/types.h"
+
+namespace tessera::api {
+
+// What chat completions and completions have in common. What is not set was not given.
+struct GenerationFields {
+  std::optional<std::string> model;
+  std::optional<double> temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
+  std::optional<int64_t> top_k;  // 0: all
+  std::optional<int64_t> min_tokens, max_tokens;
+  std::optional<bool> ignore_eos;
+  std::optional<uint64_t> seed;
+  std::unordered_map<TokenId, double> logit_bias;
+  std::optional<std::vector<std::string>> stop;
+  std::vector<TokenId> stop_token_ids;
+  std::optional<int64_t> logprobs;  // of each token, and of so many of the most probable
+  int64_t n = 1;
+  int priority = 0;
+  std::string cache_salt;
+  bool stream = false;
+};
+
+// Reads all but logprobs and max_tokens, whose names or limits differ, and ignores what does no harm. Throws FieldError.
+GenerationFields read_generation_fields(Fields& body, int64_t vocab_size);
+
+// Throws FieldError unless an answer of max_tokens has room behind a prompt of so many tokens, the field `param`; nullopt: of at least one.
+void expect_room(int64_t prompt_tokens, std::optional<int64_t> max_tokens, int64_t context, const std::string& param);
+
+}  // namespace tessera::api
