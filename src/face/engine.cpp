@@ -120,7 +120,7 @@ struct Ticket::State {
 Answer Ticket::wait() const {
   std::unique_lock lock(state_->mutex);
   check(state_->done || std::this_thread::get_id() != state_->link->thread,
-        "wait: called by on_text, on the thread that answers, which would wait for itself; wait on another");
+        "on_text waits for an answer on the thread that answers, which would wait for itself; submit there, and wait elsewhere");
   state_->changed.wait(lock, [this] { return state_->done; });
   if (state_->error) std::rethrow_exception(state_->error);
   return state_->answer;
@@ -206,10 +206,6 @@ class Engine::Impl {
   }
 
   std::string detokenize(const std::vector<TokenId>& ids) const { return tokenizer_.decode(ids, {.skip_special = true}); }
-  void expect_elsewhere() const {
-    check(std::this_thread::get_id() != link_->thread,
-          "called by on_text, on the thread that answers, which would wait for itself; submit");
-  }
   int64_t context() const { return running_.context(); }
   const std::vector<std::string>& notes() const { return notes_; }
 
@@ -314,12 +310,10 @@ Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
 Answer Engine::generate(std::string_view prompt, const GenerateOptions& options, const OnText& on_text) const {
-  impl_->expect_elsewhere();
   return impl_->submit(prompt, options, on_text).wait();
 }
 
 Answer Engine::chat(const std::vector<Message>& messages, const GenerateOptions& options, const OnText& on_text) const {
-  impl_->expect_elsewhere();
   return impl_->submit_chat(messages, options, on_text).wait();
 }
 
@@ -331,10 +325,7 @@ Ticket Engine::submit_chat(const std::vector<Message>& messages, const GenerateO
   return impl_->submit_chat(messages, options, on_text);
 }
 
-Score Engine::score(std::string_view text) const {
-  impl_->expect_elsewhere();
-  return impl_->score(text);
-}
+Score Engine::score(std::string_view text) const { return impl_->score(text); }
 
 std::vector<int32_t> Engine::tokenize(std::string_view text) const { return impl_->tokenize(text); }
 std::string Engine::detokenize(const std::vector<int32_t>& ids) const { return impl_->detokenize(ids); }

@@ -94,6 +94,7 @@ void talk(const Engine& engine) {
   const Answer first = engine.chat(said, options);
   said.push_back({"assistant", first.text, first.ids});
   said.push_back({"user", "and ba?"});
+  tell("turn_ended", engine.chat(said, {.max_new_tokens = 4, .logit_bias = {{5, 1000.0}}}));
   tell("first", first);
   tell("second", engine.chat(said, options));
 }
