@@ -6,7 +6,8 @@
 
 namespace tessera {
 
-// A file that is there whole or not at all: written beside its place under a temporary name, which finish() renames.
+// A file that is there whole or not at all: written beside its place under a temporary name, which finish() renames. A device
+// at that place (/dev/null) is written to as it is.
 class OutputFile {
  public:
   // Throws FileError when the place cannot be written.

@@ -376,8 +376,8 @@ void Cache::restore(Sequence& sequence, int64_t length, int64_t rope_length, std
           first_pages[group], " on do not hold position ", first_seen, ", which is seen from ", length);
     tables[group].pages.resize(static_cast<size_t>(end - first_pages[group]));
     const int64_t free = pools_[group].free_pages() + static_cast<int64_t>(sequence.tables_[group].pages.size());
-    check<ResourceError>(static_cast<int64_t>(tables[group].pages.size()) <= free, "cache: a sequence of ", length, " tokens needs ", tables[group].pages.size(),
-                         " pages of ", page_tokens_, " tokens; ", free, " of ", pools_[group].references.size(),
+    check<ResourceError>(static_cast<int64_t>(tables[group].pages.size()) <= free, "cache: a sequence of ", length, " tokens needs ",
+                         tables[group].pages.size(), " pages of ", page_tokens_, " tokens; ", free, " of ", pools_[group].references.size(),
                          " are free. End other sequences, or make the cache larger");
   }
   for (size_t group = 0; group < pools_.size(); ++group) {

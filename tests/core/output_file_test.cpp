@@ -30,6 +30,17 @@ TEST_F(OutputFileTest, appears_whole_when_finished) {
   EXPECT_EQ(files(), 1);
 }
 
+TEST_F(OutputFileTest, leaves_a_device_what_it_is) {
+  const std::filesystem::path link = folder_ / "device";  // not the device itself: who may, would lose it
+  std::filesystem::create_symlink("/dev/null", link);
+  OutputFile file(link);
+  file.write("gone");
+  file.finish();
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_TRUE(std::filesystem::is_character_file(link));
+  EXPECT_EQ(files(), 1);
+}
+
 TEST_F(OutputFileTest, leaves_the_old_file_and_nothing_else_when_not_finished) {
   const std::string path = folder_ / "out.txt";
   {
