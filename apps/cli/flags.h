@@ -24,13 +24,11 @@ void add_model_flags(CLI::App& command, ModelFlags& flags);
 
 // The cache and the Batches of a command that computes many requests at once.
 struct CacheFlags {
-  int64_t max_num_seqs = 0;            // 0: kMaxNumSeqs, or as many as there is room for
+  int64_t max_num_seqs = 0;            // 0: RunningModel::kMaxNumSeqs, or as many as there is room for
   double gigabytes = 0;                // 0: what all sequences can fill, or what memory holds
   int64_t max_num_batched_tokens = 0;  // 0: adapted
   bool no_prefix_cache = false;
 };
-
-inline constexpr int64_t kMaxNumSeqs = 32;
 
 void add_cache_flags(CLI::App& command, CacheFlags& flags);
 

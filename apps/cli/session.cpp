@@ -55,18 +55,11 @@ LoadWatch watch_of(ProgressBar& bar) {
 
 // What the flags, or else the memory, say of the pool.
 RunningModel::Size shared(const ModelFlags& flags, const CacheFlags& cache) {
-  return [&flags, &cache](const MemoryPlan& plan) {
-    Load load = plan.load(flags.precision, flags.context, 1, flags.trace == 1);
-    plan.expect_fits(load, flags.model);
-    const auto bytes = static_cast<size_t>(cache.gigabytes * 1e9);
-    load.sequences = cache.max_num_seqs;
-    if (load.sequences == 0) {
-      load.sequences = std::min({kMaxNumSeqs, plan.kind.limits.max_logit_rows, plan.kind.limits.free_rows});
-      load.sequences = std::max<int64_t>(plan.most_sharing(load, bytes), 1);
-    }
-    CacheOptions pool = plan.shared_cache(load, bytes);
-    pool.prefix_cache = !cache.no_prefix_cache;
-    return RunningModel::Sizes{load, pool};
+  return [&cache,
+          size = RunningModel::sharing(flags, cache.max_num_seqs, static_cast<size_t>(cache.gigabytes * 1e9))](const MemoryPlan& plan) {
+    RunningModel::Sizes sizes = size(plan);
+    sizes.cache.prefix_cache = !cache.no_prefix_cache;
+    return sizes;
   };
 }
 

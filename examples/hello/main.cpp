@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    const tessera::Engine engine = tessera::Engine::load(argv[1], {.context = 256, .sequences = 4});
+    const tessera::Engine engine = tessera::Engine::load(argv[1], {.context = 256});
 
     // The text as it comes; false would end it.
     engine.generate("The three primary colours are", {.max_new_tokens = 16}, [](std::string_view piece) {

@@ -30,7 +30,8 @@ struct EngineOptions {
   // Data types: "float32", "bfloat16", "bfloat8_b" and, of weights alone, "bfloat4_b"; "": the model's own.
   std::string weights = {}, activations = {}, cache = {};
   int64_t context = 0;                     // tokens of a prompt and its answer; 0: the model's own, or as many as memory is for
-  int64_t sequences = 8;                   // that run at a time; further requests wait
+  int64_t sequences = 0;                   // that run at a time, while further ones wait; 0: 32, or as many as there is room for
+  int64_t cache_bytes = 0;                 // of the cache that they share; 0: what they can all fill, or what memory leaves
   std::string revision = {};               // of a model that is named by an id: a branch, tag or commit; "": main
   std::string generation_config = "auto";  // "auto": the checkpoint's generation_config.json; "none": its end tokens alone; or a file
   std::string chat_template = {};          // a file with a Jinja text, in place of the checkpoint's; "": none

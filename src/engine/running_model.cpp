@@ -1,5 +1,6 @@
 #include "engine/running_model.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "core/digest.h"
@@ -32,6 +33,19 @@ RunningModel::Size RunningModel::alike(const LoadOptions& options, int64_t seque
     const Load load = plan.load(options.precision, options.context, sequences, options.trace == 1);
     plan.expect_fits(load, options.model);
     return Sizes{load, cache_options(load.cache, load.context, sequences, plan.kind.limits)};
+  };
+}
+
+RunningModel::Size RunningModel::sharing(const LoadOptions& options, int64_t sequences, size_t bytes) {
+  return [&options, sequences, bytes](const MemoryPlan& plan) {
+    Load load = plan.load(options.precision, options.context, 1, options.trace == 1);
+    plan.expect_fits(load, options.model);
+    load.sequences = sequences;
+    if (load.sequences == 0) {
+      load.sequences = std::min({kMaxNumSeqs, plan.kind.limits.max_logit_rows, plan.kind.limits.free_rows});
+      load.sequences = std::max<int64_t>(plan.most_sharing(load, bytes), 1);
+    }
+    return Sizes{load, plan.shared_cache(load, bytes)};
   };
 }
 

@@ -51,6 +51,10 @@ class RunningModel {
   using Size = std::function<Sizes(const MemoryPlan& plan)>;
   // `sequences` of up to the context may live at a time, with pages for all; throws what MemoryPlan throws.
   static Size alike(const LoadOptions& options, int64_t sequences);
+  // They share a cache of so many bytes; 0: of what they can all fill, or what memory leaves; 0 sequences: kMaxNumSeqs, or as many as there
+  // is room for. Throws what MemoryPlan throws. `options` must outlive it, as that of alike.
+  static constexpr int64_t kMaxNumSeqs = 32;
+  static Size sharing(const LoadOptions& options, int64_t sequences, size_t bytes);
 
   // Throws what load_model and `size` throw, and FileError for a generation config that asks for what is not supported.
   RunningModel(Checkpoint checkpoint, std::optional<ModelDescription> description, std::shared_ptr<Device> device,

@@ -36,7 +36,8 @@ LoadOptions load_options(const std::string& model, const EngineOptions& options)
   constexpr int kMostThreads = 1024;
   check(options.threads >= 0 && options.threads <= kMostThreads, "threads: ", options.threads, " is outside 0 to ", kMostThreads);
   check(options.context >= 0 && options.context <= kLongestContext, "context: ", options.context, " is outside 0 to ", kLongestContext);
-  check(options.sequences >= 1, "sequences: ", options.sequences, " must be at least 1");
+  check(options.sequences >= 0, "sequences: ", options.sequences, " is negative; 0 is as many as there is room for");
+  check(options.cache_bytes >= 0, "cache_bytes: ", options.cache_bytes, " is negative; 0 is what memory leaves");
   return {.model = model,
           .device = options.device,
           .revision = options.revision.empty() ? std::nullopt : std::optional(options.revision),
@@ -143,7 +144,7 @@ class Engine::Impl {
                  std::nullopt,
                  open_device(loading.device, {.threads = loading.threads}),
                  loading,
-                 RunningModel::alike(loading, options.sequences),
+                 RunningModel::sharing(loading, options.sequences, static_cast<size_t>(options.cache_bytes)),
                  {.note = [this](const std::string& note) { notes_.push_back(note); },
                   .progress = options.on_load,
                   .without_generation_config = "generation_config \"none\""}},

@@ -135,7 +135,8 @@ void errors(const Engine& engine, const std::string& checkpoint, const std::stri
   tell_error("missing", [] { Engine::load("/no/such/folder"); });
   tell_error("weights", [&] { Engine::load(checkpoint, {.weights = "int8"}); });
   tell_error("threads", [&] { Engine::load(checkpoint, {.threads = -1}); });
-  tell_error("sequences", [&] { Engine::load(checkpoint, {.sequences = 0}); });
+  tell_error("sequences", [&] { Engine::load(checkpoint, {.sequences = -1}); });
+  tell_error("cache_bytes", [&] { Engine::load(checkpoint, {.cache_bytes = 1}); });
   tell_error("context", [&] { Engine::load(checkpoint, {.context = 1 << 20}); });
   tell_error("device", [&] { Engine::load(checkpoint, {.device = "gpu"}); });
   tell_error("generation_config", [&] { Engine::load(checkpoint, {.generation_config = "/no/such/file"}); });
