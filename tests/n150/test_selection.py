@@ -12,7 +12,7 @@ CHOICES = {
     "top_k of 64": {"top_k": 64}, "top_k of 255": {"top_k": 255}, "top_k of 256": {"top_k": 256}, "all": {"temperature": 1.2, "top_p": 0.9}, "a penalty": {"top_k": 8, "repetition_penalty": 1.3},
     "greedy with a bias": {"temperature": 0, "logit_bias": {7: 5.0}}, "barred ends": {"temperature": 0, "min_new_tokens": 3},
 }
-FEW = {"greedy", "top_k of 5", "top_k of 1", "top_k of 31 and cold", "top_k of 32, top_p, min_p", "top_k of 63", "top_k of 64", "top_k of 255"}
+FEW = {"greedy", "top_k of 5", "top_k of 1", "top_k of 31 and cold", "top_k of 32, top_p, min_p", "top_k of 63"}
 END = 9
 
 
@@ -79,7 +79,7 @@ def read_back(monkeypatch):
 def test_no_more_is_read_back_than_is_needed(core, read_back, choice):
     choices(core, opened(core, "n150"), choice, from_few)
     widest = max(shape[-1] for shape in read_back)
-    assert widest <= 256 if choice in FEW else widest == 400
+    assert widest <= 64 if choice in FEW else widest == 400
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -122,10 +122,9 @@ def test_ttnn_takes_the_calls_for_real_vocabularies(core, card, vocab):
 
 @pytest.mark.parametrize("vocab", [262208, 32064])
 @pytest.mark.parametrize("rows", [1, 8, 32])
-@pytest.mark.parametrize("k", [64, 96, 256])
-def test_ttnn_takes_them_for_up_to_32_rows(ttnn, card, vocab, rows, k):
+def test_ttnn_takes_them_for_up_to_32_rows(ttnn, card, vocab, rows):
     logits = ttnn.empty((1, 1, rows, vocab), ttnn.float32, ttnn.TILE_LAYOUT, card, ttnn.DRAM_MEMORY_CONFIG)
-    values, ids = ttnn.topk(logits, k=k, dim=-1)
+    values, ids = ttnn.topk(logits, k=64, dim=-1)
     lines = ttnn.to_layout(logits, ttnn.ROW_MAJOR_LAYOUT, memory_config=ttnn.DRAM_MEMORY_CONFIG)
-    assert (tuple(values.shape), tuple(ids.shape), ids.dtype) == ((1, 1, rows, k), (1, 1, rows, k), ttnn.uint32)
+    assert (tuple(values.shape), tuple(ids.shape), ids.dtype) == ((1, 1, rows, 64), (1, 1, rows, 64), ttnn.uint32)
     assert tuple(ttnn.argmax(lines, dim=-1).shape) == (1, 1, rows)

@@ -76,6 +76,7 @@ class TtnnDevice final : public Device {
 
  private:
   Tensor execute(const Model& model, const Batch& batch) override;
+  TopK topk_here(const Tensor& logits, std::span<const int64_t> rows, int64_t k);
   Tensor make(const Shape& shape, std::vector<nb::object> tensors, std::vector<int64_t> rows = {}, DataType dtype = DataType::bfloat16);
   Tensor make_heads(const Shape& shape, nb::object tensor);
   Tensor into_heads(const Tensor& x, const Shape& heads);
