@@ -36,7 +36,8 @@ int64_t StepBudget::prompt_tokens(int64_t decodes) const {
 void StepBudget::saw(int64_t decodes, int64_t prompts, double seconds) {
   if (prompts == 0) return learn(decode_[decodes], seconds);
   const double alone = decodes == 0 ? 0 : decode_seconds(decodes);
-  if (decodes > 0 && alone == 0) return learn(decode_[decodes], seconds / kTimesDecodes);  // streams begin beside a prompt
+  if (decodes > 0 && !decode_.contains(decodes))  // so many have not gone alone yet
+    return learn(decode_[decodes], std::max(seconds - prompt_ * static_cast<double>(prompts), seconds / kTimesDecodes));
   learn(prompt_, std::max(seconds - alone, seconds / 10) / static_cast<double>(prompts));
 }
 
