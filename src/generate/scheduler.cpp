@@ -228,21 +228,21 @@ void Scheduler::admit() {
         best = i;
     if (best == waiting_.size()) return;
     Stream& stream = *waiting_[best];
-    if (is_held(stream)) {
+    const Cache::Hit hit = generator_.cached(stream.tokens, stream.job->asked.salt, 1);
+    if (is_held(stream, hit)) {
       passed.push_back(&stream);
       continue;
     }
-    if (!fits(stream) || !start(stream)) return;
+    if (!fits(stream, hit) || !start(stream)) return;
     running_.push_back(std::move(waiting_[best]));  // there is room for all that may run
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(best));
   }
 }
 
 // Whether a running prompt is about to make pages that this one begins with.
-bool Scheduler::is_held(Stream& stream) {
+bool Scheduler::is_held(Stream& stream, const Cache::Hit& hit) {
   Cache& cache = generator_.cache();
   if (!cache.options().prefix_cache) return false;
-  const int64_t found = generator_.cached(stream.tokens, stream.job->asked.salt, 1).tokens;
   const Stream* maker = nullptr;
   for (const auto& other : running_) {
     if (!other->prompt || other->ended || other->job->asked.salt != stream.job->asked.salt) continue;
@@ -250,7 +250,7 @@ bool Scheduler::is_held(Stream& stream) {
     const std::vector<TokenId>& tokens = other->sequence->tokens;
     const auto same = std::mismatch(tokens.begin(), tokens.end(), stream.tokens.begin(), stream.tokens.end()).first - tokens.begin();
     const int64_t whole = std::min<int64_t>(same, stream.known() - 1) / cache.page_tokens() * cache.page_tokens();
-    if (whole > found && other->sequence->length() < whole) maker = other.get();
+    if (whole > hit.tokens && other->sequence->length() < whole) maker = other.get();
   }
   if (!maker) return false;
   stream.held = maker->sequence->length() == stream.held_at ? stream.held + 1 : 0;
@@ -259,13 +259,12 @@ bool Scheduler::is_held(Stream& stream) {
 }
 
 // Its prompt's pages are there beside those that the running prompts will need yet, and one for each that runs.
-bool Scheduler::fits(const Stream& stream) const {
+bool Scheduler::fits(const Stream& stream, const Cache::Hit& hit) const {
   if (running_.empty()) return true;
   const Cache& cache = generator_.cache();
-  const Cache::Hit found = generator_.cached(stream.tokens, stream.job->asked.salt, 1);
   for (size_t group = 0; group < cache.groups(); ++group) {
     const auto needed = [&](int64_t tokens) { return std::min(pages(tokens, cache.page_tokens()), cache.most_pages(group)); };
-    int64_t wanted = needed(stream.known() + 1 - found.tokens) + found.free_pages[group] + static_cast<int64_t>(running_.size());
+    int64_t wanted = needed(stream.known() + 1 - hit.tokens) + hit.free_pages[group] + static_cast<int64_t>(running_.size());
     for (const auto& other : running_)
       if (other->prompt) wanted += needed(other->pending());
     if (wanted > cache.free_pages(group)) return false;
@@ -296,11 +295,15 @@ bool Scheduler::start(Stream& stream) {
   stream.cached = stream.sequence ? stream.sequence->length() : 0;
   counts_.prompt_tokens += prompt;
   counts_.cached += stream.cached;
-  if (!std::exchange(job.began, true)) {
-    --counts_.waiting;
-    counts_.waiting_tokens -= prompt;
-  }
+  leave_queue(job);
   return true;
+}
+
+// Of a request that begins, or ends before it did; with the mutex held.
+void Scheduler::leave_queue(Job& job) {
+  if (std::exchange(job.began, true)) return;
+  --counts_.waiting;
+  counts_.waiting_tokens -= static_cast<int64_t>(job.asked.prompt.size());
 }
 
 void Scheduler::propose(Stream& stream) {
@@ -539,10 +542,7 @@ void Scheduler::end(Stream& stream, FinishReason reason, std::exception_ptr erro
   {
     const std::lock_guard lock(mutex_);
     if (stream.sequence) --counts_.running;
-    if (!std::exchange(job.began, true)) {
-      --counts_.waiting;
-      counts_.waiting_tokens -= static_cast<int64_t>(job.asked.prompt.size());
-    }
+    leave_queue(job);
     ++counts_.finished;
     if (--job.left == 0) jobs_.erase(job.id);
   }

@@ -123,9 +123,10 @@ class Scheduler {
   void take_incoming();
   void end_cancelled_and_late();
   void admit();
-  bool is_held(Stream& stream);
-  bool fits(const Stream& stream) const;
+  bool is_held(Stream& stream, const Cache::Hit& hit);
+  bool fits(const Stream& stream, const Cache::Hit& hit) const;
   bool start(Stream& stream);
+  void leave_queue(Job& job);
   void propose(Stream& stream);
   void share_out();
   void share_prompts(const std::vector<Stream*>& prompts, int64_t tokens);
