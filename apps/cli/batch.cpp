@@ -233,8 +233,8 @@ class BatchRun {
   // As the flag says, or the checkpoint, or to the context's end.
   int64_t usual_new_tokens(int64_t known) const {
     const GenerationConfig& config = session_.generation();
-    std::optional<int64_t> most = options_.new_tokens ? options_.new_tokens : config.max_new_tokens;
-    if (!most && config.max_length) most = std::max<int64_t>(*config.max_length - known, 1);
+    std::optional<int64_t> most = options_.new_tokens ? options_.new_tokens : config.most_new_tokens(known);
+    if (!options_.new_tokens && !config.max_new_tokens && most == 0) most = 1;  // past max_length
     return std::min(most.value_or(session_.context()), session_.context() - known);
   }
 
