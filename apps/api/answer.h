@@ -25,10 +25,34 @@ struct TokenChoice {
   bool known = true;  // false: a text's first token has no probability
 };
 
+struct ToolCall {
+  std::string id, name, arguments;  // the last a JSON object's text
+};
+
 struct Choice {
   std::string text;
-  std::optional<std::vector<TokenChoice>> tokens;  // if their log-probabilities were asked for
-  std::string finish_reason;                       // stop or length
+  std::string reasoning;  // what stands between the tokens that begin and end a model's thinking
+  std::vector<ToolCall> tool_calls;
+  std::optional<std::vector<TokenChoice>> tokens;         // if their log-probabilities were asked for
+  std::optional<std::vector<TokenChoice>> prompt_tokens;  // the same of the prompt's
+  std::optional<std::vector<TokenId>> ids, prompt_ids;    // return_token_ids
+  std::string finish_reason;                              // stop, length or tool_calls
+  std::string stop_string;                                // that ended it; "": none did
+};
+
+// What has come of a choice since the last: each part goes on from there. Appended in order they are the Choice.
+struct AnswerDelta {
+  struct Call {
+    size_t index;          // among the choice's tool calls
+    std::string id, name;  // with the first of a call, else empty
+    std::string arguments;
+  };
+  size_t choice = 0;
+  std::string text, reasoning;
+  std::vector<Call> calls;
+  std::vector<TokenChoice> tokens, prompt_tokens;  // if they were asked for
+  std::vector<TokenId> ids, prompt_ids;            // if they were asked for
+  std::string finish_reason, stop_string;          // with the choice's last; empty before it
 };
 
 struct Usage {

@@ -12,8 +12,6 @@ namespace {
 constexpr size_t kMostMessages = 2048, kMostParts = 1024, kMostArguments = 64;
 constexpr int64_t kMostTokens = int64_t{1} << 30, kMostTop = 20;
 
-jinja::Value person(std::string_view text) { return jinja::Value::text(text, jinja::Origin::person); }
-
 // A text, or parts of text, which are its lines.
 std::string read_content(Fields& message) {
   const auto given = message.value("content");
@@ -37,39 +35,40 @@ std::string read_content(Fields& message) {
   return all;
 }
 
-jinja::Value read_message(JsonValue value, const std::string& place) {
+ChatMessage read_message(JsonValue value, const std::string& place) {
   constexpr std::array kRoles{"system", "developer", "user", "assistant"};
   const auto object = json_as<JsonObject>(value);
   expect(object.has_value(), place, "must be an object");
-  Fields message(*object, place + ".");
-  const auto role = message.text("role");
-  expect(role && std::find(kRoles.begin(), kRoles.end(), *role) != kRoles.end(), message.param("role"),
+  Fields fields(*object, place + ".");
+  const auto role = fields.text("role");
+  expect(role && std::find(kRoles.begin(), kRoles.end(), *role) != kRoles.end(), fields.param("role"),
          "must be system, developer, user or assistant");
-  std::vector<std::pair<jinja::Value, jinja::Value>> fields{{person("role"), person(*role)},
-                                                            {person("content"), person(read_content(message))}};
-  for (const std::string_view name : {"name", "reasoning_content"})
-    if (const auto text = message.text(name)) fields.emplace_back(person(name), person(*text));
-  message.expect_no_others();
-  return jinja::Value::dict(std::move(fields), true);
+  ChatMessage message{
+      .role = *role, .content = read_content(fields), .name = fields.text("name"), .reasoning = fields.text("reasoning_content")};
+  fields.expect_no_others();
+  return message;
 }
 
-ChatRequest read_chat(Fields& body) {
-  ChatRequest chat;
+std::vector<ChatMessage> read_messages(Fields& body) {
   const auto given = body.list("messages", kMostMessages);
   expect(given && given->size() > 0, body.param("messages"), "must be a list of at least one message");
-  std::vector<jinja::Value> messages;
+  std::vector<ChatMessage> messages;
   for (const JsonValue value : *given) messages.push_back(read_message(value, message(body.param("messages"), '[', messages.size(), ']')));
-  chat.messages = jinja::Value::list(std::move(messages), true);
-  if (const auto arguments = body.object("chat_template_kwargs")) {
-    const std::string param = body.param("chat_template_kwargs");
-    expect(arguments->size() <= kMostArguments, param, "has ", arguments->size(), " entries; at most ", kMostArguments, " are taken");
-    for (const auto field : *arguments) {
-      expect(!json_as<JsonObject>(field.value) && !json_as<JsonArray>(field.value), param, printable(field.key),
-             " must be a text, a number, true, false or null");
-      chat.arguments.emplace_back(std::string(field.key), jinja::from_json(field.value, param));
-    }
+  return messages;
+}
+
+ChatArguments read_arguments(Fields& body) {
+  const auto given = body.object("chat_template_kwargs");
+  if (!given) return {};
+  const std::string param = body.param("chat_template_kwargs");
+  expect(given->size() <= kMostArguments, param, "has ", given->size(), " entries; at most ", kMostArguments, " are taken");
+  ChatArguments arguments;
+  for (const auto field : *given) {
+    expect(!json_as<JsonObject>(field.value) && !json_as<JsonArray>(field.value), param, printable(field.key),
+           " must be a text, a number, true, false or null");
+    arguments.emplace_back(std::string(field.key), jinja::from_json(field.value, param));
   }
-  return chat;
+  return arguments;
 }
 
 // The text of a token with its bytes, which are null where they alone are no character.
@@ -96,7 +95,10 @@ Json logprobs_json(const std::vector<TokenChoice>& tokens) {
 
 ChatCompletionFields read_chat_completion(JsonObject object, int64_t vocab_size) {
   Fields body(object);
-  ChatCompletionFields fields{.chat = read_chat(body), .generation = read_generation_fields(body, vocab_size)};
+  ChatCompletionFields fields{.messages = read_messages(body),
+                              .arguments = read_arguments(body),
+                              .tools = {},
+                              .generation = read_generation_fields(body, vocab_size)};
   GenerationFields& generation = fields.generation;
   generation.max_tokens = body.integer("max_tokens", 1, kMostTokens);
   if (const auto most = body.integer("max_completion_tokens", 1, kMostTokens)) generation.max_tokens = most;

@@ -7,13 +7,39 @@
 
 namespace tessera::api {
 
-// The body of a POST to /v1/chat/completions.
+struct ChatMessage {
+  std::string role;                         // system, developer, user, assistant or tool
+  std::optional<std::string> content = {};  // of parts: one text, a line each
+  std::optional<std::string> name = {}, reasoning = {};
+  std::vector<ToolCall> tool_calls = {};  // an assistant's
+  std::string tool_call_id = {};          // a tool's
+};
+
+struct ToolDefinition {
+  std::string name, description;
+  std::string parameters;  // a JSON schema; "": none
+  bool strict = false;
+};
+
+struct Tools {
+  enum class Choice { none, automatic, required, named };
+  std::vector<ToolDefinition> definitions;
+  Choice choice = Choice::automatic;
+  std::string name;      // the named one
+  bool parallel = true;  // several calls in an answer
+};
+
+// What the chat-shaped routes have in common: the body of a POST to /v1/chat/completions; those to /v1/responses and /v1/messages are
+// translated to it.
 struct ChatCompletionFields {
-  ChatRequest chat;  // the messages and chat_template_kwargs. Contents in parts are one text, a line each
+  std::vector<ChatMessage> messages;
+  ChatArguments arguments;  // chat_template_kwargs
+  Tools tools;
+  bool add_generation_prompt = true, continue_final_message = false;
   GenerationFields generation;
 };
 
-// Throws FieldError, naming the field, for what is not supported: pictures, sounds, tools.
+// Throws FieldError, naming the field, for what is not supported: pictures, sounds.
 ChatCompletionFields read_chat_completion(JsonObject body, int64_t vocab_size);
 
 // The object chat.completion.

@@ -7,6 +7,7 @@
 
 #include "api/fields.h"
 #include "core/types.h"
+#include "generate/grammar_source.h"
 
 namespace tessera::api {
 
@@ -25,7 +26,12 @@ struct GenerationFields {
   int64_t n = 1;
   int priority = 0;
   std::string cache_salt;
-  bool stream = false;
+  std::optional<int64_t> prompt_logprobs;  // of each token of the prompt but the first
+  std::optional<GrammarSource> format;     // response_format or structured_outputs
+  bool return_token_ids = false;
+  bool include_stop = false;  // include_stop_str_in_output
+  bool skip_special_tokens = true;
+  bool stream = false, include_usage = false, continuous_usage = false;  // stream_options
 };
 
 // Reads all but logprobs and max_tokens, whose names or limits differ, and ignores what does no harm. Throws FieldError.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "api/chat_completions.h"
+#include "api/chat_request.h"
 #include "api/completions.h"
 #include "cli/arguments.h"
 #include "cli/batch_files.h"
@@ -162,7 +163,7 @@ class BatchRun {
     asked->chat = true;
     if (!conversation_) conversation_.emplace(session_.checkpoint(), session_.tokenizer(), ConversationOptions());
     if (chat_ends_.empty()) chat_ends_ = conversation_->end_tokens(session_);
-    submit_prompts(asked, fields.generation, {conversation_->ids_of(fields.chat)}, chat_ends_, "messages");
+    submit_prompts(asked, fields.generation, {conversation_->ids_of(api::chat_request(fields))}, chat_ends_, "messages");
   }
 
   void submit_completion(const std::shared_ptr<Asked>& asked, JsonObject body) {
