@@ -64,7 +64,7 @@ int parse_and_run(int argc, char** argv) {
       "List the devices and leave");
   int code = 0;
   for (const auto add :
-       {add_run, add_chat, add_batch, add_perplexity, add_inspect, add_tokenize, add_eval, add_bench, add_compare, add_plan})
+       {add_run, add_chat, add_serve, add_batch, add_perplexity, add_inspect, add_tokenize, add_eval, add_bench, add_compare, add_plan})
     add(app, code);
   take_whole_values(app);
   std::vector<std::string> arguments = plain_arguments(app, {argv + std::min(argc, 1), argv + argc});

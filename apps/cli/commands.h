@@ -17,5 +17,6 @@ void add_batch(CLI::App& app, int& code);
 void add_bench(CLI::App& app, int& code);
 void add_compare(CLI::App& app, int& code);
 void add_plan(CLI::App& app, int& code);
+void add_serve(CLI::App& app, int& code);
 
 }  // namespace tessera

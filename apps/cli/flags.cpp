@@ -191,10 +191,14 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<s
   add("-s,--seed", flags.seed, "Makes sampling repeatable; a random one, printed at the end, if not given")->transform(seed_number());
 }
 
-SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size) {
+SamplingOptions sampling_options(const SamplingFlags& flags) {
   SamplingOptions options = flags;
   for (const std::string& text : flags.bias_texts) options.logit_bias.insert(parse_bias(text));
-  return sampling_params(options, config, vocab_size);
+  return options;
+}
+
+SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size) {
+  return sampling_params(sampling_options(flags), config, vocab_size);
 }
 
 void add_speculation_flags(CLI::App& command, SpeculationFlags& flags) {

@@ -77,7 +77,9 @@ struct SamplingFlags : SamplingOptions {
 // `generation_config` is the ModelFlags'.
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags, std::optional<std::string>& generation_config);
 
-// sampling_params of these, which throws for a text of a bias that is none.
+// These with their biases; throws for a text of a bias that is none.
+SamplingOptions sampling_options(const SamplingFlags& flags);
+// sampling_params of these.
 SamplingParams sampling_params(const SamplingFlags& flags, const GenerationConfig& config, int64_t vocab_size);
 
 // What guesses the tokens that come next, so that one forward can give several.

@@ -18,19 +18,20 @@ void expect_same_tokens(const Tokenizer& draft, const std::string& draft_name, c
 
 }  // namespace
 
-std::unique_ptr<Device> open_device(const ModelFlags& flags) {
+std::unique_ptr<Device> open_device(const ModelFlags& flags, std::function<void(const std::string& why)> lost) {
   const bool is_card = device_kind(flags.device).is_card;
   if (is_card) SignalWatch::second_tells("the card was being opened; if it hangs and no other process has it, reset it with tt-smi -r");
-  const auto lost = [](const std::string& why) {
-    tell(why);
-    std::_Exit(kDeviceLost);
-  };
+  if (!lost)
+    lost = [](const std::string& why) {
+      tell(why);
+      std::_Exit(kDeviceLost);
+    };
   std::unique_ptr<Device> device = open_device(flags.device, {.threads = flags.threads,
                                                               .twin = flags.twin,
                                                               .device_id = flags.device_id,
                                                               .trace = flags.trace == 1,
                                                               .timeout = flags.device_timeout,
-                                                              .hung = lost,
+                                                              .hung = std::move(lost),
                                                               .notice = tell});
   if (is_card) SignalWatch::second_tells("the card was left at its work; reset it with tt-smi -r before it is used again");
   return device;
@@ -70,8 +71,8 @@ Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> descript
     : RunningModel(std::move(checkpoint), std::move(description), device ? std::move(device) : open_device(flags), flags,
                    alike(flags, sequences), watch_of(*std::make_unique<ProgressBar>("loading"))) {}
 
-Session::Session(const ModelFlags& flags, const CacheFlags& cache)
-    : RunningModel(open_checkpoint(flags), std::nullopt, open_device(flags), flags, shared(flags, cache),
+Session::Session(const ModelFlags& flags, const CacheFlags& cache, std::shared_ptr<Device> device)
+    : RunningModel(open_checkpoint(flags), std::nullopt, device ? std::move(device) : open_device(flags), flags, shared(flags, cache),
                    watch_of(*std::make_unique<ProgressBar>("loading"))) {
   const DeviceKind& kind = device_kind(device()->name());
   const CacheOptions& pool = this->cache().options();

@@ -1,6 +1,8 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "cli/flags.h"
 #include "engine/running_model.h"
@@ -17,10 +19,11 @@ class Session : public RunningModel {
   Session(Checkpoint checkpoint, std::optional<ModelDescription> description, const ModelFlags& flags, int64_t sequences,
           std::shared_ptr<Device> device);
   // For many requests at once: the sequences share a pool of pages, of which the flags and memory tell the size; it is told.
-  Session(const ModelFlags& flags, const CacheFlags& cache);
+  Session(const ModelFlags& flags, const CacheFlags& cache, std::shared_ptr<Device> device = nullptr);
 };
 
-std::unique_ptr<Device> open_device(const ModelFlags& flags);
+// `lost` is to leave the process when a card does not answer any more, and does so by itself where none is given.
+std::unique_ptr<Device> open_device(const ModelFlags& flags, std::function<void(const std::string& why)> lost = {});
 
 // What the file that `flag` names holds; nullopt: it is not there. Throws, before anything is loaded, where the device's sequences cannot
 // be saved, the file is not one of them, or it could not be written again.

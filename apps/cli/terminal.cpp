@@ -25,7 +25,7 @@ static_assert(std::atomic<int>::is_always_lock_free && std::atomic<const char*>:
 void write_error(const char* text) { static_cast<void>(!::write(STDERR_FILENO, text, std::strlen(text))); }
 
 // Nothing but what may be done wherever the process stands.
-void note(int number) {
+void note_signal(int number) {
   int none = 0;
   if (noted.compare_exchange_strong(none, number)) return;
   if (const char* const text = advice) {
@@ -54,10 +54,12 @@ bool is_unfit(char32_t c) {
 SignalWatch::SignalWatch() {
   noted = 0;
   advice = nullptr;
-  install(note);
+  install(note_signal);
 }
 
 SignalWatch::~SignalWatch() { install(SIG_DFL); }
+
+void SignalWatch::note(int number) { note_signal(number); }
 
 void SignalWatch::expect_none() {
   if (const int number = noted) throw Interrupted(number);

@@ -40,6 +40,7 @@ class SignalWatch {
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;
   static void expect_none();
+  static void note(int number);                  // as if this one had arrived
   static void forget_interrupt();                // SIGINT has been answered; SIGTERM stays
   static void second_tells(const char* advice);  // what is told when a second one leaves; a literal
 };

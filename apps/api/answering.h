@@ -1,0 +1,160 @@
+#pragma once
+// From the body of a request to its answer: what it asks of the scheduler, and the pieces in which its choices come.
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/answer_format.h"
+#include "api/answer_reader.h"
+#include "api/answer_writer.h"
+#include "api/chat_completions.h"
+#include "api/completions.h"
+#include "engine/conversation.h"
+#include "engine/running_model.h"
+#include "engine/sampling_options.h"
+#include "generate/scheduler.h"
+#include "generate/token_constraint.h"
+
+namespace tessera::api {
+
+std::string random_hex();  // 128 bits of it: what is behind an id's first letters
+
+enum class Route { chat_completions, completions, responses, messages };
+
+// Who asks.
+struct Asker {
+  std::string name = "";                                                                  // askers of one priority take turns
+  std::string salt = "";                                                                  // pages are not shared beyond it
+  std::chrono::steady_clock::duration queue_timeout = std::chrono::steady_clock::duration::max(), timeout = queue_timeout;
+};
+
+struct ServedModelOptions {
+  std::vector<std::string> names;  // at least one: the first is told, and a request may name any
+  bool any_name = false;           // or whatever else
+  SamplingOptions sampling = {};        // a body's fields go before them
+  std::optional<int64_t> new_tokens = {};  // of requests that say nothing
+  bool special_in_prompt = true;        // texts of /v1/completions mean special tokens by their names, as AutoTokenizer reads them
+  ConversationOptions conversation = {};
+  // Compiles a form for an asker, and waits for it; empty: there are no forms here.
+  std::function<std::shared_ptr<const TokenConstraint>(const GrammarSource& source, const std::string& asker)> compile = {};
+  std::function<bool(const std::string& schema)> enforceable = {};  // whether a tool's schema can be held
+};
+
+class Answering;
+
+// What requests are answered with. Any thread may prepare one.
+class ServedModel {
+ public:
+  // `running` must outlive this.
+  ServedModel(RunningModel& running, ServedModelOptions options);
+
+  // Throws FieldError and std::invalid_argument for what the body asks and cannot be had, FileError for a checkpoint without a template.
+  std::shared_ptr<Answering> prepare(Route route, JsonObject body, const Asker& asker) const;
+
+  // The prompt of a chat.
+  std::vector<TokenId> chat_ids(const ChatCompletionFields& fields) const;
+  std::vector<TokenId> prompt_ids(const std::string& text, bool add_special_tokens) const;
+
+  const std::string& name() const { return options_.names.front(); }
+  const std::vector<std::string>& names() const { return options_.names; }
+  int64_t opened() const { return opened_; }  // seconds since 1970
+  void expect_name(const std::optional<std::string>& name) const;  // 404's FieldError, of code model_not_found
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  int64_t context() const { return running_.context(); }
+  int64_t vocab_size() const { return running_.model().spec().vocab_size; }
+
+ private:
+  std::shared_ptr<Answering> prepare_chat(ChatCompletionFields fields, std::unique_ptr<AnswerWriter> writer, const AnswerHeader& header,
+                                          const Asker& asker) const;
+  std::shared_ptr<Answering> prepare_completion(CompletionFields fields, AnswerHeader header, const Asker& asker) const;
+  SamplingParams sampling_of(const GenerationFields& fields) const;
+  int64_t most_new_tokens(const GenerationFields& fields, int64_t known) const;
+  std::shared_ptr<Answering> made(const AnswerHeader& header, const GenerationFields& fields, std::vector<std::vector<TokenId>> prompts,
+                                  const std::vector<std::string>& echoed, std::vector<TokenId> ends, const std::string& param,
+                                  AnswerReaderOptions reading, std::unique_ptr<AnswerWriter> writer, const Asker& asker) const;
+
+  RunningModel& running_;
+  ServedModelOptions options_;
+  const Tokenizer& tokenizer_;
+  int64_t opened_;
+  std::optional<Conversation> conversation_;
+  std::exception_ptr no_conversation_;  // why there is none
+  AnswerFormat format_;
+  std::vector<TokenId> chat_ends_;
+};
+
+// A piece of an answer, as the engine gives it.
+struct AnswerPiece {
+  AnswerDelta delta;
+  std::optional<TokenLogprobs> logprobs = {};         // of its token
+  std::vector<TokenLogprobs> prompt_logprobs = {};
+  Usage usage = {};                                   // so far
+  bool last = false;                                  // every choice has ended
+  std::exception_ptr error = {};                      // with the last: the request came to nothing
+  FinishReason reason = FinishReason::stop;           // the worst of its choices', with the last
+};
+
+// A request on its way. Its pieces come on the engine's thread, in order.
+class Answering : public std::enable_shared_from_this<Answering> {
+ public:
+  using Take = std::function<void(AnswerPiece piece)>;  // must not wait, nor throw
+
+  // Once. Throws what Scheduler::submit throws, and nothing was asked then. `take` lives until the last piece.
+  void submit(Scheduler& scheduler, Take take);
+  // From any thread, before, while or after it runs.
+  void cancel();
+
+  // Puts the texts of a piece's log-probabilities into its delta.
+  void complete(AnswerPiece& piece) const;
+  // Appends a piece to the choices: what body() is made of.
+  void append(const AnswerPiece& piece);
+  const std::vector<Choice>& choices() const { return choices_; }
+
+  const std::optional<GrammarSource>& format() const { return format_; }
+  void constrain(std::shared_ptr<const TokenConstraint> constraint);  // before submit
+  AnswerWriter& writer() { return *writer_; }
+  bool stream() const { return stream_; }
+  int64_t prompt_tokens() const { return usage_.prompt_tokens; }
+  const std::string& id() const { return id_; }
+
+ private:
+  friend class ServedModel;
+  bool take_token(size_t choice, const ScheduledRequest::Token& token);
+  void take_end(size_t choice, const ScheduledRequest::End& end);
+
+  AnswerPiece begin_piece(size_t choice);
+
+  std::string id_;
+  const Tokenizer* tokenizer_ = nullptr;
+  std::vector<ScheduledRequest> requests_;     // of each prompt
+  std::vector<std::vector<TokenId>> prompts_;  // where their log-probabilities are shown
+  std::optional<GrammarSource> format_;
+  std::vector<TokenId> stop_token_ids_;
+  bool logprobs_ = false, echoes_ = false, token_ids_ = false, stream_ = false;
+  std::unique_ptr<AnswerWriter> writer_;
+  std::vector<Choice> choices_;
+  // Of the engine's thread.
+  std::deque<AnswerReader> readers_;  // of each choice
+  std::vector<AnswerPiece> begun_;    // of each choice: what its first piece begins with
+  Usage usage_;
+  size_t left_ = 0;  // choices that have not ended
+  std::exception_ptr error_;
+  FinishReason reason_ = FinishReason::stop;
+  Take take_;
+  std::atomic<bool> dropped_ = false;  // it was not taken whole
+
+  std::mutex mutex_;
+  Scheduler* scheduler_ = nullptr;
+  std::vector<Scheduler::Id> ids_;
+  bool cancelled_ = false;
+};
+
+}  // namespace tessera::api
