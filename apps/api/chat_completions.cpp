@@ -71,26 +71,6 @@ ChatArguments read_arguments(Fields& body) {
   return arguments;
 }
 
-// The text of a token with its bytes, which are null where they alone are no character.
-Json token_json(const TokenText& token) {
-  Json json{{"token", token.text}, {"logprob", token.logprob}, {"bytes", nullptr}};
-  if (token.text.find("\xEF\xBF\xBD") == std::string::npos) {
-    json["bytes"] = Json::array();
-    for (const char byte : token.text) json["bytes"].push_back(static_cast<unsigned char>(byte));
-  }
-  return json;
-}
-
-Json logprobs_json(const std::vector<TokenChoice>& tokens) {
-  Json content = Json::array();
-  for (const TokenChoice& token : tokens) {
-    Json& entry = content.emplace_back(token_json(token.chosen));
-    entry["top_logprobs"] = Json::array();
-    for (const TokenText& top : token.top) entry["top_logprobs"].push_back(token_json(top));
-  }
-  return {{"content", content}, {"refusal", nullptr}};
-}
-
 }  // namespace
 
 ChatCompletionFields read_chat_completion(JsonObject object, int64_t vocab_size) {
@@ -111,17 +91,6 @@ ChatCompletionFields read_chat_completion(JsonObject object, int64_t vocab_size)
   body.ignore({"reasoning_effort", "verbosity", "parallel_tool_calls"});
   body.expect_no_others();
   return fields;
-}
-
-Json chat_completion(const AnswerHeader& header, std::span<const Choice> choices, const Usage& usage) {
-  Json all = Json::array();
-  for (const Choice& choice : choices)
-    all.push_back({{"index", all.size()},
-                   {"message", {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}}},
-                   {"logprobs", choice.tokens ? logprobs_json(*choice.tokens) : Json()},
-                   {"finish_reason", choice.finish_reason}});
-  return {{"id", header.id}, {"object", "chat.completion"}, {"created", header.created}, {"model", header.model},
-          {"choices", all},  {"usage", usage_json(usage)}};
 }
 
 }  // namespace tessera::api

@@ -1,10 +1,11 @@
 #pragma once
+#include <memory>
 #include <span>
 #include <string>
 #include <variant>
 #include <vector>
 
-#include "api/answer.h"
+#include "api/answer_writer.h"
 #include "api/generation_fields.h"
 
 namespace tessera::api {
@@ -20,7 +21,9 @@ struct CompletionFields {
 // Throws FieldError, naming the field.
 CompletionFields read_completion(JsonObject body, int64_t vocab_size);
 
-// The object text_completion.
+// Chunks of text_completion, or the object. Where the prompt is echoed, a choice's first delta begins with its text and its tokens.
+std::unique_ptr<AnswerWriter> completion_writer(AnswerHeader header, const GenerationFields& fields);
+
 Json completion(const AnswerHeader& header, std::span<const Choice> choices, const Usage& usage);
 
 }  // namespace tessera::api

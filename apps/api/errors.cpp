@@ -17,20 +17,23 @@ Json field_of(const std::exception& error) {
   return is_name ? Json(name) : Json();
 }
 
+const char* type_of(int status) { return status == 429 ? "rate_limit_error" : status < 500 ? "invalid_request_error" : "server_error"; }
+
+Failure make(int status, const std::string& message, const Json& param, const std::string& code) {
+  return {.status = status,
+          .body = {{"error",
+                    {{"message", message}, {"type", type_of(status)}, {"param", param}, {"code", code.empty() ? Json() : Json(code)}}}}};
+}
+
 }  // namespace
 
 Failure failure(const std::exception& error) {
   const bool theirs = dynamic_cast<const std::invalid_argument*>(&error) || dynamic_cast<const FileError*>(&error);
   const bool full = dynamic_cast<const ResourceError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error);
   const auto* const field = dynamic_cast<const FieldError*>(&error);
-  return {.status = theirs ? 400
-                    : full ? 503
-                           : 500,
-          .body = {{"error",
-                    {{"message", error.what()},
-                     {"type", theirs ? "invalid_request_error" : "server_error"},
-                     {"param", theirs ? field_of(error) : Json()},
-                     {"code", field && !field->code().empty() ? Json(field->code()) : Json()}}}}};
+  return make(theirs ? 400 : full ? 503 : 500, error.what(), theirs ? field_of(error) : Json(), field ? field->code() : "");
 }
+
+Failure failure(int status, const std::string& message, const std::string& code) { return make(status, message, Json(), code); }
 
 }  // namespace tessera::api

@@ -29,4 +29,7 @@ struct Failure {
 // else 500. Where the library's text begins with a field's name, as "top_p: 2 is outside (0, 1]" does, that is the param.
 Failure failure(const std::exception& error);
 
+// One that is no exception's: 401 with the code invalid_api_key, 404 with model_not_found, 429, 503 ...
+Failure failure(int status, const std::string& message, const std::string& code = "");
+
 }  // namespace tessera::api
