@@ -40,8 +40,10 @@ struct ChatCompletionFields {
   GenerationFields generation;
 };
 
-// Throws FieldError, naming the field, for what is not supported: pictures, sounds.
+// Throws FieldError, naming the field, for what is not supported: pictures, sounds. Fields that it does not know are left alone.
 ChatCompletionFields read_chat_completion(JsonObject body, int64_t vocab_size);
+// The same but for `generation`: of a prompt alone.
+ChatCompletionFields read_chat(Fields& body);
 
 // Events of chat.completion.chunk, or the object chat.completion. What the whole prompt consists of is told with its first choice's.
 std::unique_ptr<AnswerWriter> chat_writer(AnswerHeader header, const GenerationFields& fields);

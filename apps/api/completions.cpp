@@ -48,14 +48,12 @@ CompletionFields read_completion(JsonObject object, int64_t vocab_size) {
   Fields body(object);
   CompletionFields fields{.prompts = read_prompts(body, vocab_size),
                           .echo = body.boolean("echo").value_or(false),
+                          .add_special_tokens = body.boolean("add_special_tokens").value_or(true),
                           .generation = read_generation_fields(body, vocab_size)};
   fields.generation.max_tokens = body.integer("max_tokens", 0, kMostTokens);
   fields.generation.logprobs = body.integer("logprobs", 0, kMostTop);
-  const auto best_of = body.integer("best_of", 1, kMostTokens);
-  expect(best_of.value_or(fields.generation.n) == fields.generation.n, body.param("best_of"),
-         "is not supported unless it is n; leave it out");
   expect(body.text("suffix").value_or("").empty(), body.param("suffix"), "is not supported; leave it out");
-  body.expect_no_others();
+  body.expect_usual("prompt_embeds", {});
   return fields;
 }
 
