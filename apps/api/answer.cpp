@@ -13,8 +13,8 @@ std::string text_of(TokenId id, const Tokenizer& tokenizer) {
   return tokenizer.decode(twice, {}).substr(tokenizer.decode(once, {}).size());
 }
 
-TokenText token_text(TokenId id, double logprob, const Tokenizer& tokenizer) {
-  return {text_of(id, tokenizer), std::max(logprob, kLeastLogprob)};
+TokenText token_text(TokenId id, double logprob, int64_t rank, const Tokenizer& tokenizer) {
+  return {.text = text_of(id, tokenizer), .logprob = std::max(logprob, kLeastLogprob), .id = id, .rank = rank};
 }
 
 }  // namespace
@@ -26,15 +26,37 @@ Json usage_json(const Usage& usage) {
           {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
 }
 
+Json prompt_logprobs_json(std::span<const TokenChoice> tokens) {
+  Json all = Json::array();
+  for (const TokenChoice& token : tokens) {
+    Json& entry = all.emplace_back();
+    const auto add = [&](const TokenText& one) {
+      entry[std::to_string(one.id)] = {{"logprob", one.logprob}, {"rank", one.rank}, {"decoded_token", one.text}};
+    };
+    if (!token.known) continue;
+    add(token.chosen);
+    for (const TokenText& top : token.top) add(top);
+  }
+  return all;
+}
+
+std::string json_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
 TokenChoice token_choice(const TokenLogprobs& logprobs, const Tokenizer& tokenizer) {
-  TokenChoice choice{.chosen = token_text(logprobs.token, logprobs.logprob, tokenizer), .top = {}};
-  for (const auto& [id, logprob] : logprobs.top) choice.top.push_back(token_text(id, logprob, tokenizer));
+  TokenChoice choice{.chosen = token_text(logprobs.token, logprobs.logprob, logprobs.rank, tokenizer), .top = {}};
+  int64_t rank = 0, place = 0;
+  for (const auto& [id, logprob] : logprobs.top) {
+    const bool equal = place++ > 0 && logprob == logprobs.top[static_cast<size_t>(place - 2)].second;
+    if (!equal) rank = place;
+    choice.top.push_back(token_text(id, logprob, rank, tokenizer));
+  }
   return choice;
 }
 
 std::vector<TokenChoice> prompt_choices(std::span<const TokenId> prompt, std::span<const TokenLogprobs> logprobs,
                                         const Tokenizer& tokenizer) {
-  std::vector<TokenChoice> choices{{.chosen = {text_of(prompt.front(), tokenizer), 0}, .top = {}, .known = false}};
+  std::vector<TokenChoice> choices{
+      {.chosen = {.text = text_of(prompt.front(), tokenizer), .logprob = 0, .id = prompt.front()}, .top = {}, .known = false}};
   for (const TokenLogprobs& one : logprobs) choices.push_back(token_choice(one, tokenizer));
   return choices;
 }

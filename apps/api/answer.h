@@ -16,6 +16,8 @@ using Json = nlohmann::ordered_json;
 struct TokenText {
   std::string text;  // U+FFFD where it alone is no whole character
   double logprob;    // -9999 at least
+  TokenId id = 0;
+  int64_t rank = 0;  // 1: none is more probable; 0: not known
 };
 
 // A token of a text, and the most probable ones in its place.
@@ -66,6 +68,12 @@ struct AnswerHeader {
 };
 
 Json usage_json(const Usage& usage);
+// A list of an entry for each token: null where it is not known, else its id, and those of the most probable ones, with "logprob", "rank"
+// and "decoded_token".
+Json prompt_logprobs_json(std::span<const TokenChoice> tokens);
+
+// The JSON's text on one line, with U+FFFD for what is no UTF-8.
+std::string json_text(const Json& json);
 
 TokenChoice token_choice(const TokenLogprobs& logprobs, const Tokenizer& tokenizer);
 

@@ -2,59 +2,35 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
 
+#include "api/chat_messages.h"
+#include "api/tool_fields.h"
 #include "text/jinja/json.h"
 
 namespace tessera::api {
 namespace {
 
-constexpr size_t kMostMessages = 2048, kMostParts = 1024, kMostArguments = 64;
+constexpr size_t kMostArguments = 64;
 constexpr int64_t kMostTokens = int64_t{1} << 30, kMostTop = 20;
 
-// A text, or parts of text, which are its lines.
-std::string read_content(Fields& message) {
-  const auto given = message.value("content");
-  expect(given.has_value(), message.param("content"), "is not there");
-  if (const auto text = json_as<std::string_view>(*given)) return std::string(*text);
-  expect(json_as<JsonArray>(*given).has_value(), message.param("content"), "must be a text or a list of parts");
-  std::string all;
-  size_t index = 0;
-  const JsonArray parts = *message.list("content", kMostParts);
-  for (const JsonValue value : parts) {
-    const std::string place = tessera::message(message.param("content"), '[', index, ']');
-    const auto object = json_as<JsonObject>(value);
-    expect(object.has_value(), place, "must be an object");
-    Fields part(*object, place + ".");
-    expect(part.text("type") == "text", part.param("type"), "only parts of the type text are supported");
-    const auto text = part.text("text");
-    expect(text.has_value(), part.param("text"), "is not there");
-    part.expect_no_others();
-    all += (index++ > 0 ? "\n" : "") + *text;
-  }
-  return all;
-}
-
-ChatMessage read_message(JsonValue value, const std::string& place) {
-  constexpr std::array kRoles{"system", "developer", "user", "assistant"};
-  const auto object = json_as<JsonObject>(value);
-  expect(object.has_value(), place, "must be an object");
-  Fields fields(*object, place + ".");
-  const auto role = fields.text("role");
-  expect(role && std::find(kRoles.begin(), kRoles.end(), *role) != kRoles.end(), fields.param("role"),
-         "must be system, developer, user or assistant");
-  ChatMessage message{
-      .role = *role, .content = read_content(fields), .name = fields.text("name"), .reasoning = fields.text("reasoning_content")};
-  fields.expect_no_others();
-  return message;
-}
-
-std::vector<ChatMessage> read_messages(Fields& body) {
-  const auto given = body.list("messages", kMostMessages);
-  expect(given && given->size() > 0, body.param("messages"), "must be a list of at least one message");
-  std::vector<ChatMessage> messages;
-  for (const JsonValue value : *given) messages.push_back(read_message(value, message(body.param("messages"), '[', messages.size(), ']')));
-  return messages;
+// A template's variables that are not a request's to set, and what transformers' apply_chat_template is called with.
+bool is_reserved(std::string_view name) {
+  constexpr std::array<std::string_view, 15> kReserved{"messages",
+                                                       "conversation",
+                                                       "tools",
+                                                       "documents",
+                                                       "chat_template",
+                                                       "add_generation_prompt",
+                                                       "continue_final_message",
+                                                       "tokenize",
+                                                       "padding",
+                                                       "truncation",
+                                                       "max_length",
+                                                       "return_tensors",
+                                                       "return_dict",
+                                                       "return_assistant_tokens_mask",
+                                                       "tokenizer_kwargs"};
+  return name.ends_with("_token") || std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end();
 }
 
 ChatArguments read_arguments(Fields& body) {
@@ -64,6 +40,7 @@ ChatArguments read_arguments(Fields& body) {
   expect(given->size() <= kMostArguments, param, "has ", given->size(), " entries; at most ", kMostArguments, " are taken");
   ChatArguments arguments;
   for (const auto field : *given) {
+    expect(!is_reserved(field.key), param, printable(field.key), " is not a request's to set; leave it out");
     expect(!json_as<JsonObject>(field.value) && !json_as<JsonArray>(field.value), param, printable(field.key),
            " must be a text, a number, true, false or null");
     arguments.emplace_back(std::string(field.key), jinja::from_json(field.value, param));
@@ -71,57 +48,39 @@ ChatArguments read_arguments(Fields& body) {
   return arguments;
 }
 
-// The text of a token with its bytes, which are null where they alone are no character.
-Json token_json(const TokenText& token) {
-  Json json{{"token", token.text}, {"logprob", token.logprob}, {"bytes", nullptr}};
-  if (token.text.find("\xEF\xBF\xBD") == std::string::npos) {
-    json["bytes"] = Json::array();
-    for (const char byte : token.text) json["bytes"].push_back(static_cast<unsigned char>(byte));
-  }
-  return json;
-}
-
-Json logprobs_json(const std::vector<TokenChoice>& tokens) {
-  Json content = Json::array();
-  for (const TokenChoice& token : tokens) {
-    Json& entry = content.emplace_back(token_json(token.chosen));
-    entry["top_logprobs"] = Json::array();
-    for (const TokenText& top : token.top) entry["top_logprobs"].push_back(token_json(top));
-  }
-  return {{"content", content}, {"refusal", nullptr}};
+// What would change the answer, and is not there.
+void refuse_others(Fields& body) {
+  body.expect_usual("modalities", {"[\"text\"]"});
+  body.expect_usual("add_special_tokens", {"false"});  // a template writes them
+  body.expect_usual("include_reasoning", {"true"});
+  body.expect_usual("echo", {"false"});
+  for (const char* name : {"audio", "functions", "function_call", "web_search_options", "chat_template", "documents"})
+    body.expect_usual(name, {});
 }
 
 }  // namespace
 
+ChatCompletionFields read_chat(Fields& body) {
+  ChatCompletionFields fields{.messages = read_messages(body), .arguments = read_arguments(body), .tools = read_tools(body)};
+  fields.continue_final_message = body.boolean("continue_final_message").value_or(false);
+  const auto begins = body.boolean("add_generation_prompt");
+  expect(!(fields.continue_final_message && begins.value_or(false)), body.param("continue_final_message"),
+         "does not go with add_generation_prompt");
+  fields.add_generation_prompt = begins.value_or(!fields.continue_final_message);
+  refuse_others(body);
+  return fields;
+}
+
 ChatCompletionFields read_chat_completion(JsonObject object, int64_t vocab_size) {
   Fields body(object);
-  ChatCompletionFields fields{.messages = read_messages(body),
-                              .arguments = read_arguments(body),
-                              .tools = {},
-                              .generation = read_generation_fields(body, vocab_size)};
-  GenerationFields& generation = fields.generation;
+  ChatCompletionFields fields = read_chat(body);
+  GenerationFields& generation = fields.generation = read_generation_fields(body, vocab_size);
   generation.max_tokens = body.integer("max_tokens", 1, kMostTokens);
   if (const auto most = body.integer("max_completion_tokens", 1, kMostTokens)) generation.max_tokens = most;
   const auto top = body.integer("top_logprobs", 0, kMostTop);
   if (body.boolean("logprobs").value_or(false)) generation.logprobs = top.value_or(0);
   expect(generation.logprobs || top.value_or(0) == 0, body.param("top_logprobs"), "wants logprobs to be true");
-  body.expect_usual("tools", {"[]"});
-  body.expect_usual("tool_choice", {"\"none\"", "\"auto\""});
-  body.expect_usual("modalities", {"[\"text\"]"});
-  body.ignore({"reasoning_effort", "verbosity", "parallel_tool_calls"});
-  body.expect_no_others();
   return fields;
-}
-
-Json chat_completion(const AnswerHeader& header, std::span<const Choice> choices, const Usage& usage) {
-  Json all = Json::array();
-  for (const Choice& choice : choices)
-    all.push_back({{"index", all.size()},
-                   {"message", {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}}},
-                   {"logprobs", choice.tokens ? logprobs_json(*choice.tokens) : Json()},
-                   {"finish_reason", choice.finish_reason}});
-  return {{"id", header.id}, {"object", "chat.completion"}, {"created", header.created}, {"model", header.model},
-          {"choices", all},  {"usage", usage_json(usage)}};
 }
 
 }  // namespace tessera::api

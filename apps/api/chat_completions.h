@@ -1,7 +1,8 @@
 #pragma once
+#include <memory>
 #include <span>
 
-#include "api/answer.h"
+#include "api/answer_writer.h"
 #include "api/generation_fields.h"
 #include "text/chat_template.h"
 
@@ -39,10 +40,14 @@ struct ChatCompletionFields {
   GenerationFields generation;
 };
 
-// Throws FieldError, naming the field, for what is not supported: pictures, sounds.
+// Throws FieldError, naming the field, for what is not supported: pictures, sounds. Fields that it does not know are left alone.
 ChatCompletionFields read_chat_completion(JsonObject body, int64_t vocab_size);
+// The same but for `generation`: of a prompt alone.
+ChatCompletionFields read_chat(Fields& body);
 
-// The object chat.completion.
+// Events of chat.completion.chunk, or the object chat.completion. What the whole prompt consists of is told with its first choice's.
+std::unique_ptr<AnswerWriter> chat_writer(AnswerHeader header, const GenerationFields& fields);
+
 Json chat_completion(const AnswerHeader& header, std::span<const Choice> choices, const Usage& usage);
 
 }  // namespace tessera::api

@@ -42,56 +42,19 @@ std::vector<CompletionFields::Prompt> read_prompts(Fields& body, int64_t vocab_s
   return prompts;
 }
 
-int64_t characters(std::string_view text) {
-  int64_t count = 0;
-  for (const char byte : text) count += (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
-  return count;
-}
-
-Json logprobs_json(const std::vector<TokenChoice>& tokens) {
-  Json names = Json::array(), own = Json::array(), tops = Json::array(), offsets = Json::array();
-  int64_t offset = 0;
-  for (const TokenChoice& token : tokens) {
-    names.push_back(token.chosen.text);
-    offsets.push_back(std::exchange(offset, offset + characters(token.chosen.text)));
-    own.push_back(token.known ? Json(token.chosen.logprob) : Json());
-    Json top = token.known ? Json::object() : Json();
-    const auto add = [&](const TokenText& one) {  // of tokens with the same text, the more probable
-      if (const auto found = top.find(one.text); found == top.end()) top[one.text] = one.logprob;
-    };
-    for (const TokenText& one : token.top) add(one);
-    if (token.known) add(token.chosen);
-    tops.push_back(top);
-  }
-  return {{"tokens", names}, {"token_logprobs", own}, {"top_logprobs", tops}, {"text_offset", offsets}};
-}
-
 }  // namespace
 
 CompletionFields read_completion(JsonObject object, int64_t vocab_size) {
   Fields body(object);
   CompletionFields fields{.prompts = read_prompts(body, vocab_size),
                           .echo = body.boolean("echo").value_or(false),
+                          .add_special_tokens = body.boolean("add_special_tokens").value_or(true),
                           .generation = read_generation_fields(body, vocab_size)};
   fields.generation.max_tokens = body.integer("max_tokens", 0, kMostTokens);
   fields.generation.logprobs = body.integer("logprobs", 0, kMostTop);
-  const auto best_of = body.integer("best_of", 1, kMostTokens);
-  expect(best_of.value_or(fields.generation.n) == fields.generation.n, body.param("best_of"),
-         "is not supported unless it is n; leave it out");
   expect(body.text("suffix").value_or("").empty(), body.param("suffix"), "is not supported; leave it out");
-  body.expect_no_others();
+  body.expect_usual("prompt_embeds", {});
   return fields;
-}
-
-Json completion(const AnswerHeader& header, std::span<const Choice> choices, const Usage& usage) {
-  Json all = Json::array();
-  for (const Choice& choice : choices)
-    all.push_back({{"index", all.size()},
-                   {"text", choice.text},
-                   {"logprobs", choice.tokens ? logprobs_json(*choice.tokens) : Json()},
-                   {"finish_reason", choice.finish_reason}});
-  return {{"id", header.id}, {"object", "text_completion"}, {"created", header.created}, {"model", header.model},
-          {"choices", all},  {"usage", usage_json(usage)}};
 }
 
 }  // namespace tessera::api

@@ -11,10 +11,30 @@ using Json = nlohmann::ordered_json;
 
 // Null where the text does not begin with a name and a colon.
 Json field_of(const std::exception& error) {
-  if (const auto* field = dynamic_cast<const FieldError*>(&error)) return field->param();
+  if (const auto* field = dynamic_cast<const FieldError*>(&error)) return field->param().empty() ? Json() : Json(field->param());
   const std::string_view text = error.what(), name = text.substr(0, text.find(": "));
   const bool is_name = name.size() < text.size() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string_view::npos;
   return is_name ? Json(name) : Json();
+}
+
+// Without the folders of this machine's files.
+std::string without_folders(std::string_view text) {
+  std::string told;
+  for (size_t at = 0; at < text.size();) {
+    const bool begins = text[at] == '/' && (at == 0 || text[at - 1] == ' ' || text[at - 1] == '"');
+    const std::string_view word = begins ? text.substr(at, text.find_first_of(" \":", at) - at) : text.substr(at, 1);
+    told += begins ? word.substr(word.rfind('/') + 1) : word;
+    at += word.size();
+  }
+  return told;
+}
+
+const char* type_of(int status) { return status == 429 ? "rate_limit_error" : status < 500 ? "invalid_request_error" : "server_error"; }
+
+Failure make(int status, const std::string& message, const Json& param, const std::string& code) {
+  return {.status = status,
+          .body = {{"error",
+                    {{"message", message}, {"type", type_of(status)}, {"param", param}, {"code", code.empty() ? Json() : Json(code)}}}}};
 }
 
 }  // namespace
@@ -23,14 +43,12 @@ Failure failure(const std::exception& error) {
   const bool theirs = dynamic_cast<const std::invalid_argument*>(&error) || dynamic_cast<const FileError*>(&error);
   const bool full = dynamic_cast<const ResourceError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error);
   const auto* const field = dynamic_cast<const FieldError*>(&error);
-  return {.status = theirs ? 400
-                    : full ? 503
-                           : 500,
-          .body = {{"error",
-                    {{"message", error.what()},
-                     {"type", theirs ? "invalid_request_error" : "server_error"},
-                     {"param", theirs ? field_of(error) : Json()},
-                     {"code", field && !field->code().empty() ? Json(field->code()) : Json()}}}}};
+  return make(theirs ? 400
+              : full ? 503
+                     : 500,
+              field ? error.what() : without_folders(error.what()), theirs ? field_of(error) : Json(), field ? field->code() : "");
 }
+
+Failure failure(int status, const std::string& message, const std::string& code) { return make(status, message, Json(), code); }
 
 }  // namespace tessera::api

@@ -1,6 +1,7 @@
 #include "api/fields.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tessera::api {
 namespace {
@@ -15,7 +16,29 @@ Number in_limits(JsonValue value, const std::string& param, const char* kind, Nu
   refuse(param, text.substr(0, kMostName), " is not accepted; give a ", kind, ", ", least, " to ", most);
 }
 
+// Where nlohmann's parser, which counts, sees that it is no JSON; "" where it sees nothing.
+std::string place_of_error(std::string_view text) {
+  try {
+    const auto keep_nothing = [](int, nlohmann::json::parse_event_t, nlohmann::json&) { return false; };
+    [[maybe_unused]] const nlohmann::json nothing = nlohmann::json::parse(text, keep_nothing);
+  } catch (const nlohmann::json::parse_error& error) {
+    return message(" at byte ", error.byte);
+  } catch (const nlohmann::json::out_of_range&) {  // a number
+  }
+  return "";
+}
+
 }  // namespace
+
+JsonDocument parse_body(std::string_view text) {
+  try {
+    JsonDocument document = parse_json(text, "the body", {.max_bytes = size_t{8} << 20});
+    if (!json_as<JsonObject>(document.root())) throw FieldError("", "the body: must be a JSON object");
+    return document;
+  } catch (const FileError& error) {
+    throw FieldError("", error.what() + place_of_error(text));
+  }
+}
 
 std::optional<JsonValue> Fields::value(std::string_view name) {
   known_.push_back(name);
@@ -66,6 +89,31 @@ std::optional<JsonObject> Fields::object(std::string_view name) {
   const auto given = json_as<JsonObject>(*found);
   expect(given.has_value(), param(name), "must be an object");
   return given;
+}
+
+std::vector<Fields> Fields::objects(std::string_view name, size_t most) {
+  std::vector<Fields> all;
+  const auto given = list(name, most);
+  if (!given) return all;
+  for (const JsonValue value : *given) {
+    const std::string place = message(param(name), '[', all.size(), ']');
+    const auto object = json_as<JsonObject>(value);
+    expect(object.has_value(), place, "must be an object");
+    all.emplace_back(*object, place + ".");
+  }
+  return all;
+}
+
+std::string Fields::needed_text(std::string_view name) {
+  auto given = text(name);
+  expect(given.has_value(), param(name), "is not there");
+  return *std::move(given);
+}
+
+JsonObject Fields::needed_object(std::string_view name) {
+  const auto given = object(name);
+  expect(given.has_value(), param(name), "is not there");
+  return *given;
 }
 
 void Fields::expect_usual(std::string_view name, std::initializer_list<std::string_view> usual) {

@@ -12,6 +12,9 @@
 
 namespace tessera::api {
 
+// Of a request's body, a JSON object. Throws FieldError, saying where it is none.
+JsonDocument parse_body(std::string_view text);
+
 template <class... Parts>
 [[noreturn]] void refuse(std::string param, const Parts&... parts) {
   const std::string text = message(param, ": ", parts...);
@@ -37,6 +40,10 @@ class Fields {
   std::optional<std::string> text(std::string_view name);
   std::optional<JsonArray> list(std::string_view name, size_t most);
   std::optional<JsonObject> object(std::string_view name);
+  // A list of objects; empty where it is not there.
+  std::vector<Fields> objects(std::string_view name, size_t most);
+  std::string needed_text(std::string_view name);
+  JsonObject needed_object(std::string_view name);
 
   // A field that asks for something unless its JSON is one of these.
   void expect_usual(std::string_view name, std::initializer_list<std::string_view> usual);

@@ -2,12 +2,13 @@
 
 #include <charconv>
 #include <limits>
+#include <utility>
 
 namespace tessera::api {
 namespace {
 
-constexpr int64_t kMostTokens = int64_t{1} << 30, kMostChoices = 8;
-constexpr size_t kMostStops = 16, kMostStopBytes = 1024, kMostBiases = 1024, kMostSaltBytes = 1024;
+constexpr int64_t kMostTokens = int64_t{1} << 30, kMostChoices = 8, kMostTop = 20;
+constexpr size_t kMostStops = 16, kMostStopBytes = 1024, kMostBiases = 1024, kMostSaltBytes = 1024, kMostTexts = 1000;
 constexpr double kMostBias = 100;
 
 TokenId token_of(std::string_view text, int64_t vocab_size, const std::string& param) {
@@ -57,6 +58,71 @@ std::vector<TokenId> read_stop_token_ids(Fields& body, int64_t vocab_size) {
   return ids;
 }
 
+std::string choices_text(JsonArray choices, const std::string& param) {
+  expect(choices.size() > 0, param, "must be a list of at least one text");
+  for (const JsonValue choice : choices) {
+    const auto text = json_as<std::string_view>(choice);
+    expect(text && !text->empty(), param, "must be a list of texts, none of them empty");
+  }
+  return simdjson::minify(choices);
+}
+
+std::optional<GrammarSource> read_response_format(Fields& body) {
+  const auto given = body.object("response_format");
+  if (!given) return std::nullopt;
+  Fields format(*given, body.param("response_format") + ".");
+  const std::string type = format.needed_text("type");
+  if (type == "text") return std::nullopt;
+  if (type == "json_object") return GrammarSource{};
+  expect(type == "json_schema", format.param("type"), "must be text, json_object or json_schema");
+  Fields schema(format.needed_object("json_schema"), format.param("json_schema") + ".");
+  schema.text("name");
+  return GrammarSource{.kind = GrammarSource::Kind::json_schema,
+                       .text = simdjson::minify(schema.needed_object("schema")),
+                       .strict = schema.boolean("strict").value_or(false)};
+}
+
+// vLLM's: one of its fields.
+std::optional<GrammarSource> read_structured_outputs(Fields& body) {
+  using Kind = GrammarSource::Kind;
+  const auto given = body.object("structured_outputs");
+  if (!given) return std::nullopt;
+  const std::string param = body.param("structured_outputs");
+  Fields fields(*given, param + ".");
+  std::vector<GrammarSource> found;
+  if (const auto json = fields.value("json")) {
+    const auto text = json_as<std::string_view>(*json);
+    expect(text || json_as<JsonObject>(*json), fields.param("json"), "must be a schema, or its text");
+    found.push_back({.kind = Kind::json_schema, .text = text ? std::string(*text) : simdjson::minify(*json)});
+  }
+  if (fields.boolean("json_object").value_or(false)) found.emplace_back();
+  if (auto regex = fields.text("regex")) found.push_back({.kind = Kind::regex, .text = *std::move(regex)});
+  if (auto grammar = fields.text("grammar")) found.push_back({.kind = Kind::grammar, .text = *std::move(grammar)});
+  if (const auto choice = fields.list("choice", kMostTexts))
+    found.push_back({.kind = Kind::choice, .text = choices_text(*choice, fields.param("choice"))});
+  fields.expect_no_others();
+  expect(found.size() == 1, param, "must have one of json, json_object, regex, choice and grammar");
+  return std::move(found.front());
+}
+
+void read_stream_options(Fields& body, GenerationFields& fields) {
+  const auto given = body.object("stream_options");
+  if (!given) return;
+  expect(fields.stream, body.param("stream_options"), "wants stream to be true");
+  Fields options(*given, body.param("stream_options") + ".");
+  fields.include_usage = options.boolean("include_usage").value_or(false);
+  fields.continuous_usage = options.boolean("continuous_usage_stats").value_or(false);
+}
+
+// What would change the answer, and is not there: OpenAI's, vLLM's and llama.cpp's.
+void refuse_others(Fields& body) {
+  for (const char* name : {"use_beam_search", "background", "return_tokens_as_token_ids"}) body.expect_usual(name, {"false"});
+  for (const char* name : {"bad_words", "allowed_token_ids"}) body.expect_usual(name, {"[]"});
+  for (const char* name : {"truncate_prompt_tokens", "logits_processors", "grammar", "json_schema", "guided_json", "guided_regex",
+                           "guided_choice", "guided_grammar"})
+    body.expect_usual(name, {});
+}
+
 }  // namespace
 
 GenerationFields read_generation_fields(Fields& body, int64_t vocab_size) {
@@ -77,17 +143,25 @@ GenerationFields read_generation_fields(Fields& body, int64_t vocab_size) {
       .n = body.integer("n", 1, kMostChoices).value_or(1),
       .priority = static_cast<int>(body.integer("priority", std::numeric_limits<int>::min(), std::numeric_limits<int>::max()).value_or(0)),
       .cache_salt = body.text("cache_salt").value_or(""),
+      .prompt_logprobs = body.integer("prompt_logprobs", 0, kMostTop),
+      .format = read_response_format(body),
+      .return_token_ids = body.boolean("return_token_ids").value_or(false),
+      .include_stop = body.boolean("include_stop_str_in_output").value_or(false),
+      .skip_special_tokens = body.boolean("skip_special_tokens").value_or(true),
       .stream = body.boolean("stream").value_or(false)};
   if (fields.top_k == -1) fields.top_k = 0;
   if (const auto seed = body.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()))
     fields.seed = static_cast<uint64_t>(*seed);
   expect(fields.cache_salt.size() <= kMostSaltBytes, body.param("cache_salt"), "has ", fields.cache_salt.size(), " bytes; at most ",
          kMostSaltBytes, " are taken");
-  if (const auto format = body.object("response_format"))
-    expect(json_as<std::string_view>(format->at_key("type")) == "text", body.param("response_format"), "only the type text is supported");
-  body.expect_usual("stream_options", {"{}"});
-  body.ignore({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_options",
-               "prompt_cache_retention"});
+  const auto best_of = body.integer("best_of", 1, kMostTokens);
+  expect(best_of.value_or(fields.n) == fields.n, body.param("best_of"), "is not supported unless it is n; leave it out");
+  if (auto format = read_structured_outputs(body)) {
+    expect(!fields.format, body.param("structured_outputs"), "does not go with response_format; leave one of them out");
+    fields.format = std::move(format);
+  }
+  read_stream_options(body, fields);
+  refuse_others(body);
   return fields;
 }
 

@@ -34,7 +34,8 @@ struct GenerationFields {
   bool stream = false, include_usage = false, continuous_usage = false;  // stream_options
 };
 
-// Reads all but logprobs and max_tokens, whose names or limits differ, and ignores what does no harm. Throws FieldError.
+// Reads all but logprobs and max_tokens, whose names or limits differ. What does no harm is left alone; throws FieldError for what asks for
+// something that is not there.
 GenerationFields read_generation_fields(Fields& body, int64_t vocab_size);
 
 // Throws FieldError unless an answer of max_tokens has room behind a prompt of so many tokens, the field `param`; nullopt: of at least one.
