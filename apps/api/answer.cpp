@@ -1,6 +1,7 @@
 #include "api/answer.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace tessera::api {
 namespace {
@@ -18,6 +19,42 @@ TokenText token_text(TokenId id, double logprob, int64_t rank, const Tokenizer& 
 }
 
 }  // namespace
+
+void AnswerDelta::append(AnswerDelta next) {
+  const auto add = [](auto& all, auto& more) {
+    all.insert(all.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+  };
+  text += next.text;
+  reasoning += next.reasoning;
+  add(calls, next.calls);
+  add(tokens, next.tokens);
+  add(prompt_tokens, next.prompt_tokens);
+  add(ids, next.ids);
+  add(prompt_ids, next.prompt_ids);
+  finish_reason += next.finish_reason;
+  stop_string += next.stop_string;
+}
+
+void append(Choice& choice, const AnswerDelta& delta) {
+  const auto add = [](auto& all, const auto& more) {
+    if (all) all->insert(all->end(), more.begin(), more.end());
+  };
+  choice.text += delta.text;
+  choice.reasoning += delta.reasoning;
+  for (const AnswerDelta::Call& call : delta.calls) {
+    if (call.index >= choice.tool_calls.size()) choice.tool_calls.resize(call.index + 1);
+    ToolCall& whole = choice.tool_calls[call.index];
+    whole.id += call.id;
+    whole.name += call.name;
+    whole.arguments += call.arguments;
+  }
+  add(choice.tokens, delta.tokens);
+  add(choice.prompt_tokens, delta.prompt_tokens);
+  add(choice.ids, delta.ids);
+  add(choice.prompt_ids, delta.prompt_ids);
+  choice.finish_reason += delta.finish_reason;
+  choice.stop_string += delta.stop_string;
+}
 
 Json usage_json(const Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},

@@ -55,7 +55,12 @@ struct AnswerDelta {
   std::vector<TokenChoice> tokens, prompt_tokens;  // if they were asked for
   std::vector<TokenId> ids, prompt_ids;            // if they were asked for
   std::string finish_reason, stop_string;          // with the choice's last; empty before it
+
+  // What came behind it, of the same choice.
+  void append(AnswerDelta next);
 };
+
+void append(Choice& choice, const AnswerDelta& delta);
 
 struct Usage {
   int64_t prompt_tokens = 0, cached_tokens = 0;  // the latter among the former

@@ -78,9 +78,9 @@ std::shared_ptr<Answering> ServedModel::prepare_chat(ChatCompletionFields fields
                                                      const AnswerHeader& header, const Asker& asker) const {
   expect_name(fields.generation.model);
   std::vector<TokenId> prompt = chat_ids(fields);
-  const bool in_thinking = format_.begins_in_thinking(prompt, tokenizer_);
-  AnswerReaderOptions reading{.format = &format_, .tools = !fields.tools.definitions.empty(), .in_thinking = in_thinking};
-  if (const auto form = answer_form(format_, fields, in_thinking, options_.enforceable)) fields.generation.format = form;
+  AnswerReaderOptions reading{.format = &format_, .thinking = thinking_behind(prompt, format_, tokenizer_)};
+  if (fields.tools.choice != Tools::Choice::none)
+    for (const ToolDefinition& tool : fields.tools.definitions) reading.tools.push_back(tool.name);
   return made(header, fields.generation, {std::move(prompt)}, {}, chat_ends_, "messages", std::move(reading), std::move(writer), asker);
 }
 
@@ -151,6 +151,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
   reading.stops = fields.stop.value_or(running_.generation().stop_strings);
   reading.include_stop = fields.include_stop;
   reading.skip_special_tokens = fields.skip_special_tokens;
+  reading.call_seed = header.id;
   std::vector<int64_t> most;
   for (const std::vector<TokenId>& prompt : prompts) {
     const auto known = static_cast<int64_t>(prompt.size());
@@ -161,6 +162,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
   for (size_t i = 0; i < prompts.size(); ++i) {
     if (!fields.stop) reading.behind = prompts[i];
     for (int64_t sample = 0; sample < fields.n; ++sample) {
+      reading.choice = answering->choices_.size();
       answering->readers_.emplace_back(tokenizer_, reading);
       Choice& choice = answering->choices_.emplace_back();
       if (fields.logprobs) choice.tokens.emplace();
@@ -281,6 +283,6 @@ void Answering::complete(AnswerPiece& piece) const {
   piece.delta.tokens = std::move(tokens);
 }
 
-void Answering::append(const AnswerPiece& piece) { choices_[piece.delta.choice].append(piece.delta); }
+void Answering::append(const AnswerPiece& piece) { api::append(choices_[piece.delta.choice], piece.delta); }
 
 }  // namespace tessera::api
