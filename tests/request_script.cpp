@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <random>
+#include <stdexcept>
 
 #include "core/error.h"
 
@@ -19,6 +21,64 @@ void append(std::vector<double>& to, const TokenLogprobs& of) {
     to.push_back(static_cast<double>(token));
     to.push_back(logprob);
   }
+}
+
+// What may come depends on all that has come: all, every other token, three, one, or all but a few; and nothing behind so many.
+class ScriptedConstraint final : public TokenConstraint {
+ public:
+  ScriptedConstraint(uint32_t seed, TokenId vocab, size_t longest) : seed_(seed), vocab_(vocab), longest_(longest) {}
+
+  bool allowed(std::span<int32_t> bits) override {
+    check<std::runtime_error>(text_.size() < longest_, "no token may come behind ", text_.size());
+    const uint32_t drawn = this->drawn();
+    if (drawn % 8 < 2) return false;
+    for (TokenId token = 0; token < vocab_; ++token)
+      if (may_come(token, drawn)) bits[static_cast<size_t>(token / 32)] |= static_cast<int32_t>(uint32_t{1} << (token % 32));
+    return true;
+  }
+  void accept(TokenId token) override {
+    check<std::logic_error>(may_come(token, drawn()), "token ", token, " may not come");
+    text_.push_back(token);
+  }
+  void rollback(int64_t tokens) override { text_.resize(text_.size() - static_cast<size_t>(tokens)); }
+  std::unique_ptr<TokenConstraint> fork() const override { return std::make_unique<ScriptedConstraint>(*this); }
+
+ private:
+  uint32_t drawn() const {
+    uint64_t digest = seed_;
+    for (const TokenId token : text_) digest = (digest + static_cast<uint64_t>(token) + 1) * 0x9e3779b97f4a7c15;
+    return static_cast<uint32_t>(digest >> 33);
+  }
+  bool may_come(TokenId token, uint32_t drawn) const {
+    const auto from = static_cast<TokenId>(drawn / 8 % static_cast<uint32_t>(vocab_));
+    switch (drawn % 8) {
+      case 0:
+      case 1:
+        return true;
+      case 2:
+        return (token + from) % 2 == 0;
+      case 3:
+        return token == from || token == (from + 5) % vocab_ || token == (from + 31) % vocab_;
+      case 4:
+        return token == from;
+      default:
+        return token % 11 != from % 11;
+    }
+  }
+
+  uint32_t seed_;
+  TokenId vocab_;
+  size_t longest_;
+  std::vector<TokenId> text_;
+};
+
+// -infinity for what may not come.
+std::vector<float> constrained(std::vector<float> logits, TokenConstraint& constraint) {
+  std::vector<int32_t> bits(logits.size() / 32 + 1);
+  if (!constraint.allowed(bits)) return logits;
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (!(bits[i / 32] & static_cast<int32_t>(uint32_t{1} << (i % 32)))) logits[i] = -std::numeric_limits<float>::infinity();
+  return logits;
 }
 
 template <class T>
@@ -84,6 +144,10 @@ std::vector<Scripted> make_script(const ScriptOptions& options) {
     request.salt = in(4) ? "salt" : "";
     if (in(2)) step += static_cast<int64_t>(below(12));
     scripted.arrives = step;
+    if (in(3)) {
+      const size_t longest = in(4) ? below(options.most_new) : options.most_new;
+      request.constraint = std::make_shared<ScriptedConstraint>(static_cast<uint32_t>(random()), options.vocab, longest);
+    }
     if (in(6)) scripted.cancelled = step + static_cast<int64_t>(below(in(2) ? 4 : 120));
   }
   return script;
@@ -102,9 +166,17 @@ std::vector<Given> run_alone(const Scripted& scripted, const RowsOfText& rows) {
     sampler.set_max_length(static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens);
     std::vector<TokenId> text = request.prompt;
     FinishReason reason = FinishReason::length;
+    const auto constraint = request.constraint ? request.constraint->fork() : nullptr;
     while (reason == FinishReason::length && std::ssize(given[sample].ids) < request.max_new_tokens) {
       const std::vector<float> logits = rows(text, 1)[0];
-      const TokenId id = sampler.sample(logits, text, request.prompt.size(), sample);
+      TokenId id = 0;
+      try {
+        id = sampler.sample(constraint ? constrained(logits, *constraint) : logits, text, request.prompt.size(), sample);
+      } catch (const std::runtime_error&) {
+        reason = FinishReason::error;
+        continue;
+      }
+      if (constraint) constraint->accept(id);
       given[sample].ids.push_back(id);
       if (request.logprobs) append(given[sample].logprobs, token_logprobs(logits, id, *request.logprobs));
       text.push_back(id);
@@ -169,7 +241,7 @@ void expect_as_alone(const std::vector<Scripted>& script, const std::vector<std:
         EXPECT_TRUE(begins_with(lone.prompt_logprobs, one.prompt_logprobs)) << who;
         continue;
       }
-      if (one.end->error) {
+      if (one.end->error && lone.end->reason != FinishReason::error) {
         try {
           std::rethrow_exception(one.end->error);
         } catch (const std::exception& error) {

@@ -11,14 +11,8 @@ constexpr size_t kMostPrompts = 128;
 constexpr int64_t kMostTokens = int64_t{1} << 30, kMostTop = 20;
 
 std::vector<TokenId> read_ids(JsonArray list, int64_t vocab_size, const std::string& param) {
-  std::vector<TokenId> ids;
-  for (const JsonValue value : list) {
-    const auto id = json_as<int64_t>(value);
-    expect(id && *id >= 0 && *id < vocab_size, param, "must hold token ids, 0 to ", vocab_size - 1, ", or be texts");
-    ids.push_back(static_cast<TokenId>(*id));
-  }
-  expect(!ids.empty(), param, "has no tokens");
-  return ids;
+  expect(list.size() > 0, param, "has no tokens");
+  return read_token_ids(list, vocab_size, param);
 }
 
 // A text, ids, or a list of either.

@@ -165,6 +165,16 @@ GenerationFields read_generation_fields(Fields& body, int64_t vocab_size) {
   return fields;
 }
 
+std::vector<TokenId> read_token_ids(JsonArray list, int64_t vocab_size, const std::string& param) {
+  std::vector<TokenId> ids;
+  for (const JsonValue value : list) {
+    const auto id = json_as<int64_t>(value);
+    expect(id && *id >= 0 && *id < vocab_size, param, "must hold token ids, 0 to ", vocab_size - 1);
+    ids.push_back(static_cast<TokenId>(*id));
+  }
+  return ids;
+}
+
 void expect_room(int64_t prompt_tokens, std::optional<int64_t> max_tokens, int64_t context, const std::string& param) {
   const int64_t wanted = max_tokens.value_or(1);
   if (prompt_tokens <= context - std::min(wanted, context)) return;

@@ -38,6 +38,9 @@ struct GenerationFields {
 // something that is not there.
 GenerationFields read_generation_fields(Fields& body, int64_t vocab_size);
 
+// Throws FieldError, of `param`, for what is no id of a token.
+std::vector<TokenId> read_token_ids(JsonArray list, int64_t vocab_size, const std::string& param);
+
 // Throws FieldError unless an answer of max_tokens has room behind a prompt of so many tokens, the field `param`; nullopt: of at least one.
 void expect_room(int64_t prompt_tokens, std::optional<int64_t> max_tokens, int64_t context, const std::string& param);
 

@@ -12,8 +12,11 @@ constexpr int64_t kFirstDraft = 4, kMissesBeforeRest = 3, kLongestRest = 8;
 
 }  // namespace
 
-Course::Course(Sampler sampler, const CourseOptions& options)
-    : sampler_(std::move(sampler)), options_(options), left_(options.max_new_tokens), length_(std::min(options.max_draft, kFirstDraft)) {}
+Course::Course(Sampler sampler, CourseOptions options)
+    : sampler_(std::move(sampler)),
+      options_(std::move(options)),
+      left_(options_.max_new_tokens),
+      length_(std::min(options_.max_draft, kFirstDraft)) {}
 
 Generator::Request Course::propose(const Generator& generator, Sequence& sequence, int64_t most_draft) {
   std::vector<TokenId>& tokens = sequence.tokens;
@@ -23,7 +26,7 @@ Generator::Request Course::propose(const Generator& generator, Sequence& sequenc
   known_ = right_ = tokens.size();
   next_.reset();
   chosen_.clear();
-  enough_ = options_.logprobs ? 0 : sampler_.enough(known_ - options_.prompt);
+  enough_ = options_.logprobs ? 0 : sampler_.enough(known_ - options_.prompt, options_.constraint != nullptr);
   if (options_.prompt_logprobs && prompt_logprobs_.size() + 1 < options_.prompt) {
     prompt_logprobs_.clear();
     enough_ = 0;
@@ -52,25 +55,40 @@ bool Course::choose(const Sequence& sequence, const LogitRow& row) {
     return true;
   }
   if (ended_ || next_ || left_ == 0) return true;
-  std::optional<TokenId> id;
-  if (enough_ == 1)
-    id = row.argmax();
-  else if (enough_ > 1 && enough_ <= row.vocab())
-    id = sampler_.sample(row.topk(enough_), right_, options_.sample);
+  const AllowedTokens allowed = this->allowed(row.vocab());
+  std::optional<TokenId> id = sampler_.forced(right_ - options_.prompt, allowed);
+  if (!id && enough_ == 1) id = row.argmax();
+  if (!id && enough_ > 1 && enough_ <= row.vocab())
+    id = sampler_.sample(row.topk(enough_), right_, options_.prompt, options_.sample, allowed);
   if (!id && enough_ > 0) {
     enough_ = 0;
     return false;
   }
-  if (!id) id = sampler_.sample(row, std::span(tokens).first(right_), options_.prompt, options_.sample);
+  if (!id) id = sampler_.sample(row, std::span(tokens).first(right_), options_.prompt, options_.sample, allowed);
   const bool foreseen = right_ < tokens.size() && tokens[right_] == *id;
   const bool end = sampler_.ends(*id);
-  chosen_.push_back({*id, end, row, {}});
-  if (options_.logprobs) chosen_.back().logprobs = token_logprobs(row, *id, *options_.logprobs);
+  std::optional<TokenLogprobs> logprobs;
+  if (options_.logprobs) logprobs = token_logprobs(row, *id, *options_.logprobs);
+  chosen_.reserve(chosen_.size() + 1);  // nothing fails behind accept
+  if (options_.constraint) options_.constraint->accept(*id);
+  chosen_.push_back({*id, end, row, std::move(logprobs)});
+  constrains_.reset();
   ended_ = end;
   if (!end && foreseen) ++right_;
   if (!end && !foreseen) next_ = *id;
   --left_;
   return true;
+}
+
+// Which tokens may come next. Asked for once, though a row is looked at again for all its logits.
+AllowedTokens Course::allowed(int64_t vocab) {
+  if (!options_.constraint) return {};
+  if (!constrains_) {
+    bits_.assign(static_cast<size_t>((vocab + 31) / 32), 0);
+    constrains_ = options_.constraint->allowed(bits_);
+    if (vocab % 32 != 0) bits_.back() &= static_cast<int32_t>((1u << (vocab % 32)) - 1);
+  }
+  return *constrains_ ? AllowedTokens(bits_) : AllowedTokens();
 }
 
 // The last `dropped` of the tokens that were chosen do not count, of which the last ends the text or not.
@@ -81,6 +99,9 @@ void Course::end_before(size_t dropped, bool end) {
   right_ -= last_foreseen ? dropped : dropped - 1;
   next_.reset();
   left_ += static_cast<int64_t>(dropped);
+  if (!options_.constraint) return;
+  options_.constraint->rollback(static_cast<int64_t>(dropped));
+  constrains_.reset();
 }
 
 void Course::settle(Cache& cache, Sequence& sequence) {
@@ -109,7 +130,7 @@ void Course::abandon(Cache& cache, Sequence& sequence) {
 
 void choose_by_rows(Device& device, LogitRows& rows, std::span<Course* const> courses, std::span<Generator::Request> requests) {
   // Rows of a request are neighbours: pieces of work.
-  std::vector<std::pair<size_t, size_t>> pieces;
+  std::vector<std::pair<size_t, size_t>> pieces;  // its next row, and behind its last
   std::vector<int64_t> enough;
   for (size_t row = 0; row < rows.size(); ++row) {
     const size_t request = rows.place(row).request;
@@ -118,24 +139,24 @@ void choose_by_rows(Device& device, LogitRows& rows, std::span<Course* const> co
     enough.push_back(courses[request]->enough());
   }
   rows.fetch(enough);
-  std::vector<size_t> left(pieces.size());  // the first row of each that wants all its logits
-  const auto choose = [&](size_t piece, size_t first) {
-    const size_t request = rows.place(pieces[piece].first).request;
-    left[piece] = pieces[piece].second;
+  const auto choose = [&](size_t piece) {
+    auto& [row, end] = pieces[piece];
+    const size_t request = rows.place(row).request;
     try {
-      for (size_t row = first; row < pieces[piece].second; ++row)
-        if (!courses[request]->choose(*requests[request].sequence, rows[row])) {
-          left[piece] = row;
-          return;
-        }
+      while (row < end && courses[request]->choose(*requests[request].sequence, rows[row])) ++row;
     } catch (...) {
       requests[request].error = std::current_exception();
+      row = end;
     }
   };
-  device.parallel_for(static_cast<int64_t>(pieces.size()),
-                      [&](int64_t piece) { choose(static_cast<size_t>(piece), pieces[static_cast<size_t>(piece)].first); });
-  for (size_t piece = 0; piece < pieces.size(); ++piece)
-    if (left[piece] < pieces[piece].second) choose(piece, left[piece]);
+  device.parallel_for(std::ssize(pieces), [&](int64_t piece) { choose(static_cast<size_t>(piece)); });
+  // Those that want all logits after all.
+  std::erase_if(pieces, [](const auto& piece) { return piece.first == piece.second; });
+  if (pieces.empty()) return;
+  enough.assign(rows.size(), -1);
+  for (const auto& [row, end] : pieces) std::fill(enough.begin() + row, enough.begin() + end, 0);
+  rows.fetch(enough);
+  device.parallel_for(std::ssize(pieces), [&](int64_t piece) { choose(static_cast<size_t>(piece)); });
 }
 
 }  // namespace tessera

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "generate/generator.h"
 #include "generate/logprobs.h"
 #include "generate/sampler.h"
+#include "generate/token_constraint.h"
 
 namespace tessera {
 
@@ -22,6 +24,8 @@ struct CourseOptions {
   int64_t max_draft = 0;       // tokens of a draft
   std::optional<int64_t> logprobs = {},
                          prompt_logprobs = {};  // token_logprobs of new tokens, of the prompt's but the first: so many of the top
+  // The form that the new tokens keep to, at its beginning; log-probabilities are the model's without it. An error of it is the request's.
+  std::unique_ptr<TokenConstraint> constraint = {};
 };
 
 // A sequence on its way, from forward to forward:
@@ -42,7 +46,7 @@ class Course {
     std::optional<TokenLogprobs> logprobs;
   };
 
-  Course(Sampler sampler, const CourseOptions& options);
+  Course(Sampler sampler, CourseOptions options);
 
   bool ended() const { return ended_; }
   int64_t new_tokens() const { return options_.max_new_tokens - left_; }  // chosen so far, an end token among them
@@ -84,6 +88,7 @@ class Course {
   const std::vector<TokenLogprobs>& prompt_logprobs() const { return prompt_logprobs_; }
 
  private:
+  AllowedTokens allowed(int64_t vocab);
   void end_before(size_t dropped, bool end);
 
   Sampler sampler_;
@@ -95,8 +100,10 @@ class Course {
   int64_t drafted_ = 0, accepted_ = 0;
   size_t known_ = 0, right_ = 0;  // tokens before the drafts, and with those that came true
   int64_t enough_ = 0;
-  std::optional<TokenId> next_ = {};  // chosen behind the last of these
-  std::vector<Chosen> chosen_;        // and not told yet
+  std::optional<TokenId> next_ = {};     // chosen behind the last of these
+  std::vector<Chosen> chosen_;           // and not told yet
+  std::vector<int32_t> bits_;            // of the constraint for the next token
+  std::optional<bool> constrains_ = {};  // whether they are to be looked at, if that was asked
   std::vector<TokenLogprobs> prompt_logprobs_;
 };
 

@@ -18,7 +18,8 @@ struct Going {
                                     .prompt = generation.prompt.value_or(generation.sequence.tokens.size()),
                                     .sample = generation.sample,
                                     .drafter = generation.drafter,
-                                    .max_draft = generation.max_draft}) {}
+                                    .max_draft = generation.max_draft,
+                                    .constraint = generation.constraint ? generation.constraint->fork() : nullptr}) {}
   Generation& asked;
   Course course;
 };
@@ -44,7 +45,6 @@ void generate(Generator& generator, std::span<Generation> generations, const Gen
       const auto tell = [&](LogitRows& rows) {
         choose_by_rows(generator.device(), rows, courses, requests);
         for (size_t i = 0; i < going.size(); ++i) {
-          if (requests[i].error) continue;
           const auto& goes_on = going[i]->asked.goes_on;
           going[i]->course.tell([&](const NewToken& token) { return !goes_on || goes_on(token); });
         }

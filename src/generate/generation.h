@@ -19,6 +19,7 @@ struct Generation {
   uint64_t sample = 0;                                // which one of several of the same seed
   Drafter* drafter = nullptr;                         // several tokens a forward where its drafts come true
   int64_t max_draft = 0;                              // tokens of a draft
+  const TokenConstraint* constraint = nullptr;        // the form that the new tokens keep to, at its beginning: a fork of it is used
   std::function<bool(const NewToken&)> goes_on = {};  // called with each token in turn, the end token too; false: it was the last
 
   int64_t drafted = 0, accepted = 0;  // tokens of drafts, and of these in the output: counted by generate

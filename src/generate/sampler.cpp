@@ -11,6 +11,7 @@ namespace tessera {
 namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr int64_t kFewLargest = 64;  // that a card finds
 
 void check_range(const char* field, double value, double low, double high) {
   check(value >= low && value <= high, field, ": ", value, " is outside ", low, "..", high);
@@ -97,11 +98,13 @@ Sampler::Sampler(const SamplingParams& params, std::vector<TokenId> end_tokens)
 }
 
 // A row's scores: its logits themselves, unchecked, where nothing changes them.
-std::span<const float> Sampler::process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
+std::span<const float> Sampler::process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt,
+                                        AllowedTokens allowed) {
   const ProcessorParams& p = params_.processors;
-  if (!processes_ && !bars_ends(tokens.size() - prompt)) return logits;
+  if (!processes_ && !bars_ends(tokens.size() - prompt) && allowed.all()) return logits;
   if (!p.remove_invalid_values) check_logits(logits);
   scores_.assign(logits.begin(), logits.end());
+  allowed.forbid_others(scores_);
   const std::span<const TokenId> asked = tokens.first(prompt), output = tokens.subspan(prompt);
   const auto length = static_cast<int64_t>(tokens.size()), made = static_cast<int64_t>(output.size());
   if (!biases_.empty()) sequence_bias(scores_, tokens, biases_);
@@ -121,16 +124,17 @@ std::span<const float> Sampler::process(std::span<const float> logits, std::span
   if (!p.suppress_tokens.empty()) suppress_tokens(scores_, p.suppress_tokens);
   const int64_t begin = prompt <= 1 && p.forced_bos_token_id ? 1 : 0;  // behind the forced one
   if (!p.begin_suppress_tokens.empty() && made == begin) suppress_tokens(scores_, p.begin_suppress_tokens);
+  if (processes_) allowed.forbid_others(scores_);  // what is forced, or was made a number
   if (p.renormalize_logits && params_.temperature == 0.0) logit_normalization(scores_);
   return scores_;
 }
 
-bool Sampler::ends(TokenId token) const {
-  return !params_.ignore_eos && std::find(end_tokens_.begin(), end_tokens_.end(), token) != end_tokens_.end();
-}
+bool Sampler::is_end(TokenId token) const { return std::binary_search(end_tokens_.begin(), end_tokens_.end(), token); }
 
-Candidates Sampler::candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt) {
-  const std::span<const float> scores = process(logits, tokens, prompt);
+bool Sampler::ends(TokenId token) const { return !params_.ignore_eos && is_end(token); }
+
+Candidates Sampler::candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, AllowedTokens allowed) {
+  const std::span<const float> scores = process(logits, tokens, prompt, allowed);
   const float top = checked_largest_logit(scores);
   if (!takes_all(scores.size())) return filter(largest(scores, params_.processors.top_h ? kTopHWidth : params_.top_k), top);
   const ScoreOrder order(scores, top, params_.temperature);
@@ -191,16 +195,17 @@ Candidates Sampler::filter_late(Candidates kept) const {
   return kept;
 }
 
-TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample) {
+TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample,
+                        AllowedTokens allowed) {
   const ProcessorParams& p = params_.processors;
   if (params_.temperature == 0.0) {
-    const std::span<const float> scores = process(logits, tokens, prompt);
+    const std::span<const float> scores = process(logits, tokens, prompt, allowed);
     const float top = processes_ ? largest_logit(scores) : checked_largest_logit(scores);
     return static_cast<TokenId>(std::find(scores.begin(), scores.end(), top) - scores.begin());
   }
   if (!takes_all(logits.size()) || p.typical_p < 1.0 || p.epsilon_cutoff > 0.0 || p.eta_cutoff > 0.0)
-    return draw(candidates(logits, tokens, prompt), tokens.size(), sample);
-  const std::span<const float> scores = process(logits, tokens, prompt);
+    return draw(candidates(logits, tokens, prompt, allowed), tokens.size(), sample);
+  const std::span<const float> scores = process(logits, tokens, prompt, allowed);
   const ScoreOrder order(scores, checked_largest_logit(scores), params_.temperature);
   const std::optional<ScoreOrder::Place> last = last_kept(order);
   const double kept = order.total() - (last ? last->before : 0.0);
@@ -215,21 +220,47 @@ TokenId Sampler::draw(const Candidates& kept, size_t tokens, uint64_t sample) co
   return kept.back().token;
 }
 
-int64_t Sampler::enough(size_t new_tokens) const {
-  if (processes_ || bars_ends(new_tokens)) return 0;
-  if (params_.temperature == 0.0) return 1;
-  return params_.top_k > 0 && params_.top_k < kMaxTopK ? params_.top_k + 1 : 0;
+int64_t Sampler::enough(size_t new_tokens, bool constrained) const {
+  const bool greedy = params_.temperature == 0.0;
+  if (processes_ || (!greedy && (params_.top_k == 0 || params_.top_k >= kMaxTopK))) return 0;
+  const int64_t ends = bars_ends(new_tokens) ? std::ssize(end_tokens_) : 0;
+  if (greedy && ends == 0 && !constrained) return 1;
+  const int64_t wanted = (greedy ? 1 : params_.top_k) + ends + 1;
+  if (wanted > kMaxTopK) return 0;
+  if (!constrained) return wanted;
+  return wanted <= kFewLargest / 2 ? kFewLargest : kMaxTopK;
 }
 
-std::optional<TokenId> Sampler::sample(const TopK& largest, size_t tokens, uint64_t sample) const {
+std::optional<TokenId> Sampler::forced(size_t new_tokens, AllowedTokens allowed) const {
+  if (processes_ || allowed.all() || allowed.count(2) != 1) return std::nullopt;
+  const TokenId only = allowed.first();
+  return bars_ends(new_tokens) && is_end(only) ? std::nullopt : std::optional(only);
+}
+
+// Whether no more than `found` tokens may come.
+bool Sampler::are_all(size_t found, AllowedTokens allowed, bool barred) const {
+  if (allowed.all()) return false;
+  const int64_t ends = barred ? std::ranges::count_if(end_tokens_, [&](TokenId end) { return allowed[end]; }) : 0;
+  const auto count = static_cast<int64_t>(found) + ends;
+  return allowed.count(count + 1) == count;
+}
+
+std::optional<TokenId> Sampler::sample(const TopK& largest, size_t tokens, size_t prompt, uint64_t sample, AllowedTokens allowed) const {
   for (size_t i = 0; i < largest.ids.size(); ++i) check_logit(largest.values[i], largest.ids[i]);
-  const float bound = largest.values[static_cast<size_t>(params_.top_k - 1)];
-  if (largest.values.back() >= bound) return std::nullopt;  // there may be more that equal the k-th
-  Candidates kept;
+  const bool barred = bars_ends(tokens - prompt), greedy = params_.temperature == 0.0;
+  Candidates found;
   for (size_t i = 0; i < largest.ids.size(); ++i)
-    if (largest.values[i] >= bound) kept.push_back({largest.ids[i], largest.values[i]});
-  std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.token < b.token; });
-  return draw(filter(std::move(kept), largest.values.front()), tokens, sample);
+    if (const TokenId id = largest.ids[i]; allowed[id] && !(barred && is_end(id))) found.push_back({id, largest.values[i]});
+  if (found.empty() || found.front().probability == kNever) return std::nullopt;
+  const auto k = static_cast<size_t>(greedy ? 1 : params_.top_k);
+  const double bound = found.size() >= k ? found[k - 1].probability : kNever;
+  // There may be more that equal the k-th, or are needed beside so few.
+  if (bound <= largest.values.back() && !are_all(found.size(), allowed, barred)) return std::nullopt;
+  std::erase_if(found, [&](const TokenProbability& c) { return c.probability < bound || c.probability == kNever; });
+  const double top = found.front().probability;
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.token < b.token; });
+  if (greedy) return found.front().token;  // all of them equal the largest
+  return draw(filter(std::move(found), static_cast<float>(top)), tokens, sample);
 }
 
 }  // namespace tessera

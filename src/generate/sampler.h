@@ -8,6 +8,7 @@
 
 #include "core/processor_params.h"
 #include "core/types.h"
+#include "generate/allowed_tokens.h"
 #include "generate/logits_processors.h"
 #include "generate/score_order.h"
 #include "ops/selection.h"
@@ -45,25 +46,32 @@ class Sampler {
   bool ends(TokenId token) const;
 
   // The token after `tokens`, of which the first `prompt` are the prompt's. The draw depends on (seed, sample, tokens.size()) alone. Biases
-  // and end tokens that have no logit do not count.
+  // and end tokens that have no logit do not count. `allowed`: all other tokens have a logit of -infinity.
   // Throws std::runtime_error when a logit is NaN or +infinity, unless remove_invalid_values, or all are -infinity.
-  TokenId sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample = 0);
+  TokenId sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample = 0,
+                 AllowedTokens allowed = {});
 
   // The candidates that the draw is made from and their probabilities, which sum to 1, the most probable first.
-  Candidates candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
+  Candidates candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, AllowedTokens allowed = {});
 
-  // How many of the largest logits choose the same token as all do, unless a tie reaches beyond them: 1 for greedy; 0: all are needed, for
-  // top_k of 0 or above 255, a bias, a penalty, end tokens that are barred, and what looks at more. `new_tokens`: how many there are.
-  int64_t enough(size_t new_tokens) const;
+  // How many of the largest logits most often choose the same token as all do: 1, for greedy, always does; 0: all are needed, for top_k of
+  // 0 or above 255, a bias, a penalty, and what looks at more. `new_tokens`: how many there are. `constrained`: not all may be allowed.
+  int64_t enough(size_t new_tokens, bool constrained = false) const;
 
-  // The same draw from a row's largest logits, at least enough() > 1; nullopt when a tie reaches beyond them.
-  std::optional<TokenId> sample(const TopK& largest, size_t tokens, uint64_t sample = 0) const;
+  // The one that may come, whatever the logits are.
+  std::optional<TokenId> forced(size_t new_tokens, AllowedTokens allowed) const;
+
+  // The same choice by a row's largest logits, at least enough() > 1, behind so many tokens; nullopt when tokens that are not among them
+  // may count: behind a tie, or where too few of these are allowed.
+  std::optional<TokenId> sample(const TopK& largest, size_t tokens, size_t prompt, uint64_t sample = 0, AllowedTokens allowed = {}) const;
 
   const SamplingParams& params() const { return params_; }
 
  private:
-  std::span<const float> process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt);
+  std::span<const float> process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, AllowedTokens allowed);
   bool bars_ends(size_t new_tokens) const;
+  bool is_end(TokenId token) const;
+  bool are_all(size_t found, AllowedTokens allowed, bool barred) const;
   bool takes_all(size_t vocab) const;
   Candidates weigh(Candidates scores, float top) const;
   Candidates filter(Candidates scores, float top) const;

@@ -95,17 +95,17 @@ Scheduler::Id Scheduler::submit(ScheduledRequest request) {
   Sampler sampler(asked.sampling, asked.end_tokens);
   sampler.set_max_length(prompt + asked.max_new_tokens);
   const auto make = [&](size_t sample) {
-    return std::make_unique<Stream>(
-        Stream{.job = job,
-               .sample = sample,
-               .course = Course(sampler, {.max_new_tokens = asked.max_new_tokens,
-                                          .prompt = asked.prompt.size(),
-                                          .sample = sample,
-                                          .drafter = asked.prompt_lookup > 0 ? &lookup_ : nullptr,
-                                          .max_draft = asked.prompt_lookup,
-                                          .logprobs = asked.logprobs,
-                                          .prompt_logprobs = sample == 0 ? asked.prompt_logprobs : std::nullopt}),
-               .tokens = asked.prompt});
+    return std::make_unique<Stream>(Stream{.job = job,
+                                           .sample = sample,
+                                           .course = Course(sampler, {.max_new_tokens = asked.max_new_tokens,
+                                                                      .prompt = asked.prompt.size(),
+                                                                      .sample = sample,
+                                                                      .drafter = asked.prompt_lookup > 0 ? &lookup_ : nullptr,
+                                                                      .max_draft = asked.prompt_lookup,
+                                                                      .logprobs = asked.logprobs,
+                                                                      .prompt_logprobs = sample == 0 ? asked.prompt_logprobs : std::nullopt,
+                                                                      .constraint = asked.constraint ? asked.constraint->fork() : nullptr}),
+                                           .tokens = asked.prompt});
   };
   std::unique_ptr<Stream> leader = make(0);
   for (int64_t sample = 1; sample < asked.n; ++sample) leader->siblings.push_back(make(static_cast<size_t>(sample)));
@@ -451,6 +451,7 @@ void Scheduler::run_batch() {
     Stream& stream = *batch[i];
     stream.suspect = false;
     if (requests[i].error) {
+      tell(stream);  // what came before it, as it would without drafts
       end(stream, FinishReason::error, requests[i].error);
       continue;
     }
@@ -503,16 +504,29 @@ void Scheduler::fork_siblings(Stream& leader, LogitRows* rows, size_t request) {
 
 // What was chosen for a stream is told; a forward that came to its end is settled.
 void Scheduler::take(Stream& stream) {
+  tell(stream);
+  if (stream.ended || (stream.pending() > 0 && !stream.course.ended())) return;
+  try {
+    stream.course.settle(generator_.cache(), *stream.sequence);
+  } catch (...) {
+    return end(stream, FinishReason::error, std::current_exception());
+  }
+  stream.request.reset();
+  stream.prompt = false;
+  if (stream.course.ended()) end(stream, stream.stopped ? FinishReason::stop : FinishReason::length);
+}
+
+void Scheduler::tell(Stream& stream) {
   if (stream.ended) return;
   Job& job = *stream.job;
   const ScheduledRequest& asked = job.asked;
+  int64_t told = 0;
   try {
     if (asked.prompt_logprobs && stream.sample == 0 && !job.prompt_told &&
         stream.course.prompt_logprobs().size() + 1 == asked.prompt.size()) {
       job.prompt_told = true;
       if (asked.on_prompt) asked.on_prompt(stream.course.prompt_logprobs());
     }
-    int64_t told = 0;
     stream.course.tell([&](const Course::Chosen& chosen) {
       ++told;
       const ScheduledRequest::Token token{stream.sample, chosen.id, chosen.end, chosen.logprobs ? &*chosen.logprobs : nullptr};
@@ -520,18 +534,11 @@ void Scheduler::take(Stream& stream) {
       stream.stopped = stream.stopped || !goes_on || chosen.end;
       return goes_on;
     });
-    if (told > 0) {
-      const std::lock_guard lock(mutex_);
-      counts_.generated += told;
-    }
-    if (stream.pending() > 0 && !stream.course.ended()) return;
-    stream.course.settle(generator_.cache(), *stream.sequence);
-    stream.request.reset();
-    stream.prompt = false;
-    if (stream.course.ended()) end(stream, stream.stopped ? FinishReason::stop : FinishReason::length);
   } catch (...) {
     end(stream, FinishReason::error, std::current_exception());
   }
+  const std::lock_guard lock(mutex_);
+  counts_.generated += told;
 }
 
 // Its pages go at once; it leaves its list with remove_ended.

@@ -20,6 +20,7 @@
 #include "generate/sampler.h"
 #include "generate/speculation.h"
 #include "generate/step_budget.h"
+#include "generate/token_constraint.h"
 
 namespace tessera {
 
@@ -69,10 +70,13 @@ struct ScheduledRequest {
   int64_t n = 1;                                // answers, each its own sample of the seed
   std::optional<int64_t> logprobs = {};         // of each new token, and of so many of the most probable; 0: of the token alone
   std::optional<int64_t> prompt_logprobs = {};  // of each token of the prompt but the first
-  int64_t prompt_lookup = 0;                    // tokens of a draft at most
-  int priority = 0;                             // lower ones go first
-  std::string owner = {};                       // owners of one priority take turns
-  std::string salt = {};                        // pages are shared among requests of the same salt alone
+  // The form that the answers keep to, at its beginning: each takes a fork of it in submit. Where no token may come, the sample ends with
+  // the constraint's error. Log-probabilities are the model's without it.
+  std::shared_ptr<const TokenConstraint> constraint = {};
+  int64_t prompt_lookup = 0;  // tokens of a draft at most
+  int priority = 0;           // lower ones go first
+  std::string owner = {};     // owners of one priority take turns
+  std::string salt = {};      // pages are shared among requests of the same salt alone
   std::chrono::steady_clock::duration queue_timeout = std::chrono::steady_clock::duration::max();  // before it first runs
   std::chrono::steady_clock::duration timeout = std::chrono::steady_clock::duration::max();        // in all
   std::function<bool(const Token&)> on_token = {};                                                 // false: it was the last
@@ -136,6 +140,7 @@ class Scheduler {
   void run_batch();
   void fork_siblings(Stream& leader, LogitRows* rows, size_t request);
   void take(Stream& stream);
+  void tell(Stream& stream);
   void end(Stream& stream, FinishReason reason, std::exception_ptr error = {});
   void end_all(const std::exception_ptr& error);
   void remove_ended();

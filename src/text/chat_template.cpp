@@ -108,6 +108,11 @@ Text ChatTemplate::render(const ChatRequest& request) const {
 
 std::vector<bool> ChatTemplate::control_tokens(const Tokenizer& tokenizer) const { return tokenizer.control_tokens(template_.literals()); }
 
+bool ChatTemplate::holds(std::string_view text) const {
+  const std::vector<std::string_view> literals = template_.literals();
+  return std::any_of(literals.begin(), literals.end(), [&](std::string_view literal) { return literal.find(text) != literal.npos; });
+}
+
 std::vector<std::string> ChatTemplate::roles() const {
   constexpr std::array<std::string_view, 9> kKnown{"system", "developer", "user",    "assistant",  "model",
                                                    "tool",   "function",  "ipython", "observation"};

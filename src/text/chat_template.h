@@ -47,6 +47,8 @@ class ChatTemplate {
   // Of the names that roles usually have, those that stand as texts in the template, in its order.
   std::vector<std::string> roles() const;
   bool takes_tools() const { return template_.names("tools"); }
+  // Whether a text stands in one of the template's.
+  bool holds(std::string_view text) const;
 
  private:
   jinja::Template template_;

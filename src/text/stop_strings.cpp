@@ -22,9 +22,14 @@ std::string StopStrings::add(std::string_view piece, char kind) {
   held_ += piece;
   kinds_.append(piece.size(), kind);
   size_t end = std::string::npos;
-  for (const std::string& stop : stops_) end = std::min(end, held_.find(stop));
-  if (end == std::string::npos) return take(held_.size() - beginning());
-  found_ = true;
+  for (size_t stop = 0; stop < stops_.size(); ++stop) {
+    const size_t place = held_.find(stops_[stop]);
+    if (place < end) {
+      end = place;
+      found_ = stop;
+    }
+  }
+  if (!found_) return take(held_.size() - beginning());
   std::string shown = take(end);
   held_.clear();
   kinds_.clear();

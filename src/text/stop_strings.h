@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,7 +20,9 @@ class StopStrings {
   std::string pass(std::string_view piece) { return add(piece, 'h'); }
   // The stream has ended: what was held back.
   std::string flush() { return take(held_.size()); }
-  bool found() const { return found_; }
+  bool found() const { return found_.has_value(); }
+  // The one that was found, "" before.
+  std::string_view string() const { return found_ ? stops_[*found_] : std::string_view(); }
   size_t longest() const;  // bytes of the longest
 
  private:
@@ -29,7 +32,7 @@ class StopStrings {
 
   std::vector<std::string> stops_;
   std::string held_, kinds_;  // of each byte: s(hown) or h(idden)
-  bool found_ = false;
+  std::optional<size_t> found_;
 };
 
 }  // namespace tessera

@@ -160,11 +160,16 @@ TEST(scheduler, gives_each_what_it_is_given_alone) {
         seen["drafts that did not"] += one.end->drafted - one.end->accepted;
         seen["cancelled before a token"] += one.end->reason == FinishReason::cancelled && one.ids.empty();
         seen["cancelled behind some"] += one.end->reason == FinishReason::cancelled && !one.ids.empty();
+        seen["forms"] += asked.constraint != nullptr;
+        seen["forms with drafts that came true"] += asked.constraint ? one.end->accepted : 0;
+        seen["forms with drafts that did not"] += asked.constraint ? one.end->drafted - one.end->accepted : 0;
+        seen["forms that came to nothing"] += one.end->reason == FinishReason::error;
         seen["stops"] += one.end->reason == FinishReason::stop;
       }
   }
   for (const char* what :
-       {"crossings", "forks", "drafts that came true", "drafts that did not", "cancelled before a token", "cancelled behind some", "stops"})
+       {"crossings", "forks", "drafts that came true", "drafts that did not", "cancelled before a token", "cancelled behind some", "stops",
+        "forms", "forms with drafts that came true", "forms with drafts that did not", "forms that came to nothing"})
     EXPECT_GT(seen[what], 10) << what;
 }
 

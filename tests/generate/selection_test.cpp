@@ -5,10 +5,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <string>
 
+#include "core/error.h"
 #include "generate/sampler.h"
 
 namespace tessera {
@@ -75,7 +78,7 @@ TEST(selection, the_few_largest_choose_what_all_choose_or_say_that_a_tie_hides_o
         for (size_t i = 0; i < logits.size(); ++i) logits[i] += 3e-4f * static_cast<float>((i * 97) % 400);  // no two are equal
       Sampler sampler({.temperature = 0.8, .top_k = top_k, .top_p = 0.9, .min_p = 0.01, .seed = seed}, {});
       ASSERT_EQ(sampler.enough(0), top_k + 1);
-      const auto token = sampler.sample(topk(logits, 400, top_k + 1), tokens.size(), 2);
+      const auto token = sampler.sample(topk(logits, 400, top_k + 1), tokens.size(), 1, 2);
       ++(token ? chosen : hidden);
       if (token) {
         EXPECT_EQ(*token, sampler.sample(logits, tokens, 1, 2));
@@ -83,6 +86,101 @@ TEST(selection, the_few_largest_choose_what_all_choose_or_say_that_a_tie_hides_o
     }
   EXPECT_GE(chosen, 100);
   EXPECT_GE(hidden, 20);
+}
+
+// What may come: of one token to all of them.
+struct Mask {
+  std::vector<int32_t> bits;
+  size_t count = 0;
+
+  Mask(size_t vocab, size_t one_in, uint32_t seed) : bits((vocab + 31) / 32) {
+    std::mt19937 random(seed);
+    for (size_t i = 0; i < vocab; ++i)
+      if (i == seed % vocab || (one_in > 0 && random() % one_in == 0)) {
+        bits[i / 32] |= static_cast<int32_t>(uint32_t{1} << (i % 32));
+        ++count;
+      }
+  }
+  bool has(size_t token) const { return ((static_cast<uint32_t>(bits[token / 32]) >> (token % 32)) & 1) != 0; }
+};
+
+TEST(selection, with_tokens_that_may_not_come_the_largest_choose_what_a_row_without_them_chooses) {
+  constexpr size_t kVocab = 1000;
+  const std::vector<TokenId> tokens{1, 2, 3, 4};
+  const std::vector<TokenId> ends{7, 500, 999};
+  std::map<std::string, int> chosen, hidden;
+  for (uint32_t seed = 0; seed < 40; ++seed)
+    for (const size_t one_in : {0, 1, 2, 30, 200})        // 0: one token alone
+      for (const int64_t top_k : {0, 1, 4, 20, 64, 200})  // 0: greedy
+        for (const bool constrained : {false, true})
+          for (const bool barred : {false, true}) {
+            if (!constrained && one_in != 1) continue;
+            std::vector<float> logits = coarse_logits(kVocab, seed);
+            if (seed % 4 != 0)
+              for (size_t i = 0; i < kVocab; ++i) logits[i] += 1e-4f * static_cast<float>((i * 97) % kVocab);  // no two are equal
+            if (seed % 2 == 0)
+              for (const TokenId end : ends) logits[static_cast<size_t>(end)] += 10;
+            const Mask mask(kVocab, one_in, seed);
+            const AllowedTokens allowed = constrained ? AllowedTokens(mask.bits) : AllowedTokens();
+            std::vector<float> left = logits;
+            for (size_t i = 0; i < kVocab; ++i)
+              if ((constrained && !mask.has(i)) || (barred && std::ranges::count(ends, static_cast<TokenId>(i)) > 0)) left[i] = -kInfinity;
+            SamplingParams params{.temperature = top_k == 0 ? 0 : 0.8, .top_k = top_k, .top_p = 0.9, .min_p = 0.01, .seed = seed};
+            Sampler plain(params, {});
+            params.ignore_eos = seed % 3 == 0 && barred;
+            params.min_new_tokens = barred ? 3 : 2;
+            Sampler sampler(params, ends);
+            const std::string what =
+                message("one in ", one_in, ", top_k ", top_k, constrained ? ", constrained" : "", barred ? ", barred" : "");
+            SCOPED_TRACE(message(what, ", seed ", seed));
+            const int64_t enough = sampler.enough(2, constrained);
+            ASSERT_EQ(enough == 1, top_k == 0 && !constrained && !barred);
+            ASSERT_LE(enough, 256);
+            if (std::ranges::all_of(left, [](float logit) { return logit == -kInfinity; })) {
+              EXPECT_THROW(sampler.sample(logits, tokens, 2, 2, allowed), std::runtime_error);
+              continue;
+            }
+            const TokenId expected = plain.sample(left, tokens, 2, 2);
+            EXPECT_EQ(sampler.sample(logits, tokens, 2, 2, allowed), expected);
+            if (const auto forced = sampler.forced(2, allowed)) {
+              EXPECT_EQ(*forced, expected);
+            }
+            EXPECT_EQ(sampler.forced(2, allowed).has_value(), constrained && mask.count == 1);
+            if (enough < 2) continue;
+            const auto token = sampler.sample(topk(logits, kVocab, enough), tokens.size(), 2, 2, allowed);
+            ++(token ? chosen : hidden)[constrained ? what : barred ? "barred" : "all"];
+            if (token) {
+              EXPECT_EQ(*token, expected);
+            }
+          }
+  EXPECT_GE(chosen["barred"], 100);
+  EXPECT_GE(hidden["barred"], 10);
+  for (const char* often : {"one in 1, top_k 0, constrained", "one in 2, top_k 0, constrained, barred", "one in 30, top_k 0, constrained",
+                            "one in 2, top_k 20, constrained", "one in 2, top_k 64, constrained, barred"})
+    EXPECT_GE(chosen[often], 20) << often;
+  EXPECT_GE(hidden["one in 30, top_k 64, constrained"], 20) << "too few of the largest may come";
+}
+
+TEST(selection, what_is_forced_or_made_a_number_may_still_have_to_be_allowed) {
+  const std::vector<float> logits{3, std::numeric_limits<float>::quiet_NaN(), 2, 1};
+  const std::vector<int32_t> bits{0b1100};
+  Sampler mended({.temperature = 0, .processors = {.remove_invalid_values = true}}, {});
+  EXPECT_EQ(mended.sample(logits, std::vector<TokenId>{0}, 1, 0, AllowedTokens(bits)), 2);
+  Sampler forces({.temperature = 0, .processors = {.forced_bos_token_id = 0}}, {});
+  const std::vector<float> numbers{3, 5, 2, 1};
+  EXPECT_EQ(forces.sample(numbers, std::vector<TokenId>{0}, 1, 0), 0);
+  EXPECT_THROW(forces.sample(numbers, std::vector<TokenId>{0}, 1, 0, AllowedTokens(bits)), std::runtime_error);
+  Sampler biased({.temperature = 0, .logit_bias = {{0, 1e300 * 1e300}, {3, 5.0}}}, {});
+  EXPECT_EQ(biased.sample(numbers, std::vector<TokenId>{0}, 1, 0, AllowedTokens(bits)), 3);
+}
+
+TEST(selection, end_tokens_that_are_barred_cost_as_many_logits_more) {
+  EXPECT_EQ(Sampler({.temperature = 0, .ignore_eos = true}, {1, 2, 2}).enough(9), 4);
+  EXPECT_EQ(Sampler({.top_k = 64, .ignore_eos = true}, {1}).enough(9), 66);
+  EXPECT_EQ(Sampler({.top_k = 255, .ignore_eos = true}, {1}).enough(9), 0);
+  const Sampler waits({.temperature = 0, .min_new_tokens = 4}, {1});
+  EXPECT_EQ(waits.enough(3), 3);
+  EXPECT_EQ(waits.enough(4), 1);
 }
 
 TEST(selection, all_logits_are_needed_where_more_than_the_largest_count) {
@@ -93,17 +191,13 @@ TEST(selection, all_logits_are_needed_where_more_than_the_largest_count) {
                                                                   {.temperature = 0, .repetition_penalty = 1.1},
                                                                   {.temperature = 0, .presence_penalty = 0.1},
                                                                   {.temperature = 0, .frequency_penalty = -0.1},
-                                                                  {.temperature = 0, .logit_bias = {{3, 1.0}}},
-                                                                  {.temperature = 0, .ignore_eos = true}})
+                                                                  {.temperature = 0, .logit_bias = {{3, 1.0}}}})
     EXPECT_EQ(Sampler(params, {1}).enough(9), 0);
-  const Sampler waits({.temperature = 0, .min_new_tokens = 4}, {1});
-  EXPECT_EQ(waits.enough(3), 0);
-  EXPECT_EQ(waits.enough(4), 1);
 }
 
 TEST(selection, what_a_card_found_is_refused_when_it_is_no_number) {
   const Sampler sampler({.temperature = 1, .top_k = 1}, {});
-  EXPECT_THROW(sampler.sample(TopK{2, {4, 5}, {kInfinity, 1.0f}}, 3), std::runtime_error);
+  EXPECT_THROW(sampler.sample(TopK{2, {4, 5}, {kInfinity, 1.0f}}, 3, 1), std::runtime_error);
 }
 
 }  // namespace

@@ -232,14 +232,14 @@ def test_the_common_beginning_is_found_in_the_cache(batch):
 
 REFUSED = [  # param, url, what is changed; words of the message
     ("messages", CHAT, {"messages": []}, "at least one"), ("messages", CHAT, {"messages": "hi"}, "list"), ("messages", CHAT, {"messages": None}, "at least one"),
-    ("messages[0]", CHAT, {"messages": ["hi"]}, "object"), ("messages[0].role", CHAT, {"messages": [{"role": "tool", "content": "a"}]}, "must be"),
+    ("messages[0]", CHAT, {"messages": ["hi"]}, "object"), ("messages[0].role", CHAT, {"messages": [{"role": "function", "content": "a"}]}, "must be"),
     ("messages[1].content", CHAT, {"messages": [*said("a"), {"role": "user"}]}, "not there"), ("messages[0].content", CHAT, {"messages": said(3)}, "text"),
     ("messages[0].content[1].type", CHAT, {"messages": said([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}])}, "text"),
-    ("messages[0].tool_calls", CHAT, {"messages": [{**said("a")[0], "tool_calls": []}]}, "not supported"),
-    ("tools", CHAT, {"tools": [{"type": "function"}]}, "not supported"), ("tool_choice", CHAT, {"tool_choice": "required"}, "not supported"),
+    ("messages[0].tool_calls", CHAT, {"messages": [{**said("a")[0], "tool_calls": [{}]}]}, "assistant's"),
+    ("tools[0].function", CHAT, {"tools": [{"type": "function"}]}, "not there"), ("tool_choice", CHAT, {"tool_choice": "required"}, "wants tools"),
     ("audio", CHAT, {"audio": {}}, "not supported"), ("modalities", CHAT, {"modalities": ["audio"]}, "not supported"),
     ("web_search_options", CHAT, {"web_search_options": {}}, "not supported"), ("functions", CHAT, {"functions": []}, "not supported"),
-    ("response_format", CHAT, {"response_format": {"type": "json_object"}}, "text"), ("stream", CHAT, {"stream": True}, "false"),
+    ("response_format.type", CHAT, {"response_format": {"type": "xml"}}, "text"), ("stream", CHAT, {"stream": True}, "false"),
     ("top_logprobs", CHAT, {"top_logprobs": 2}, "logprobs"), ("top_logprobs", CHAT, {"logprobs": True, "top_logprobs": 21}, "0 to 20"),
     ("logprobs", CHAT, {"logprobs": 1}, "true or false"), ("chat_template_kwargs", CHAT, {"chat_template_kwargs": {"a": []}}, "must be"),
     ("chat_template", CHAT, {"chat_template": "x"}, "not supported"), ("max_completion_tokens", CHAT, {"max_completion_tokens": 0}, "1 to"),
@@ -256,7 +256,7 @@ REFUSED = [  # param, url, what is changed; words of the message
     ("presence_penalty", COMPLETIONS, {"presence_penalty": 3}, "-2 to 2"), ("frequency_penalty", COMPLETIONS, {"frequency_penalty": -3}, "-2 to 2"),
     ("repetition_penalty", COMPLETIONS, {"repetition_penalty": 0}, "0"), ("logprobs", COMPLETIONS, {"logprobs": 21}, "0 to 20"), ("echo", COMPLETIONS, {"echo": 1}, "true or false"),
     ("min_tokens", COMPLETIONS, {"min_tokens": -1}, "0 to"), ("priority", COMPLETIONS, {"priority": "high"}, "whole"), ("cache_salt", COMPLETIONS, {"cache_salt": 3}, "text"),
-    ("model", COMPLETIONS, {"model": 3}, "text"), ("ignore_eos", COMPLETIONS, {"ignore_eos": "yes"}, "true or false"), ("stream_options", COMPLETIONS, {"stream_options": {"include_usage": True}}, "not supported"),
+    ("model", COMPLETIONS, {"model": 3}, "text"), ("ignore_eos", COMPLETIONS, {"ignore_eos": "yes"}, "true or false"), ("stream_options", COMPLETIONS, {"stream_options": {"include_usage": True}}, "stream"),
     ("use_beam_search", COMPLETIONS, {"use_beam_search": True}, "not supported"), ("response_format", COMPLETIONS, {"response_format": "text"}, "object"),
 ]
 

@@ -21,8 +21,10 @@ TEST(stop_strings, are_found_across_pieces_and_never_shown) {
 
 TEST(stop_strings, the_first_in_the_text_wins) {
   StopStrings stops({"bc", "ab"});
+  EXPECT_EQ(stops.string(), "");
   EXPECT_EQ(stops.push("xxabcx"), "xx");
   EXPECT_TRUE(stops.found());
+  EXPECT_EQ(stops.string(), "ab");
 }
 
 TEST(stop_strings, what_was_held_back_comes_at_the_end) {

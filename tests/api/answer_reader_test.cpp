@@ -1,0 +1,209 @@
+#include "api/answer_reader.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "text/small_tokenizer.h"
+
+namespace tessera::api {
+namespace {
+
+constexpr std::array kSpecial{"<eos>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]"};
+
+// Every part of a text is a token, and so are some special ones.
+class Parts {
+ public:
+  explicit Parts(const std::string& text) {
+    tessera::Json json = small_tokenizer();
+    json["decoder"] = {{"type", "Fuse"}};
+    json["model"]["merges"] = tessera::Json::array();
+    tessera::Json& vocab = json["model"]["vocab"] = tessera::Json::object();
+    for (const char* special : kSpecial) {
+      json["added_tokens"].push_back(added_token(next_, special, true));
+      vocab[special] = ids_[special] = next_++;
+    }
+    for (size_t begin = 0; begin < text.size(); ++begin)
+      for (size_t size = 1; begin + size <= text.size(); ++size)
+        if (ids_.try_emplace(text.substr(begin, size), next_).second) vocab[text.substr(begin, size)] = next_++;
+    tokenizer_ = std::make_unique<Tokenizer>(parse(json));
+  }
+
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  TokenId id(const std::string& part) const { return ids_.at(part); }
+
+ private:
+  TokenId next_ = 0;
+  std::map<std::string, TokenId> ids_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+};
+
+void append(Choice& choice, const AnswerDelta& delta) {
+  choice.text += delta.text;
+  choice.reasoning += delta.reasoning;
+  choice.finish_reason += delta.finish_reason;
+  choice.stop_string += delta.stop_string;
+  for (const AnswerDelta::Call& call : delta.calls) {
+    if (call.index == choice.tool_calls.size()) choice.tool_calls.push_back({call.id, call.name, ""});
+    ASSERT_EQ(call.index + 1, choice.tool_calls.size());
+    choice.tool_calls.back().arguments += call.arguments;
+  }
+}
+
+// What is read of a text in these parts.
+Choice read(const Parts& parts, const AnswerReaderOptions& options, const std::vector<std::string>& pieces,
+            std::string_view reason = "stop") {
+  AnswerReader reader(parts.tokenizer(), options);
+  Choice choice;
+  for (const std::string& piece : pieces) append(choice, reader.push(parts.id(piece), false));
+  append(choice, reader.finish(reason));
+  return choice;
+}
+
+std::string told(const Choice& choice) {
+  std::string text =
+      "text: " + choice.text + "\nreasoning: " + choice.reasoning + "\nreason: " + choice.finish_reason + " " + choice.stop_string;
+  for (const ToolCall& call : choice.tool_calls) text += "\ncall " + call.id + ": " + call.name + " " + call.arguments;
+  return text;
+}
+
+// The places of a text between which a special token stands whole.
+std::vector<std::string> cut(const std::string& text, const std::vector<bool>& borders) {
+  std::vector<std::string> pieces{""};
+  for (size_t at = 0; at < text.size();) {
+    size_t size = 1;
+    for (const std::string special : kSpecial)
+      if (text.compare(at, special.size(), special) == 0) size = special.size();
+    if (!pieces.back().empty() && (size > 1 || borders[at])) pieces.emplace_back();
+    pieces.back() += text.substr(at, size);
+    at += size;
+    if (size > 1) pieces.emplace_back();
+  }
+  if (pieces.back().empty()) pieces.pop_back();
+  return pieces;
+}
+
+// The same for a text in one token, in tokens of one character, in two at each place, and in random ones.
+Choice read_in_all_ways(const std::string& text, const AnswerReaderOptions& options, std::string_view reason = "stop") {
+  const Parts parts(text);
+  const size_t size = text.size() + 1;
+  const Choice whole = read(parts, options, cut(text, std::vector<bool>(size)), reason);
+  const auto expect_same = [&](const std::vector<bool>& borders) {
+    const std::vector<std::string> pieces = cut(text, borders);
+    EXPECT_EQ(told(read(parts, options, pieces, reason)), told(whole)) << ::testing::PrintToString(pieces);
+  };
+  expect_same(std::vector<bool>(size, true));
+  for (size_t place = 1; place < text.size(); ++place) {
+    std::vector<bool> borders(size);
+    borders[place] = true;
+    expect_same(borders);
+  }
+  std::mt19937 random(1);
+  for (int round = 0; round < 100; ++round) {
+    std::vector<bool> borders(size);
+    for (size_t place = 0; place < size; ++place) borders[place] = random() % 4 == 0;
+    expect_same(borders);
+  }
+  return whole;
+}
+
+const AnswerFormat kPlain{};
+const AnswerFormat kThinking{.think_begin = "<think>", .think_end = "</think>"};
+
+TEST(answer_reader, a_completion_is_text_whatever_it_looks_like) {
+  const std::string text = "<think>a</think>\n\n<tool_call>\n{}</tool_call>\n";
+  EXPECT_EQ(read_in_all_ways(text, {}).text, text);
+  EXPECT_EQ(read_in_all_ways(text, {.format = &kPlain}).text, text);
+}
+
+TEST(answer_reader, thinking_is_told_apart_without_the_line_breaks_around_it) {
+  const auto expect = [](const std::string& text, Thinking thinking, const std::string& reasoning, const std::string& said) {
+    const Choice choice = read_in_all_ways(text, {.format = &kThinking, .thinking = thinking});
+    EXPECT_EQ(choice.reasoning, reasoning) << text;
+    EXPECT_EQ(choice.text, said) << text;
+    EXPECT_EQ(choice.finish_reason, "stop");
+  };
+  expect("<think>\nWell,\n\nso </th be it\n</think>\n\nYes.\n", Thinking::may_begin, "Well,\n\nso </th be it", "Yes.\n");
+  expect(" \n<think>a</think>b", Thinking::may_begin, "a", "b");
+  expect("<think>\n\n</think>\n\n  code", Thinking::may_begin, "", "  code");
+  expect("a <think>b</think>c", Thinking::may_begin, "", "a <think>b</think>c");
+  expect("\n <thin", Thinking::may_begin, "", "\n <thin");
+  expect("  ", Thinking::may_begin, "", "  ");
+  expect("\nWell\n</think>\n\nYes", Thinking::begun, "Well", "Yes");
+  expect("Well\n</thi", Thinking::begun, "Well\n</thi", "");
+  expect("Well\n\n", Thinking::begun, "Well", "");
+  expect("<think>a</think>b", Thinking::done, "", "<think>a</think>b");
+}
+
+TEST(answer_reader, thinking_is_told_while_it_comes) {
+  const Parts parts("<think>abc</think>def");
+  AnswerReader reader(parts.tokenizer(), {.format = &kThinking});
+  EXPECT_EQ(reader.push(parts.id("<think>a"), false).reasoning, "a");
+  EXPECT_EQ(reader.push(parts.id("b"), false).reasoning, "b");
+  const AnswerDelta delta = reader.push(parts.id("c</think>d"), false);
+  EXPECT_EQ(delta.reasoning, "c");
+  EXPECT_EQ(delta.text, "d");
+  EXPECT_EQ(reader.push(parts.id("e"), false).text, "e");
+}
+
+TEST(answer_reader, special_tokens_are_read_where_they_belong_to_the_format_and_hidden_elsewhere) {
+  const std::string text = "[THINK]ab[/THINK]c<eos>d[ARGS]";
+  const Parts parts(text);
+  AnswerFormat format{.think_begin = "[THINK]", .think_end = "[/THINK]", .marks = {parts.id("[THINK]"), parts.id("[/THINK]")}};
+  const Choice choice = read(parts, {.format = &format}, cut(text, std::vector<bool>(99)));
+  EXPECT_EQ(choice.reasoning, "ab");
+  EXPECT_EQ(choice.text, "cd");
+  const Choice shown = read(parts, {.format = &format, .skip_special_tokens = false}, cut(text, std::vector<bool>(99)));
+  EXPECT_EQ(shown.reasoning, "ab");
+  EXPECT_EQ(shown.text, "c<eos>d[ARGS]");
+}
+
+TEST(answer_reader, a_stop_string_ends_text_and_thinking_and_is_named) {
+  const auto expect = [](const AnswerReaderOptions& options, const std::string& reasoning, const std::string& said,
+                         const std::string& stop) {
+    const Choice choice = read_in_all_ways("<think>one\nEND</think>two HALT three", options);
+    EXPECT_EQ(choice.reasoning, reasoning);
+    EXPECT_EQ(choice.text, said);
+    EXPECT_EQ(choice.stop_string, stop);
+  };
+  expect({.format = &kThinking, .stops = {"HALT", "xyz"}}, "one\nEND", "two ", "HALT");
+  expect({.format = &kThinking, .stops = {"xyz", "HALT"}, .include_stop = true}, "one\nEND", "two HALT", "HALT");
+  expect({.format = &kThinking, .stops = {"HALT", "END"}}, "one", "", "END");
+  expect({.format = &kThinking, .stops = {"nowhere"}}, "one\nEND", "two HALT three", "");
+}
+
+TEST(answer_reader, the_ending_token_is_text_only_where_it_is_to_be_included) {
+  const Parts parts("ab");
+  for (const bool include : {false, true}) {
+    AnswerReader reader(parts.tokenizer(), {.include_stop = include});
+    EXPECT_EQ(reader.push(parts.id("a"), false).text, "a");
+    EXPECT_EQ(reader.push(parts.id("b"), true).text, include ? "b" : "");
+    EXPECT_EQ(reader.finish("stop").text, "");
+  }
+}
+
+TEST(answer_reader, a_stop_string_may_begin_in_the_prompt) {
+  const Parts parts("abc");
+  AnswerReader reader(parts.tokenizer(), {.stops = {"bc"}, .behind = {parts.id("a"), parts.id("b")}});
+  EXPECT_EQ(reader.push(parts.id("c"), false).text, "");
+  EXPECT_TRUE(reader.stopped());
+  EXPECT_EQ(reader.finish("stop").stop_string, "bc");
+}
+
+TEST(answer_format, whether_an_answer_thinks_is_read_from_its_prompts_end) {
+  const Parts parts("<think>\n</think> x");
+  const auto behind = [&](const std::vector<std::string>& pieces) {
+    std::vector<TokenId> ids;
+    for (const std::string& piece : pieces) ids.push_back(parts.id(piece));
+    return thinking_behind(ids, kThinking, parts.tokenizer());
+  };
+  EXPECT_EQ(behind({"x"}), Thinking::may_begin);
+  EXPECT_EQ(behind({"<think>", "\n"}), Thinking::begun);
+  EXPECT_EQ(behind({"<think>", "x", "</think>", "\n", "\n"}), Thinking::done);
+  EXPECT_EQ(behind({"</think>", "x"}), Thinking::may_begin);
+  EXPECT_EQ(thinking_behind({}, kPlain, parts.tokenizer()), Thinking::done);
+}
+
+}  // namespace
+}  // namespace tessera::api
