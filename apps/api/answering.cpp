@@ -6,8 +6,7 @@
 #include <utility>
 
 #include "api/chat_request.h"
-#include "api/messages.h"
-#include "api/responses.h"
+#include "api/tokenize.h"
 #include "core/error.h"
 
 namespace tessera::api {
@@ -25,7 +24,7 @@ ServedModel::ServedModel(RunningModel& running, ServedModelOptions options)
     : running_(running), options_(std::move(options)), tokenizer_(running.tokenizer()), opened_(std::time(nullptr)) {
   try {
     conversation_.emplace(running.checkpoint(), tokenizer_, options_.conversation);
-    format_ = conversation_->answer_format();
+    format_ = find_answer_format(conversation_->chat_template(), tokenizer_);
     chat_ends_ = conversation_->end_tokens(running);
   } catch (const FileError&) {  // a model without a template completes texts
     conversation_.reset();
@@ -49,25 +48,19 @@ std::shared_ptr<Answering> ServedModel::prepare(Route route, JsonObject body, co
       auto writer = chat_writer(header, fields.generation);
       return prepare_chat(std::move(fields), std::move(writer), header, asker);
     }
-    case Route::responses: {
-      ResponsesFields fields = read_responses(body, vocab_size());
-      header.id = "resp_" + header.id;
-      auto writer = responses_writer(header, fields);
-      return prepare_chat(std::move(fields.chat), std::move(writer), header, asker);
-    }
-    case Route::messages: {
-      ChatCompletionFields fields = read_messages(body, vocab_size());
-      header.id = "msg_" + header.id;
-      auto writer = messages_writer(header, fields);
-      return prepare_chat(std::move(fields), std::move(writer), header, asker);
-    }
+    default:
+      break;
   }
   fail("no such route");
 }
 
-std::vector<TokenId> ServedModel::chat_ids(const ChatCompletionFields& fields) const {
+std::vector<TokenId> ServedModel::chat_ids(ChatCompletionFields fields) const {
   if (no_conversation_) std::rethrow_exception(no_conversation_);
-  return conversation_->ids_of(chat_request(fields, format_));
+  const std::optional<std::string>& system = options_.conversation.system;
+  const std::string& first = fields.messages.front().role;
+  if (system && first != "system" && first != "developer")
+    fields.messages.insert(fields.messages.begin(), {.role = "system", .content = *system});
+  return conversation_->ids_of(chat_request(fields));
 }
 
 std::vector<TokenId> ServedModel::prompt_ids(const std::string& text, bool add_special_tokens) const {
@@ -98,6 +91,31 @@ std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fiel
   auto writer = completion_writer(header, fields.generation);
   return made(header, fields.generation, std::move(prompts), echoed, running_.generation().tokens.eos, "prompt", {},
               std::move(writer), asker);
+}
+
+std::shared_ptr<const TokenConstraint> ServedModel::compile(const GrammarSource& source, const std::string& asker) const {
+  expect(static_cast<bool>(options_.compile), "response_format", "a form of answers is not supported here; leave it out");
+  return options_.compile(source, asker);
+}
+
+Json ServedModel::tokenize(JsonObject body) const {
+  TokenizeFields fields = read_tokenize(body);
+  expect_name(fields.model);
+  const auto* const text = std::get_if<std::string>(&fields.prompt);
+  const std::vector<TokenId> ids =
+      text ? prompt_ids(*text, fields.add_special_tokens) : chat_ids(std::move(std::get<ChatCompletionFields>(fields.prompt)));
+  return tokenized(ids, context(), tokenizer_, fields.return_token_strs);
+}
+
+Json ServedModel::detokenize(JsonObject body) const {
+  const DetokenizeFields fields = read_detokenize(body, vocab_size());
+  expect_name(fields.model);
+  return detokenized(fields.tokens, tokenizer_);
+}
+
+Json ServedModel::tokenizer_info() const {
+  const ChatFiles files = running_.checkpoint().chat_files(Checkpoint::Tools::absent);
+  return api::tokenizer_info(files.special_tokens, files.chat_template ? std::optional(files.chat_template->text) : std::nullopt, std::nullopt);
 }
 
 // The body's fields go before the options.

@@ -59,9 +59,14 @@ class ServedModel {
   // Throws FieldError and std::invalid_argument for what the body asks and cannot be had, FileError for a checkpoint without a template.
   std::shared_ptr<Answering> prepare(Route route, JsonObject body, const Asker& asker) const;
 
-  // The prompt of a chat.
-  std::vector<TokenId> chat_ids(const ChatCompletionFields& fields) const;
-  std::vector<TokenId> prompt_ids(const std::string& text, bool add_special_tokens) const;
+  // What holds an answer to a form, for the asker of that name; waits for it to be compiled. Throws std::invalid_argument for a form that
+  // cannot be held.
+  std::shared_ptr<const TokenConstraint> compile(const GrammarSource& source, const std::string& asker) const;
+
+  // The answers of /tokenize, /detokenize and /tokenizer_info.
+  Json tokenize(JsonObject body) const;
+  Json detokenize(JsonObject body) const;
+  Json tokenizer_info() const;
 
   const std::string& name() const { return options_.names.front(); }
   const std::vector<std::string>& names() const { return options_.names; }
@@ -72,6 +77,8 @@ class ServedModel {
   int64_t vocab_size() const { return running_.model().spec().vocab_size; }
 
  private:
+  std::vector<TokenId> chat_ids(ChatCompletionFields fields) const;
+  std::vector<TokenId> prompt_ids(const std::string& text, bool add_special_tokens) const;
   std::shared_ptr<Answering> prepare_chat(ChatCompletionFields fields, std::unique_ptr<AnswerWriter> writer, const AnswerHeader& header,
                                           const Asker& asker) const;
   std::shared_ptr<Answering> prepare_completion(CompletionFields fields, AnswerHeader header, const Asker& asker) const;

@@ -74,7 +74,7 @@ Session::Session(Checkpoint checkpoint, std::optional<ModelDescription> descript
 Session::Session(const ModelFlags& flags, const CacheFlags& cache, std::shared_ptr<Device> device)
     : RunningModel(open_checkpoint(flags), std::nullopt, device ? std::move(device) : open_device(flags), flags, shared(flags, cache),
                    watch_of(*std::make_unique<ProgressBar>("loading"))) {
-  const DeviceKind& kind = device_kind(device()->name());
+  const DeviceKind& kind = device_kind(this->device()->name());
   const CacheOptions& pool = this->cache().options();
   const std::vector<int64_t> pages = page_counts(description().spec.cache, pool, kind.limits);
   tell(message("cache: ", pool.max_tokens, " tokens in ", size_text(kind.cache_bytes(description().spec.cache, pool.dtype, pages)),

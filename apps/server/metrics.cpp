@@ -16,7 +16,7 @@ constexpr double kChoices[] = {1, 2, 5, 10, 20};
 
 std::string number(double value) { return nlohmann::json(value).dump(); }
 
-std::string quoted(std::string_view value) {
+std::string label_value(std::string_view value) {
   std::string text = "\"";
   for (const char c : value) {
     if (c == '\\' || c == '"') text += '\\';
@@ -100,9 +100,8 @@ void Metrics::refused(const std::string& reason) {
   ++refused_[reason];
 }
 
-std::string Metrics::text(const std::string& model, const Scheduler::Counts& counts, double cache_usage,
-                          const std::map<std::string, int64_t>& more) const {
-  const std::string labels = "model_name=" + quoted(model);
+std::string Metrics::text(const std::string& model, const Scheduler::Counts& counts, const std::map<std::string, int64_t>& more) const {
+  const std::string labels = "model_name=" + label_value(model);
   std::string out;
   const auto gauge = [&](const char* name, const char* help, const std::string& value) {
     begin(out, name, "gauge", help);
@@ -114,7 +113,6 @@ std::string Metrics::text(const std::string& model, const Scheduler::Counts& cou
   };
   gauge("num_requests_running", "Number of sequences that are being computed.", std::to_string(counts.running));
   gauge("num_requests_waiting", "Number of requests in the queue.", std::to_string(counts.waiting));
-  gauge("kv_cache_usage_perc", "The part of the cache that is in use, 0 to 1.", number(cache_usage));
   counter("num_preemptions_total", "Times that a sequence gave up its pages for another.", counts.preempted);
   counter("prefix_cache_queries_total", "Tokens of prompts that were looked for in the cache.", counts.prompt_tokens);
   counter("prefix_cache_hits_total", "Tokens of prompts that were found in the cache.", counts.cached);
@@ -124,13 +122,13 @@ std::string Metrics::text(const std::string& model, const Scheduler::Counts& cou
   const std::lock_guard lock(mutex_);
   begin(out, "request_success_total", "counter", "Requests that have ended.");
   for (const auto& [reason, count] : ended_)
-    line(out, "request_success_total", labels + ",finished_reason=" + quoted(reason), std::to_string(count));
+    line(out, "request_success_total", labels + ",finished_reason=" + label_value(reason), std::to_string(count));
   counter("requests_cancelled_total", "Requests whose clients went, or read too slowly.", cancelled_);
   begin(out, "requests_refused_total", "counter", "Requests that were refused.");
   std::map<std::string, int64_t> refused = refused_;
   for (const auto& [reason, count] : more) refused[reason] += count;
   for (const auto& [reason, count] : refused)
-    line(out, "requests_refused_total", labels + ",reason=" + quoted(reason), std::to_string(count));
+    line(out, "requests_refused_total", labels + ",reason=" + label_value(reason), std::to_string(count));
 
   const auto histogram = [&](const char* name, const char* help, const Histogram& values) {
     begin(out, name, "histogram", help);

@@ -41,9 +41,8 @@ class Metrics {
   void cancelled();                                           // by its client, or too slow to read
   void refused(const std::string& reason);                    // a fixed set of words
 
-  // `cache_usage`: the part of the cache that is in use, 0 to 1. `more`: refusals that are counted elsewhere.
-  std::string text(const std::string& model, const Scheduler::Counts& counts, double cache_usage,
-                   const std::map<std::string, int64_t>& more) const;
+  // `more`: refusals that are counted elsewhere.
+  std::string text(const std::string& model, const Scheduler::Counts& counts, const std::map<std::string, int64_t>& more) const;
 
  private:
   mutable std::mutex mutex_;

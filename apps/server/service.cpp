@@ -6,9 +6,7 @@
 #include <deque>
 #include <utility>
 
-#include "api/messages.h"
 #include "api/models.h"
-#include "api/tokenize.h"
 #include "core/error.h"
 #include "core/json.h"
 
@@ -159,10 +157,10 @@ std::optional<HttpResponse> Service::unavailable(const std::string& path) {
 
 HttpResponse Service::response(const api::Failure& failure, const std::string& path) {
   HttpResponse response{.status = failure.status,
-                        .body = text_of(path.starts_with("/v1/messages") ? api::messages_error(failure) : failure.body)};
+                        .body = text_of(failure.body)};
   if (failure.status == 503 || failure.status == 429) {
     const bool ready = state_ == State::ready;
-    response.headers.emplace_back("Retry-After", std::to_string(ready ? std::lround(std::ceil(scheduler_->retry_after())) : 1));
+    response.headers.emplace_back("Retry-After", std::to_string(1));
   }
   if (failure.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (failure.status == 504) response.headers.emplace_back("x-should-retry", "false");
@@ -237,17 +235,13 @@ HttpResponse Service::answer(const HttpRequest& request) {
   };
   if (path == "/tokenize") {
     const JsonDocument body = posted();
-    return {.body = text_of(api::tokenize(object(body), *model_))};
+    return {.body = text_of(model_->tokenize(object(body)))};
   }
   if (path == "/detokenize") {
     const JsonDocument body = posted();
-    return {.body = text_of(api::detokenize(object(body), *model_))};
+    return {.body = text_of(model_->detokenize(object(body)))};
   }
-  if (path == "/tokenizer_info") return {.body = text_of(api::tokenizer_info(*model_))};
-  if (path == "/v1/messages/count_tokens") {
-    const JsonDocument body = posted();
-    return {.body = text_of({{"input_tokens", model_->count_tokens(object(body))}})};
-  }
+  if (path == "/tokenizer_info") return {.body = text_of(model_->tokenizer_info())};
   if (path == "/v1/models") return {.body = text_of(api::model_list(*model_))};
   return {.body = text_of(api::model_entry(*model_, path.substr(std::string_view("/v1/models/").size())))};
 }
