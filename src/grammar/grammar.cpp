@@ -9,6 +9,7 @@
 #include "grammar/compiled_form.h"
 #include "grammar/schema_caps.h"
 #include "grammar/xgrammar_calls.h"
+#include "grammar/xgrammar_log.h"
 
 namespace tessera {
 namespace {

@@ -1,9 +1,8 @@
 #pragma once
-// xgrammar as the rest of this folder sees it: its logging becomes exceptions and notes of this thread.
 #include <xgrammar/xgrammar.h>
 
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "grammar/grammar.h"
 
@@ -16,19 +15,6 @@ struct Vocabulary {
 
 struct Compiled {
   xgrammar::CompiledGrammar grammar;
-};
-
-// While one lives, what xgrammar warns of in this thread is gathered. One at a time.
-class Warnings {
- public:
-  Warnings();
-  Warnings(const Warnings&) = delete;
-  Warnings& operator=(const Warnings&) = delete;
-  ~Warnings();
-  const std::vector<std::string>& texts() const { return texts_; }
-
- private:
-  std::vector<std::string> texts_;
 };
 
 // What an error says, as it may be shown to a stranger: one line, printable, at most 300 bytes, without xgrammar's source positions.
