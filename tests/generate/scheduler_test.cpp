@@ -241,6 +241,47 @@ TEST(scheduler, takes_requests_and_cancels_from_other_threads_while_one_runs) {
   expect_nothing_left(bench.scheduler, bench.cache);
 }
 
+TEST(scheduler, what_a_course_abandons_its_constraint_takes_back) {
+  int64_t accepted = 0;
+  for (uint32_t seed = 1; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
+    Bench bench;
+    ScheduledRequest request{.prompt = prompt_of(1, 30), .sampling = {.temperature = 0}, .max_new_tokens = 60};
+    request.constraint = scripted_constraint(seed, kPagedVocab, 100);
+    const auto sequence = bench.cache.create();
+    sequence->tokens = request.prompt;
+    PromptLookup lookup;
+    Course course(Sampler(request.sampling, {}), {.max_new_tokens = request.max_new_tokens,
+                                                  .prompt = request.prompt.size(),
+                                                  .drafter = &lookup,
+                                                  .max_draft = 4,
+                                                  .constraint = request.constraint->fork()});
+    std::vector<TokenId> ids;
+    for (int forward = 0; !course.ended(); ++forward) {
+      ASSERT_LT(forward, 1000);
+      std::vector<Generator::Request> requests{course.propose(bench.generator, *sequence, 4)};
+      bench.generator.begin(requests);
+      auto rows = bench.generator.step(requests);
+      ASSERT_TRUE(rows);
+      Course* const courses[] = {&course};
+      choose_by_rows(bench.device, *rows, courses, requests);
+      ASSERT_EQ(requests[0].error, nullptr);
+      if (forward % 3 == 1) {
+        course.abandon(bench.cache, *sequence);
+        continue;
+      }
+      course.tell([&](const Course::Chosen& chosen) {
+        ids.push_back(chosen.id);
+        return true;
+      });
+      course.settle(bench.cache, *sequence);
+    }
+    accepted += course.accepted();
+    EXPECT_EQ(ids, bench.alone(request));
+  }
+  EXPECT_GT(accepted, 20);
+}
+
 // Nobody starves: counted in steps.
 
 TEST(scheduler, endless_streams_get_a_token_every_step_beside_a_long_prompt_and_a_short_question_begins_soon) {
