@@ -25,8 +25,12 @@ void find_thinking(const ChatTemplate& chat, const Tokenizer& tokenizer, AnswerF
 AnswerFormat find_answer_format(const ChatTemplate& chat, const Tokenizer& tokenizer) {
   AnswerFormat format;
   find_thinking(chat, tokenizer, format);
-  for (const std::string_view mark : {std::string_view(format.think_begin), std::string_view(format.think_end)})
-    if (const auto id = tokenizer.token_to_id(mark); id && tokenizer.is_special(*id)) format.marks.push_back(*id);
+  const auto add = [&](std::vector<TokenId>& marks, std::string_view mark) {
+    if (const auto id = tokenizer.token_to_id(mark); id && tokenizer.is_special(*id)) marks.push_back(*id);
+  };
+  for (const std::string& mark : {format.think_begin, format.think_end}) add(format.think_marks, mark);
+  for (const std::string_view mark : {kCallBegin, kCallEnd, kCallsMark, kArgumentsMark, kCallIdMark, kPythonTag})
+    add(format.call_marks, mark);
   return format;
 }
 
