@@ -41,7 +41,7 @@ Json prompt_logprobs_json(std::span<const TokenChoice> tokens) {
 }
 
 std::string json_text(const Json& json) {
-  const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
   std::string escaped;
   size_t from = 0;
   const auto escape = [&](size_t at, size_t bytes, const char* as) {
@@ -53,7 +53,8 @@ std::string json_text(const Json& json) {
     if (text.compare(at, 3, "\xE2\x80\xA8") == 0) escape(at, 3, "\\u2028");
     if (text.compare(at, 3, "\xE2\x80\xA9") == 0) escape(at, 3, "\\u2029");
   }
-  return from == 0 ? text : escaped.append(text, from);
+  if (from == 0) return text;
+  return escaped.append(text, from);
 }
 
 TokenChoice token_choice(const TokenLogprobs& logprobs, const Tokenizer& tokenizer) {
