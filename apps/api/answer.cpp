@@ -19,6 +19,19 @@ TokenText token_text(TokenId id, double logprob, int64_t rank, const Tokenizer& 
 
 }  // namespace
 
+AnswerDelta whole_delta(const Choice& choice) {
+  AnswerDelta delta{.text = choice.text,
+                    .reasoning = choice.reasoning,
+                    .tokens = choice.tokens.value_or(std::vector<TokenChoice>()),
+                    .prompt_tokens = choice.prompt_tokens.value_or(std::vector<TokenChoice>()),
+                    .ids = choice.ids.value_or(std::vector<TokenId>()),
+                    .prompt_ids = choice.prompt_ids.value_or(std::vector<TokenId>()),
+                    .finish_reason = choice.finish_reason,
+                    .stop_string = choice.stop_string};
+  for (const ToolCall& call : choice.tool_calls) delta.calls.push_back({delta.calls.size(), call.id, call.name, call.arguments});
+  return delta;
+}
+
 Json usage_json(const Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},

@@ -57,9 +57,12 @@ struct AnswerDelta {
   std::string finish_reason, stop_string;          // with the choice's last; empty before it
 };
 
+// The whole of it at once.
+AnswerDelta whole_delta(const Choice& choice);
+
 struct Usage {
-  int64_t prompt_tokens = 0, cached_tokens = 0;  // the latter among the former
-  int64_t completion_tokens = 0;
+  int64_t prompt_tokens = 0, cached_tokens = 0;  // the latter among the former, as below
+  int64_t completion_tokens = 0, reasoning_tokens = 0;
 };
 
 struct AnswerHeader {
