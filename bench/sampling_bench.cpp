@@ -71,7 +71,7 @@ void run_all(const char* rows, const std::vector<float>& logits) {
     run(what, logits, [&](auto row, uint64_t i) {
       const int64_t enough = sampler.enough(1);
       if (enough > 1)
-        if (const auto token = sampler.sample(topk(row, kVocab, enough), tokens.size(), i)) return *token;
+        if (const auto token = sampler.sample(topk(row, kVocab, enough), tokens.size(), 1, i)) return *token;
       return sampler.sample(row, tokens, 1, i);
     });
   };

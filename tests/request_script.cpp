@@ -23,7 +23,6 @@ void append(std::vector<double>& to, const TokenLogprobs& of) {
   }
 }
 
-// What may come depends on all that has come: all, every other token, three, one, or all but a few; and nothing behind so many.
 class ScriptedConstraint final : public TokenConstraint {
  public:
   ScriptedConstraint(uint32_t seed, TokenId vocab, size_t longest) : seed_(seed), vocab_(vocab), longest_(longest) {}
@@ -88,6 +87,10 @@ bool begins_with(const std::vector<T>& whole, const std::vector<T>& part) {
 
 }  // namespace
 
+std::shared_ptr<TokenConstraint> scripted_constraint(uint32_t seed, TokenId vocab, size_t longest) {
+  return std::make_shared<ScriptedConstraint>(seed, vocab, longest);
+}
+
 std::vector<Scripted> make_script(const ScriptOptions& options) {
   std::mt19937 random(options.seed);
   const auto below = [&](size_t limit) { return static_cast<size_t>(random() % limit); };
@@ -146,7 +149,7 @@ std::vector<Scripted> make_script(const ScriptOptions& options) {
     scripted.arrives = step;
     if (in(3)) {
       const size_t longest = in(4) ? below(options.most_new) : options.most_new;
-      request.constraint = std::make_shared<ScriptedConstraint>(static_cast<uint32_t>(random()), options.vocab, longest);
+      request.constraint = scripted_constraint(static_cast<uint32_t>(random()), options.vocab, longest);
     }
     if (in(6)) scripted.cancelled = step + static_cast<int64_t>(below(in(2) ? 4 : 120));
   }

@@ -3,6 +3,7 @@
 // loop without scheduler, batch or course.
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,6 +28,10 @@ struct ScriptOptions {
   size_t tail;      // tokens of their own behind these, at most
   size_t most_new;  // tokens of an answer
 };
+
+// What may come next depends on all that has come: all tokens, every other, three, one, or all but a few; behind `longest` nothing may, and
+// an error is thrown.
+std::shared_ptr<TokenConstraint> scripted_constraint(uint32_t seed, TokenId vocab, size_t longest);
 
 std::vector<Scripted> make_script(const ScriptOptions& options);
 

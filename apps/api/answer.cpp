@@ -56,6 +56,19 @@ void append(Choice& choice, const AnswerDelta& delta) {
   choice.stop_string += delta.stop_string;
 }
 
+AnswerDelta whole_delta(const Choice& choice) {
+  AnswerDelta delta{.text = choice.text,
+                    .reasoning = choice.reasoning,
+                    .tokens = choice.tokens.value_or(std::vector<TokenChoice>()),
+                    .prompt_tokens = choice.prompt_tokens.value_or(std::vector<TokenChoice>()),
+                    .ids = choice.ids.value_or(std::vector<TokenId>()),
+                    .prompt_ids = choice.prompt_ids.value_or(std::vector<TokenId>()),
+                    .finish_reason = choice.finish_reason,
+                    .stop_string = choice.stop_string};
+  for (const ToolCall& call : choice.tool_calls) delta.calls.push_back({delta.calls.size(), call.id, call.name, call.arguments});
+  return delta;
+}
+
 Json usage_json(const Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},
@@ -77,7 +90,22 @@ Json prompt_logprobs_json(std::span<const TokenChoice> tokens) {
   return all;
 }
 
-std::string json_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string json_text(const Json& json) {
+  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string escaped;
+  size_t from = 0;
+  const auto escape = [&](size_t at, size_t bytes, const char* as) {
+    escaped.append(text, from, at - from) += as;
+    from = at + bytes;
+  };
+  for (size_t at = text.find_first_of("\xC2\xE2"); at != std::string::npos; at = text.find_first_of("\xC2\xE2", at + 1)) {
+    if (text.compare(at, 2, "\xC2\x85") == 0) escape(at, 2, "\\u0085");
+    if (text.compare(at, 3, "\xE2\x80\xA8") == 0) escape(at, 3, "\\u2028");
+    if (text.compare(at, 3, "\xE2\x80\xA9") == 0) escape(at, 3, "\\u2029");
+  }
+  if (from == 0) return text;
+  return escaped.append(text, from);
+}
 
 TokenChoice token_choice(const TokenLogprobs& logprobs, const Tokenizer& tokenizer) {
   TokenChoice choice{.chosen = token_text(logprobs.token, logprobs.logprob, logprobs.rank, tokenizer), .top = {}};

@@ -61,10 +61,12 @@ struct AnswerDelta {
 };
 
 void append(Choice& choice, const AnswerDelta& delta);
+// The whole of it at once.
+AnswerDelta whole_delta(const Choice& choice);
 
 struct Usage {
-  int64_t prompt_tokens = 0, cached_tokens = 0;  // the latter among the former
-  int64_t completion_tokens = 0;
+  int64_t prompt_tokens = 0, cached_tokens = 0;  // the latter among the former, as below
+  int64_t completion_tokens = 0, reasoning_tokens = 0;
 };
 
 struct AnswerHeader {
@@ -77,7 +79,7 @@ Json usage_json(const Usage& usage);
 // and "decoded_token".
 Json prompt_logprobs_json(std::span<const TokenChoice> tokens);
 
-// The JSON's text on one line, with U+FFFD for what is no UTF-8.
+// The JSON's text on one line, for clients too that take Unicode's other ends of lines for such; with U+FFFD for what is no UTF-8.
 std::string json_text(const Json& json);
 
 TokenChoice token_choice(const TokenLogprobs& logprobs, const Tokenizer& tokenizer);

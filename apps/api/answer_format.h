@@ -2,6 +2,7 @@
 // How a checkpoint's answers are written beyond their text: its thinking, and the calls of tools.
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/types.h"
@@ -9,6 +10,9 @@
 #include "text/tokenizer.h"
 
 namespace tessera::api {
+
+inline constexpr std::string_view kCallBegin = "<tool_call>", kCallEnd = "</tool_call>", kCallsMark = "[TOOL_CALLS]",
+                                  kArgumentsMark = "[ARGS]", kCallIdMark = "[CALL_ID]", kPythonTag = "<|python_tag|>";
 
 struct AnswerFormat {
   enum class Calls {
@@ -18,13 +22,13 @@ struct AnswerFormat {
     named,   // [TOOL_CALLS]f[ARGS]{...}, each call
   };
   Calls calls = Calls::tagged;
-  bool tools_in_template = false;      // it shows tools, calls and results; else a text of ours does
-  bool arguments_are_text = false;     // in a call that it shows: JSON's text, else a dict
-  bool short_call_ids = false;         // it takes ids of nine letters and digits only
-  bool has_system = true;              // it shows a system message
-  bool has_developer = false;          // the role; else its messages are the system's
-  std::string think_begin, think_end;  // around thinking; empty: it does none
-  std::vector<TokenId> marks;          // special tokens that belong to a call or to thinking
+  bool tools_in_template = false;                // it shows tools, calls and results; else a text of ours does
+  bool arguments_are_text = false;               // in a call that it shows: JSON's text, else a dict
+  bool short_call_ids = false;                   // it takes ids of nine letters and digits only
+  bool has_system = true;                        // it shows a system message
+  bool has_developer = false;                    // the role; else its messages are the system's
+  std::string think_begin, think_end;            // around thinking; empty: it does none
+  std::vector<TokenId> call_marks, think_marks;  // special tokens that belong to them
 };
 
 AnswerFormat find_answer_format(const ChatTemplate& chat, const Tokenizer& tokenizer);

@@ -5,6 +5,7 @@
 
 #include "api/answer.h"
 #include "api/answer_format.h"
+#include "api/call_object.h"
 #include "text/answer_text.h"
 
 namespace tessera::api {
@@ -35,20 +36,35 @@ class AnswerReader {
   AnswerDelta finish(std::string_view reason);
 
  private:
-  enum class In { beginning, thinking, text };
+  enum class In { beginning, thinking, text, marked, name, call, behind };
 
   void read(std::string_view text, AnswerDelta& delta);
   bool step(AnswerDelta& delta);
-  bool begin(AnswerDelta& delta);
+  bool begin();
   bool think(AnswerDelta& delta);
+  bool say(AnswerDelta& delta);
+  bool begin_object(AnswerDelta& delta);
+  bool read_mark(AnswerDelta& delta);
+  bool read_name(AnswerDelta& delta);
+  bool read_call(AnswerDelta& delta);
+  bool read_behind();
+  void tell(AnswerDelta& delta);
+  bool fail(AnswerDelta& delta);
+  void hold(size_t bytes);
   void drop_line_breaks();
 
   AnswerReaderOptions options_;
   AnswerText text_;
   In in_ = In::beginning;
   std::string pending_;  // text that is not read yet
+  bool ended_ = false;   // nothing comes behind it
   bool breaks_ = false;  // line breaks that come next are left out
-  bool ended_ = false;   // nothing comes behind what is pending
+  bool object_ = false;  // an object that comes next may be a call without a mark
+  bool list_ = false;    // the call is one of a list
+  CallObject call_;
+  std::string held_;  // of a call that is not told yet
+  bool told_ = false;
+  size_t calls_ = 0, whole_calls_ = 0;
 };
 
 }  // namespace tessera::api

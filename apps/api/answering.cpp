@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "api/chat_request.h"
+#include "api/messages.h"
+#include "api/responses.h"
 #include "api/tokenize.h"
 #include "core/error.h"
 
@@ -48,8 +50,18 @@ std::shared_ptr<Answering> ServedModel::prepare(Route route, JsonObject body, co
       auto writer = chat_writer(header, fields.generation);
       return prepare_chat(std::move(fields), std::move(writer), header, asker);
     }
-    default:
-      break;
+    case Route::responses: {
+      ChatCompletionFields fields = read_response(body, vocab_size());
+      header.id = "resp_" + header.id;
+      auto writer = responses_writer(header, fields);
+      return prepare_chat(std::move(fields), std::move(writer), header, asker);
+    }
+    case Route::messages: {
+      ChatCompletionFields fields = read_message_request(body, vocab_size());
+      header.id = "msg_" + header.id;
+      auto writer = messages_writer(header, fields.generation);
+      return prepare_chat(std::move(fields), std::move(writer), header, asker);
+    }
   }
   fail("no such route");
 }
@@ -60,7 +72,7 @@ std::vector<TokenId> ServedModel::chat_ids(ChatCompletionFields fields) const {
   const std::string& first = fields.messages.front().role;
   if (system && first != "system" && first != "developer")
     fields.messages.insert(fields.messages.begin(), {.role = "system", .content = *system});
-  return conversation_->ids_of(chat_request(fields));
+  return conversation_->ids_of(chat_request(fields, format_));
 }
 
 std::vector<TokenId> ServedModel::prompt_ids(const std::string& text, bool add_special_tokens) const {
@@ -89,8 +101,8 @@ std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fiel
   }
   header.id = "cmpl-" + header.id;
   auto writer = completion_writer(header, fields.generation);
-  return made(header, fields.generation, std::move(prompts), echoed, running_.generation().tokens.eos, "prompt", {},
-              std::move(writer), asker);
+  return made(header, fields.generation, std::move(prompts), echoed, running_.generation().tokens.eos, "prompt", {}, std::move(writer),
+              asker);
 }
 
 std::shared_ptr<const TokenConstraint> ServedModel::compile(const GrammarSource& source, const std::string& asker) const {
@@ -113,9 +125,16 @@ Json ServedModel::detokenize(JsonObject body) const {
   return detokenized(fields.tokens, tokenizer_);
 }
 
+Json ServedModel::count_tokens(JsonObject body) const {
+  ChatCompletionFields fields = read_count_tokens(body);
+  expect_name(fields.generation.model);
+  return token_count(static_cast<int64_t>(chat_ids(std::move(fields)).size()));
+}
+
 Json ServedModel::tokenizer_info() const {
   const ChatFiles files = running_.checkpoint().chat_files(Checkpoint::Tools::absent);
-  return api::tokenizer_info(files.special_tokens, files.chat_template ? std::optional(files.chat_template->text) : std::nullopt, std::nullopt);
+  return api::tokenizer_info(files.special_tokens, files.chat_template ? std::optional(files.chat_template->text) : std::nullopt,
+                             std::nullopt);
 }
 
 // The body's fields go before the options.
@@ -193,6 +212,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
   }
   if (fields.prompt_logprobs || (fields.logprobs && !echoed.empty())) answering->prompts_ = prompts;
   answering->left_ = answering->choices_.size();
+  answering->started_ = std::make_unique<bool[]>(answering->left_);
   for (size_t i = 0; i < prompts.size(); ++i) {
     ScheduledRequest& request = answering->requests_.emplace_back();
     request.prompt = std::move(prompts[i]);
@@ -256,6 +276,14 @@ AnswerPiece Answering::begin_piece(size_t choice) {
   return piece;
 }
 
+// The first that is told of a prompt.
+void Answering::note_start(size_t choice, size_t sample, int64_t cached_tokens, std::chrono::steady_clock::duration queued) {
+  bool& started = started_[choice - sample];
+  if (std::exchange(started, true)) return;
+  usage_.cached_tokens += cached_tokens;
+  queued_ = std::max(queued_, queued);
+}
+
 bool Answering::take_token(size_t choice, const ScheduledRequest::Token& token) {
   if (dropped_) return false;
   AnswerReader& reader = readers_[choice];
@@ -264,7 +292,10 @@ bool Answering::take_token(size_t choice, const ScheduledRequest::Token& token) 
   const bool end = token.end || stops;
   ++usage_.completion_tokens;
   piece.delta.append(reader.push(token.id, end));
+  if (!piece.delta.reasoning.empty() && piece.delta.text.empty()) ++usage_.reasoning_tokens;
   if (token_ids_) piece.delta.ids.push_back(token.id);
+  note_start(choice, token.sample, token.cached_tokens, token.queued);
+  piece.queued = queued_;
   if (!end && token.logprobs) piece.logprobs = *token.logprobs;
   piece.usage = usage_;
   take_(std::move(piece));
@@ -275,7 +306,8 @@ void Answering::take_end(size_t choice, const ScheduledRequest::End& end) {
   if (dropped_) return;
   AnswerPiece piece = begin_piece(choice);
   piece.delta.append(readers_[choice].finish(end.reason == FinishReason::length ? "length" : "stop"));
-  if (end.sample == 0) usage_.cached_tokens += end.cached_tokens;
+  note_start(choice, end.sample, end.cached_tokens, end.queued);
+  piece.queued = queued_;
   if (end.error && !error_) error_ = end.error;
   const bool came_to_nothing = end.reason != FinishReason::stop && end.reason != FinishReason::length;
   if (reason_ == FinishReason::stop || came_to_nothing) reason_ = end.reason;

@@ -31,17 +31,17 @@ enum class Route { chat_completions, completions, responses, messages };
 
 // Who asks.
 struct Asker {
-  std::string name = "";                                                                  // askers of one priority take turns
-  std::string salt = "";                                                                  // pages are not shared beyond it
+  std::string name = "";  // askers of one priority take turns
+  std::string salt = "";  // pages are not shared beyond it
   std::chrono::steady_clock::duration queue_timeout = std::chrono::steady_clock::duration::max(), timeout = queue_timeout;
 };
 
 struct ServedModelOptions {
-  std::vector<std::string> names;  // at least one: the first is told, and a request may name any
-  bool any_name = false;           // or whatever else
-  SamplingOptions sampling = {};        // a body's fields go before them
+  std::vector<std::string> names;          // at least one: the first is told, and a request may name any
+  bool any_name = false;                   // or whatever else
+  SamplingOptions sampling = {};           // a body's fields go before them
   std::optional<int64_t> new_tokens = {};  // of requests that say nothing
-  bool special_in_prompt = true;        // texts of /v1/completions mean special tokens by their names, as AutoTokenizer reads them
+  bool special_in_prompt = true;           // texts of /v1/completions mean special tokens by their names, as AutoTokenizer reads them
   ConversationOptions conversation = {};
   // Compiles a form for an asker, and waits for it; empty: there are no forms here.
   std::function<std::shared_ptr<const TokenConstraint>(const GrammarSource& source, const std::string& asker)> compile = {};
@@ -63,14 +63,15 @@ class ServedModel {
   // cannot be held.
   std::shared_ptr<const TokenConstraint> compile(const GrammarSource& source, const std::string& asker) const;
 
-  // The answers of /tokenize, /detokenize and /tokenizer_info.
+  // The answers of /tokenize, /detokenize, /tokenizer_info and /v1/messages/count_tokens.
   Json tokenize(JsonObject body) const;
   Json detokenize(JsonObject body) const;
   Json tokenizer_info() const;
+  Json count_tokens(JsonObject body) const;
 
   const std::string& name() const { return options_.names.front(); }
   const std::vector<std::string>& names() const { return options_.names; }
-  int64_t opened() const { return opened_; }  // seconds since 1970
+  int64_t opened() const { return opened_; }                       // seconds since 1970
   void expect_name(const std::optional<std::string>& name) const;  // 404's FieldError, of code model_not_found
   const Tokenizer& tokenizer() const { return tokenizer_; }
   int64_t context() const { return running_.context(); }
@@ -101,12 +102,13 @@ class ServedModel {
 // A piece of an answer, as the engine gives it.
 struct AnswerPiece {
   AnswerDelta delta;
-  std::optional<TokenLogprobs> logprobs = {};         // of its token
+  std::optional<TokenLogprobs> logprobs = {};  // of its token
   std::vector<TokenLogprobs> prompt_logprobs = {};
-  Usage usage = {};                                   // so far
-  bool last = false;                                  // every choice has ended
-  std::exception_ptr error = {};                      // with the last: the request came to nothing
-  FinishReason reason = FinishReason::stop;           // the worst of its choices', with the last
+  Usage usage = {};                                 // so far
+  std::chrono::steady_clock::duration queued = {};  // until it first ran
+  bool last = false;                                // every choice has ended
+  std::exception_ptr error = {};                    // with the last: the request came to nothing
+  FinishReason reason = FinishReason::stop;         // the worst of its choices', with the last
 };
 
 // A request on its way. Its pieces come on the engine's thread, in order.
@@ -138,6 +140,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
   void take_end(size_t choice, const ScheduledRequest::End& end);
 
   AnswerPiece begin_piece(size_t choice);
+  void note_start(size_t choice, size_t sample, int64_t cached_tokens, std::chrono::steady_clock::duration queued);
 
   std::string id_;
   const Tokenizer* tokenizer_ = nullptr;
@@ -151,6 +154,8 @@ class Answering : public std::enable_shared_from_this<Answering> {
   // Of the engine's thread.
   std::deque<AnswerReader> readers_;  // of each choice
   std::vector<AnswerPiece> begun_;    // of each choice: what its first piece begins with
+  std::unique_ptr<bool[]> started_;   // of each prompt's first choice
+  std::chrono::steady_clock::duration queued_ = {};
   Usage usage_;
   size_t left_ = 0;  // choices that have not ended
   std::exception_ptr error_;

@@ -33,6 +33,18 @@ bool is_reserved(std::string_view name) {
   return name.ends_with("_token") || std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end();
 }
 
+// What would change the answer, and is not there.
+void refuse_others(Fields& body) {
+  body.expect_usual("modalities", {"[\"text\"]"});
+  body.expect_usual("add_special_tokens", {"false"});  // a template writes them
+  body.expect_usual("include_reasoning", {"true"});
+  body.expect_usual("echo", {"false"});
+  for (const char* name : {"audio", "functions", "function_call", "web_search_options", "chat_template", "documents"})
+    body.expect_usual(name, {});
+}
+
+}  // namespace
+
 ChatArguments read_arguments(Fields& body) {
   const auto given = body.object("chat_template_kwargs");
   if (!given) return {};
@@ -47,18 +59,6 @@ ChatArguments read_arguments(Fields& body) {
   }
   return arguments;
 }
-
-// What would change the answer, and is not there.
-void refuse_others(Fields& body) {
-  body.expect_usual("modalities", {"[\"text\"]"});
-  body.expect_usual("add_special_tokens", {"false"});  // a template writes them
-  body.expect_usual("include_reasoning", {"true"});
-  body.expect_usual("echo", {"false"});
-  for (const char* name : {"audio", "functions", "function_call", "web_search_options", "chat_template", "documents"})
-    body.expect_usual(name, {});
-}
-
-}  // namespace
 
 ChatCompletionFields read_chat(Fields& body) {
   ChatCompletionFields fields{.messages = read_messages(body), .arguments = read_arguments(body), .tools = read_tools(body)};

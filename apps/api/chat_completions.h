@@ -44,6 +44,8 @@ struct ChatCompletionFields {
 ChatCompletionFields read_chat_completion(JsonObject body, int64_t vocab_size);
 // The same but for `generation`: of a prompt alone.
 ChatCompletionFields read_chat(Fields& body);
+// The field chat_template_kwargs: texts, numbers, true, false and null.
+ChatArguments read_arguments(Fields& body);
 
 // Events of chat.completion.chunk, or the object chat.completion. What the whole prompt consists of is told with its first choice's.
 std::unique_ptr<AnswerWriter> chat_writer(AnswerHeader header, const GenerationFields& fields);

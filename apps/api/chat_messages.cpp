@@ -24,31 +24,13 @@ std::optional<std::string> read_content(Fields& message) {
   return all;
 }
 
-// A JSON object's text. Some clients give the object itself.
-std::string read_arguments(Fields& function) {
-  const std::string param = function.param("arguments");
-  const auto given = function.value("arguments");
-  if (!given) return "{}";
-  if (const auto object = json_as<JsonObject>(*given)) return simdjson::minify(*object);
-  const auto text = json_as<std::string_view>(*given);
-  expect(text.has_value(), param, "must be the text of a JSON object");
-  if (text->empty()) return "{}";
-  try {
-    const JsonDocument document = parse_json(*text, param);
-    expect(json_as<JsonObject>(document.root()).has_value(), param, "must be the text of a JSON object");
-  } catch (const FileError& error) {
-    throw FieldError(param, error.what());
-  }
-  return std::string(*text);
-}
-
 std::vector<ToolCall> read_tool_calls(Fields& message, const std::string& role) {
   std::vector<ToolCall> calls;
   for (Fields& call : message.objects("tool_calls", kMostCalls)) {
     expect(role == "assistant", message.param("tool_calls"), "stand in an assistant's messages only");
     expect(call.text("type").value_or("function") == "function", call.param("type"), "must be function");
     Fields function(call.needed_object("function"), call.param("function") + ".");
-    calls.push_back({.id = call.text("id").value_or(""), .name = function.needed_text("name"), .arguments = read_arguments(function)});
+    calls.push_back({.id = call.text("id").value_or(""), .name = function.needed_text("name"), .arguments = read_call_arguments(function)});
   }
   return calls;
 }
@@ -73,6 +55,23 @@ ChatMessage read_message(Fields& fields) {
 }
 
 }  // namespace
+
+std::string read_call_arguments(Fields& function) {
+  const std::string param = function.param("arguments");
+  const auto given = function.value("arguments");
+  if (!given) return "{}";
+  if (const auto object = json_as<JsonObject>(*given)) return simdjson::minify(*object);
+  const auto text = json_as<std::string_view>(*given);
+  expect(text.has_value(), param, "must be the text of a JSON object");
+  if (text->empty()) return "{}";
+  try {
+    const JsonDocument document = parse_json(*text, param);
+    expect(json_as<JsonObject>(document.root()).has_value(), param, "must be the text of a JSON object");
+  } catch (const FileError& error) {
+    throw FieldError(param, error.what());
+  }
+  return std::string(*text);
+}
 
 std::vector<ChatMessage> read_messages(Fields& body) {
   std::vector<ChatMessage> messages;

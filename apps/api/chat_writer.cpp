@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "api/chat_completions.h"
@@ -61,6 +62,10 @@ Json choice_json(size_t index, const Choice& choice) {
   return json;
 }
 
+Json part_json(size_t index, Json delta) {
+  return {{"index", index}, {"delta", std::move(delta)}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
+}
+
 class ChatWriter : public AnswerWriter {
  public:
   ChatWriter(AnswerHeader header, const GenerationFields& fields)
@@ -70,22 +75,22 @@ class ChatWriter : public AnswerWriter {
     if (part.text.empty() && part.reasoning.empty() && part.calls.empty() && part.tokens.empty() && part.prompt_tokens.empty() &&
         part.ids.empty() && part.prompt_ids.empty() && part.finish_reason.empty())
       return "";
-    if (begun_.size() <= part.choice) begun_.resize(part.choice + 1);
+    std::string roles;  // clients want the choices to begin in their order
+    for (; begun_ < part.choice; ++begun_) roles += chunks_.event(part_json(begun_, {{"role", "assistant"}}), usage);
     Json delta = Json::object();
-    if (!begun_[part.choice]) delta = {{"role", "assistant"}};
-    begun_[part.choice] = true;
+    if (begun_ == part.choice) delta["role"] = "assistant";
+    begun_ = std::max(begun_, part.choice + 1);
     if (!part.reasoning.empty()) delta["reasoning_content"] = part.reasoning;
     if (!part.text.empty()) delta["content"] = part.text;
     if (!part.calls.empty()) delta["tool_calls"] = calls_json(part.calls);
-    Json choice{{"index", part.choice},
-                {"delta", std::move(delta)},
-                {"logprobs", part.tokens.empty() ? Json() : logprobs_json(part.tokens)},
-                {"finish_reason", part.finish_reason.empty() ? Json() : Json(part.finish_reason)}};
+    Json choice = part_json(part.choice, std::move(delta));
+    if (!part.tokens.empty()) choice["logprobs"] = logprobs_json(part.tokens);
+    if (!part.finish_reason.empty()) choice["finish_reason"] = part.finish_reason;
     if (!part.ids.empty()) choice["token_ids"] = part.ids;
     Json more = Json::object();
     if (!part.prompt_tokens.empty()) more["prompt_logprobs"] = prompt_logprobs_json(part.prompt_tokens);
     if (!part.prompt_ids.empty()) more["prompt_token_ids"] = part.prompt_ids;
-    return chunks_.event(choice, usage, more);
+    return roles + chunks_.event(choice, usage, more);
   }
 
   std::string last_events(const Usage& usage) override { return chunks_.last_events(usage); }
@@ -95,7 +100,7 @@ class ChatWriter : public AnswerWriter {
  private:
   AnswerHeader header_;
   Chunks chunks_;
-  std::vector<bool> begun_;  // of each choice: its role has been told
+  size_t begun_ = 0;  // choices whose role has been told
 };
 
 }  // namespace

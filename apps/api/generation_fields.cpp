@@ -31,25 +31,6 @@ std::unordered_map<TokenId, double> read_logit_bias(Fields& body, int64_t vocab_
   return biases;
 }
 
-std::optional<std::vector<std::string>> read_stop(Fields& body) {
-  const auto given = body.value("stop");
-  if (!given) return std::nullopt;
-  std::vector<std::string> stops;
-  const auto add = [&](JsonValue value) {
-    const auto text = json_as<std::string_view>(value);
-    expect(text && !text->empty() && text->size() <= kMostStopBytes, body.param("stop"), "must be a text of 1 to ", kMostStopBytes,
-           " bytes, or a list of such texts");
-    stops.emplace_back(*text);
-  };
-  if (json_as<JsonArray>(*given)) {
-    const JsonArray list = *body.list("stop", kMostStops);
-    for (const JsonValue value : list) add(value);
-  } else {
-    add(*given);
-  }
-  return stops;
-}
-
 std::vector<TokenId> read_stop_token_ids(Fields& body, int64_t vocab_size) {
   std::vector<TokenId> ids;
   if (const auto given = body.list("stop_token_ids", kMostBiases))
@@ -125,6 +106,25 @@ void refuse_others(Fields& body) {
 
 }  // namespace
 
+std::optional<std::vector<std::string>> read_stop(Fields& body, std::string_view name) {
+  const auto given = body.value(name);
+  if (!given) return std::nullopt;
+  std::vector<std::string> stops;
+  const auto add = [&](JsonValue value) {
+    const auto text = json_as<std::string_view>(value);
+    expect(text && !text->empty() && text->size() <= kMostStopBytes, body.param(name), "must be a text of 1 to ", kMostStopBytes,
+           " bytes, or a list of such texts");
+    stops.emplace_back(*text);
+  };
+  if (json_as<JsonArray>(*given)) {
+    const JsonArray list = *body.list(name, kMostStops);
+    for (const JsonValue value : list) add(value);
+  } else {
+    add(*given);
+  }
+  return stops;
+}
+
 GenerationFields read_generation_fields(Fields& body, int64_t vocab_size) {
   GenerationFields fields{
       .model = body.text("model"),
@@ -138,7 +138,7 @@ GenerationFields read_generation_fields(Fields& body, int64_t vocab_size) {
       .min_tokens = body.integer("min_tokens", 0, kMostTokens),
       .ignore_eos = body.boolean("ignore_eos"),
       .logit_bias = read_logit_bias(body, vocab_size),
-      .stop = read_stop(body),
+      .stop = read_stop(body, "stop"),
       .stop_token_ids = read_stop_token_ids(body, vocab_size),
       .n = body.integer("n", 1, kMostChoices).value_or(1),
       .priority = static_cast<int>(body.integer("priority", std::numeric_limits<int>::min(), std::numeric_limits<int>::max()).value_or(0)),

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -37,6 +38,8 @@ struct GenerationFields {
 // Reads all but logprobs and max_tokens, whose names or limits differ. What does no harm is left alone; throws FieldError for what asks for
 // something that is not there.
 GenerationFields read_generation_fields(Fields& body, int64_t vocab_size);
+// The stop strings: a text of 1 to 1024 bytes, or at most 16 such. Throws FieldError.
+std::optional<std::vector<std::string>> read_stop(Fields& body, std::string_view name);
 
 // Throws FieldError, of `param`, for what is no id of a token.
 std::vector<TokenId> read_token_ids(JsonArray list, int64_t vocab_size, const std::string& param);

@@ -4,11 +4,7 @@ namespace tessera::api {
 namespace {
 
 Json entry(const ServedModel& model, std::string_view name) {
-  return {{"id", name},
-          {"object", "model"},
-          {"created", model.opened()},
-          {"owned_by", "tessera"},
-          {"max_model_len", model.context()}};
+  return {{"id", name}, {"object", "model"}, {"created", model.opened()}, {"owned_by", "tessera"}, {"max_model_len", model.context()}};
 }
 
 }  // namespace

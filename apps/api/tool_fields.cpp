@@ -1,11 +1,12 @@
 #include "api/tool_fields.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tessera::api {
 namespace {
 
-constexpr size_t kMostTools = 512, kMostName = 128;
+constexpr size_t kMostName = 128;
 
 const ToolDefinition* find(const Tools& tools, const std::string& name) {
   const auto found = std::find_if(tools.definitions.begin(), tools.definitions.end(), [&](const auto& tool) { return tool.name == name; });
@@ -19,7 +20,6 @@ ToolDefinition read_tool(Fields& tool) {
                             .description = function.text("description").value_or(""),
                             .parameters = "",
                             .strict = function.boolean("strict").value_or(false)};
-  expect_tool_name(definition.name, function.param("name"));
   if (const auto parameters = function.object("parameters")) definition.parameters = simdjson::minify(*parameters);
   return definition;
 }
@@ -33,16 +33,13 @@ void read_choice(Fields& body, Tools& tools) {
   expect(is_object || word == "none" || word == "auto" || word == "required", param,
          "must be none, auto, required or {\"type\": \"function\", \"function\": {\"name\"}}");
   if (word) {
-    tools.choice = *word == "none" ? Tools::Choice::none : *word == "auto" ? Tools::Choice::automatic : Tools::Choice::required;
-    expect(*word != "required" || !tools.definitions.empty(), param, "wants tools");
+    choose(tools, *word == "none" ? Tools::Choice::none : *word == "auto" ? Tools::Choice::automatic : Tools::Choice::required, param);
     return;
   }
   Fields choice(*json_as<JsonObject>(*given), param + ".");
   expect(choice.text("type") == "function", choice.param("type"), "must be function");
   Fields function(choice.needed_object("function"), choice.param("function") + ".");
-  tools.choice = Tools::Choice::named;
-  tools.name = function.needed_text("name");
-  expect(find(tools, tools.name) != nullptr, function.param("name"), printable(tools.name), " is none of the tools");
+  choose_named(tools, function.needed_text("name"), function.param("name"));
 }
 
 }  // namespace
@@ -55,13 +52,26 @@ void expect_tool_name(const std::string& name, const std::string& param) {
          " letters, digits, '_', '-' or '.'");
 }
 
+void add_tool(Tools& tools, ToolDefinition tool, const std::string& param) {
+  expect_tool_name(tool.name, param);
+  expect(find(tools, tool.name) == nullptr, param, printable(tool.name), " stands twice");
+  tools.definitions.push_back(std::move(tool));
+}
+
+void choose(Tools& tools, Tools::Choice choice, const std::string& param) {
+  expect(choice != Tools::Choice::required || !tools.definitions.empty(), param, "wants tools");
+  tools.choice = choice;
+}
+
+void choose_named(Tools& tools, std::string name, const std::string& param) {
+  expect(find(tools, name) != nullptr, param, printable(name), " is none of the tools");
+  tools.choice = Tools::Choice::named;
+  tools.name = std::move(name);
+}
+
 Tools read_tools(Fields& body) {
   Tools tools;
-  for (Fields& tool : body.objects("tools", kMostTools)) {
-    ToolDefinition definition = read_tool(tool);
-    expect(find(tools, definition.name) == nullptr, tool.param("function.name"), printable(definition.name), " stands twice");
-    tools.definitions.push_back(std::move(definition));
-  }
+  for (Fields& tool : body.objects("tools", kMostTools)) add_tool(tools, read_tool(tool), tool.param("function.name"));
   read_choice(body, tools);
   tools.parallel = body.boolean("parallel_tool_calls").value_or(true);
   return tools;

@@ -145,8 +145,7 @@ class Server {
                                      .new_tokens = options_.new_tokens,
                                      .special_in_prompt = !options_.no_special_in_prompt,
                                      .conversation = conversation_options(options_.chat)});
-    Scheduler scheduler(session.generator(),
-                        {.budget = options_.cache.max_num_batched_tokens, .max_waiting = options_.max_waiting});
+    Scheduler scheduler(session.generator(), {.budget = options_.cache.max_num_batched_tokens, .max_waiting = options_.max_waiting});
     {
       const std::lock_guard lock(mutex_);
       SignalWatch::expect_none();
@@ -242,7 +241,8 @@ void add_serve(CLI::App& app, int& code) {
       "/metrics; docs/serving.md has them all.");
   add_model_flags(command, options->model);
   command.option_defaults()->group("Serving");
-  command.add_option("--host", options->http.address, "The address to listen at; another than this machine's own needs a key or --insecure")
+  command
+      .add_option("--host", options->http.address, "The address to listen at; another than this machine's own needs a key or --insecure")
       ->type_name("ADDRESS")
       ->capture_default_str();
   command.add_option("--port", options->http.port, "0: any that is free")->transform(whole_number(0, 65535))->capture_default_str();

@@ -36,10 +36,10 @@ class Metrics {
  public:
   Metrics();
 
-  void token_gap(double seconds);                             // between two tokens of a choice
+  void token_gap(double seconds);                                    // between two tokens of a choice
   void ended(const std::string& reason, const RequestTimes& times);  // stop, length, abort or error, as vLLM names them
-  void cancelled();                                           // by its client, or too slow to read
-  void refused(const std::string& reason);                    // a fixed set of words
+  void cancelled();                                                  // by its client, or too slow to read
+  void refused(const std::string& reason);                           // a fixed set of words
 
   // `more`: refusals that are counted elsewhere.
   std::string text(const std::string& model, const Scheduler::Counts& counts, const std::map<std::string, int64_t>& more) const;

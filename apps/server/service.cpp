@@ -6,6 +6,7 @@
 #include <deque>
 #include <utility>
 
+#include "api/messages.h"
 #include "api/models.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -53,7 +54,7 @@ struct Service::Asked {
 struct Service::Entry {
   std::string_view path;
   std::string_view method;
-  bool open = false;         // to those without a key
+  bool open = false;  // to those without a key
   std::optional<api::Route> route = {};
   bool is_prefix = false;
 };
@@ -157,10 +158,10 @@ std::optional<HttpResponse> Service::unavailable(const std::string& path) {
 
 HttpResponse Service::response(const api::Failure& failure, const std::string& path) {
   HttpResponse response{.status = failure.status,
-                        .body = text_of(failure.body)};
+                        .body = text_of(path.starts_with("/v1/messages") ? api::messages_error(failure) : failure.body)};
   if (failure.status == 503 || failure.status == 429) {
     const bool ready = state_ == State::ready;
-    response.headers.emplace_back("Retry-After", std::to_string(1));
+    response.headers.emplace_back("Retry-After", std::to_string(ready ? scheduler_->retry_after() : 1));
   }
   if (failure.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (failure.status == 504) response.headers.emplace_back("x-should-retry", "false");
@@ -191,7 +192,8 @@ std::optional<HttpResponse> Service::refuse(const HttpRequest& head) {
     response.headers.emplace_back("Allow", entry->method == "GET" ? "GET, HEAD" : "POST");
     return response;
   }
-  return entry->method == "POST" || head.path.starts_with("/v1/models") || head.path == "/tokenizer_info" ? unavailable(head.path) : std::nullopt;
+  return entry->method == "POST" || head.path.starts_with("/v1/models") || head.path == "/tokenizer_info" ? unavailable(head.path)
+                                                                                                          : std::nullopt;
 }
 
 void Service::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
@@ -241,6 +243,10 @@ HttpResponse Service::answer(const HttpRequest& request) {
     const JsonDocument body = posted();
     return {.body = text_of(model_->detokenize(object(body)))};
   }
+  if (path == "/v1/messages/count_tokens") {
+    const JsonDocument body = posted();
+    return {.body = text_of(model_->count_tokens(object(body)))};
+  }
   if (path == "/tokenizer_info") return {.body = text_of(model_->tokenizer_info())};
   if (path == "/v1/models") return {.body = text_of(api::model_list(*model_))};
   return {.body = text_of(api::model_entry(*model_, path.substr(std::string_view("/v1/models/").size())))};
@@ -284,12 +290,11 @@ void Service::prepare(const std::shared_ptr<Asked>& asked, const HttpRequest& re
     const auto object = json_as<JsonObject>(body.root());
     check(object.has_value(), "the body must be a JSON object");
     const auto timeout_after = [&](Clock::duration longest) { return longest - (Clock::now() - asked->arrived); };
-    std::shared_ptr<api::Answering> answering =
-        model_->prepare(asked->route, *object,
-                        {.name = asked->key,
-                         .salt = options_.keys.size() > 1 ? asked->key : "",
-                         .queue_timeout = timeout_after(options_.queue_timeout),
-                         .timeout = timeout_after(options_.request_timeout)});
+    std::shared_ptr<api::Answering> answering = model_->prepare(asked->route, *object,
+                                                                {.name = asked->key,
+                                                                 .salt = options_.keys.size() > 1 ? asked->key : "",
+                                                                 .queue_timeout = timeout_after(options_.queue_timeout),
+                                                                 .timeout = timeout_after(options_.request_timeout)});
     const std::lock_guard lock(asked->mutex);
     asked->answering = std::move(answering);
   } catch (const std::exception& error) {
@@ -364,6 +369,7 @@ void Service::note_token(Asked& asked, Clock::time_point time, const api::Answer
   const std::lock_guard lock(asked.mutex);
   asked.times.prompt_tokens = piece.usage.prompt_tokens;
   asked.times.cached_tokens = piece.usage.cached_tokens;
+  asked.times.queued = seconds(piece.queued);
   if (piece.usage.completion_tokens == asked.times.new_tokens) return;
   asked.times.new_tokens = piece.usage.completion_tokens;
   if (asked.times.first_token == 0) asked.times.first_token = seconds(time - asked.arrived);
@@ -428,8 +434,7 @@ void Service::end(const std::shared_ptr<Asked>& asked, int status, const std::st
   std::snprintf(numbers, sizeof numbers, "%lld prompt (%lld cached), %lld new tokens; queued %.3f, first token %.3f, all %.3f s",
                 static_cast<long long>(times.prompt_tokens), static_cast<long long>(times.cached_tokens),
                 static_cast<long long>(times.new_tokens), times.queued, times.first_token, times.total);
-  options_.log(message(id, " ", asked->path,
-                       asked->key.empty() ? "" : " key ", asked->key, " ", status, " ", reason, ": ", numbers));
+  options_.log(message(id, " ", asked->path, asked->key.empty() ? "" : " key ", asked->key, " ", status, " ", reason, ": ", numbers));
   const std::lock_guard lock(mutex_);
   running_.erase(asked->number);
   if (const auto of_key = of_key_.find(asked->key); --of_key->second == 0) of_key_.erase(of_key);

@@ -20,9 +20,9 @@
 namespace tessera::server {
 
 struct ServiceOptions {
-  ApiKeys keys;                 // none: everybody is answered
-  int64_t most_of_a_key = 0;    // requests of a key at a time; 0: as many as there are
-  std::chrono::seconds request_timeout{600}, queue_timeout{600};  // in all; before it first runs
+  ApiKeys keys;                                                                  // none: everybody is answered
+  int64_t most_of_a_key = 0;                                                     // requests of a key at a time; 0: as many as there are
+  std::chrono::seconds request_timeout{600}, queue_timeout{600};                 // in all; before it first runs
   std::function<void(const std::string& line)> log = [](const std::string&) {};  // from any thread
 };
 

@@ -237,14 +237,6 @@ std::optional<TokenId> Sampler::forced(size_t new_tokens, AllowedTokens allowed)
   return bars_ends(new_tokens) && is_end(only) ? std::nullopt : std::optional(only);
 }
 
-// Whether no more than `found` tokens may come.
-bool Sampler::are_all(size_t found, AllowedTokens allowed, bool barred) const {
-  if (allowed.all()) return false;
-  const int64_t ends = barred ? std::ranges::count_if(end_tokens_, [&](TokenId end) { return allowed[end]; }) : 0;
-  const auto count = static_cast<int64_t>(found) + ends;
-  return allowed.count(count + 1) == count;
-}
-
 std::optional<TokenId> Sampler::sample(const TopK& largest, size_t tokens, size_t prompt, uint64_t sample, AllowedTokens allowed) const {
   for (size_t i = 0; i < largest.ids.size(); ++i) check_logit(largest.values[i], largest.ids[i]);
   const bool barred = bars_ends(tokens - prompt), greedy = params_.temperature == 0.0;
@@ -254,8 +246,9 @@ std::optional<TokenId> Sampler::sample(const TopK& largest, size_t tokens, size_
   if (found.empty() || found.front().probability == kNever) return std::nullopt;
   const auto k = static_cast<size_t>(greedy ? 1 : params_.top_k);
   const double bound = found.size() >= k ? found[k - 1].probability : kNever;
-  // There may be more that equal the k-th, or are needed beside so few.
-  if (bound <= largest.values.back() && !are_all(found.size(), allowed, barred)) return std::nullopt;
+  // There may be more that equal the k-th, or are needed beside so few, unless these are all.
+  const auto count = static_cast<int64_t>(found.size());
+  if (bound <= largest.values.back() && (allowed.all() || allowed.count(count + 1) != count)) return std::nullopt;
   std::erase_if(found, [&](const TokenProbability& c) { return c.probability < bound || c.probability == kNever; });
   const double top = found.front().probability;
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.token < b.token; });

@@ -71,7 +71,6 @@ class Sampler {
   std::span<const float> process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, AllowedTokens allowed);
   bool bars_ends(size_t new_tokens) const;
   bool is_end(TokenId token) const;
-  bool are_all(size_t found, AllowedTokens allowed, bool barred) const;
   bool takes_all(size_t vocab) const;
   Candidates weigh(Candidates scores, float top) const;
   Candidates filter(Candidates scores, float top) const;

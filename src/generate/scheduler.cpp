@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <tuple>
 #include <utility>
@@ -10,10 +11,11 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
-constexpr int64_t kMostPromptTurns = 2;  // Batches of prompts before one of decodes, where they cannot mix
-constexpr int kMostFailures = 3;         // of steps in a row
-constexpr int kMostHeld = 16;            // steps that another's prompt may stand still while one waits for its pages
-constexpr size_t kMostOwners = 4096;     // whose turns are remembered
+constexpr int64_t kMostPromptTurns = 2;             // Batches of prompts before one of decodes, where they cannot mix
+constexpr int kMostFailures = 3;                    // of steps in a row
+constexpr int kMostHeld = 16;                       // steps that another's prompt may stand still while one waits for its pages
+constexpr double kLeastRetry = 1, kMostRetry = 60;  // seconds
+constexpr size_t kMostOwners = 4096;                // whose turns are remembered
 
 int64_t pages(int64_t tokens, int64_t page_tokens) { return (tokens + page_tokens - 1) / page_tokens; }
 
@@ -25,7 +27,8 @@ struct Scheduler::Job {
   Clock::time_point arrived;
   std::atomic<bool> cancelled = false;
   bool began = false, prompt_told = false;
-  int64_t left = 0;  // samples that have not ended
+  Clock::duration queued = {};  // until it began
+  int64_t left = 0;             // samples that have not ended
 };
 
 // One sample of a request.
@@ -161,7 +164,37 @@ Scheduler::Counts Scheduler::counts() const {
   return counts_;
 }
 
+int64_t Scheduler::retry_after() const {
+  const std::lock_guard lock(mutex_);
+  const double usual = counts_.finished > 0 ? static_cast<double>(finished_tokens_) / static_cast<double>(counts_.finished)
+                                            : std::numeric_limits<double>::max();
+  double seconds = 0;
+  for (const auto& [id, job] : jobs_) {
+    if (job->began) continue;
+    const ScheduledRequest& asked = job->asked;
+    const double answers = std::min(static_cast<double>(asked.max_new_tokens), usual) * static_cast<double>(asked.n);
+    seconds += static_cast<double>(asked.prompt.size()) * prompt_seconds_ + answers * decode_seconds_;
+  }
+  return static_cast<int64_t>(std::ceil(std::clamp(seconds, kLeastRetry, kMostRetry)));
+}
+
+std::optional<Scheduler::Clock::duration> Scheduler::step_so_far() const {
+  const std::lock_guard lock(mutex_);
+  return step_began_ ? std::optional(Clock::now() - *step_began_) : std::nullopt;
+}
+
+struct Scheduler::RunningStep {
+  explicit RunningStep(Scheduler& scheduler) : of(scheduler) { set(Clock::now()); }
+  ~RunningStep() { set(std::nullopt); }
+  void set(std::optional<Clock::time_point> began) {
+    const std::lock_guard lock(of.mutex_);
+    of.step_began_ = began;
+  }
+  Scheduler& of;
+};
+
 bool Scheduler::step() {
+  const RunningStep running(*this);
   try {
     const bool more = try_step();
     failures_ = 0;
@@ -302,6 +335,7 @@ bool Scheduler::start(Stream& stream) {
 // Of a request that begins, or ends before it did; with the mutex held.
 void Scheduler::leave_queue(Job& job) {
   if (std::exchange(job.began, true)) return;
+  job.queued = Clock::now() - job.arrived;
   --counts_.waiting;
   counts_.waiting_tokens -= static_cast<int64_t>(job.asked.prompt.size());
 }
@@ -463,6 +497,8 @@ void Scheduler::run_batch() {
   const std::lock_guard lock(mutex_);
   ++counts_.steps;
   counts_.computed += decodes + prompts;
+  prompt_seconds_ = budget_.prompt_seconds();
+  if (decodes > 0) decode_seconds_ = budget_.decode_seconds(decodes) / static_cast<double>(decodes);
 }
 
 // The samples behind a prompt that has just been computed begin with its pages, and choose by its last row; those that find no room wait.
@@ -529,7 +565,8 @@ void Scheduler::tell(Stream& stream) {
     }
     stream.course.tell([&](const Course::Chosen& chosen) {
       ++told;
-      const ScheduledRequest::Token token{stream.sample, chosen.id, chosen.end, chosen.logprobs ? &*chosen.logprobs : nullptr};
+      const ScheduledRequest::Token token{stream.sample, chosen.id, chosen.end, chosen.logprobs ? &*chosen.logprobs : nullptr,
+                                          stream.cached, job.queued};
       const bool goes_on = !asked.on_token || asked.on_token(token);
       stream.stopped = stream.stopped || !goes_on || chosen.end;
       return goes_on;
@@ -551,6 +588,9 @@ void Scheduler::end(Stream& stream, FinishReason reason, std::exception_ptr erro
     if (stream.sequence) --counts_.running;
     leave_queue(job);
     ++counts_.finished;
+    finished_tokens_ += stream.course.new_tokens();
+    counts_.drafted += stream.course.drafted();
+    counts_.accepted += stream.course.accepted();
     if (--job.left == 0) jobs_.erase(job.id);
   }
   stream.sequence.reset();
@@ -562,7 +602,8 @@ void Scheduler::end(Stream& stream, FinishReason reason, std::exception_ptr erro
                       .cached_tokens = stream.cached,
                       .new_tokens = stream.course.new_tokens(),
                       .drafted = stream.course.drafted(),
-                      .accepted = stream.course.accepted()});
+                      .accepted = stream.course.accepted(),
+                      .queued = job.queued});
   for (const auto& sibling : stream.siblings) end(*sibling, reason, error);
 }
 

@@ -52,6 +52,8 @@ struct ScheduledRequest {
     TokenId id;
     bool end;                       // an end token: it is not part of the text
     const TokenLogprobs* logprobs;  // null unless asked for
+    int64_t cached_tokens;          // as at the end
+    std::chrono::steady_clock::duration queued;
   };
   struct End {
     size_t sample;
@@ -61,6 +63,7 @@ struct ScheduledRequest {
     int64_t cached_tokens = 0;  // of the prompt, found in the cache when it was first computed
     int64_t new_tokens = 0;     // an end token among them
     int64_t drafted = 0, accepted = 0;
+    std::chrono::steady_clock::duration queued = {};  // from submit until the request first ran, or ended without
   };
 
   std::vector<TokenId> prompt;  // at least one
@@ -112,8 +115,16 @@ class Scheduler {
     int64_t steps = 0, computed = 0;                       // Batches, tokens in them
     int64_t prompt_tokens = 0, cached = 0, generated = 0;  // of prompts that were begun; of these found in the cache; new tokens
     int64_t preempted = 0, finished = 0;                   // times; samples
+    int64_t drafted = 0, accepted = 0;                     // tokens, of samples that have finished
   };
-  Counts counts() const;  // from any thread
+
+  // From any thread.
+  Counts counts() const;
+  // Seconds, 1 to 60, until what waits will have been computed if it goes on as in the last steps. Answers are taken to be as long as those
+  // that have come, or as they may be.
+  int64_t retry_after() const;
+  // How long the step that runs has taken so far; nothing: none runs. So it shows when a device does not answer.
+  std::optional<std::chrono::steady_clock::duration> step_so_far() const;
 
   int64_t max_num_seqs() const { return max_num_seqs_; }
 
@@ -121,6 +132,8 @@ class Scheduler {
   struct Job;
   struct Stream;
   using Clock = std::chrono::steady_clock;
+
+  struct RunningStep;
 
   void expect_possible(const ScheduledRequest& request) const;
   bool try_step();
@@ -166,6 +179,9 @@ class Scheduler {
   Id last_id_ = 0;
   bool changed_ = false, stopped_ = false;
   Counts counts_;
+  std::optional<Clock::time_point> step_began_;
+  int64_t finished_tokens_ = 0;                     // new ones of samples that have finished
+  double prompt_seconds_ = 0, decode_seconds_ = 0;  // of a token, in the last steps; 0: not known
 };
 
 }  // namespace tessera

@@ -13,12 +13,14 @@ class StepBudget {
 
   int64_t prompt_tokens(int64_t decodes) const;
 
+  // What a prompt's token takes, and a step of so many tokens of decodes alone; 0: not known.
+  double prompt_seconds() const { return prompt_; }
+  double decode_seconds(int64_t decodes) const;
+
   // What a step of so many tokens of decodes and of prompts took.
   void saw(int64_t decodes, int64_t prompts, double seconds);
 
  private:
-  double decode_seconds(int64_t decodes) const;
-
   int64_t most_;
   std::map<int64_t, double> decode_;  // seconds of a step of so many decodes alone
   double prompt_ = 0;                 // seconds of a prompt's token; 0: not known

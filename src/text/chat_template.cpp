@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "core/error.h"
+#include "text/jinja/characters.h"
 #include "text/utf8.h"
 
 namespace tessera {
@@ -55,6 +56,35 @@ Value prepared(const Value& message, size_t index) {
   return Value::dict(std::move(fields), true);
 }
 
+// What is put behind a content to find its end: a letter, and white space that is lost where the template trims the content.
+constexpr Origin kEnd{UINT32_MAX};
+constexpr std::string_view kEndText = "x ";
+
+Value with_end(const Value& message) {
+  std::vector<std::pair<Value, Value>> fields = message.dict()->items;
+  for (auto& [key, value] : fields) {
+    if (!key.text() || key.text()->view() != "content" || !value.text()) continue;
+    Text content = *value.text();
+    content.append(kEndText, kEnd);
+    value = Value::text(std::move(content));
+    return Value::dict(std::move(fields), true);
+  }
+  throw std::invalid_argument("chat: the last message has no text that could be continued");
+}
+
+Text up_to_end(const Text& text) {
+  size_t begin = 0, found = std::string::npos, bytes = 0;
+  for (const Text::Run& run : text.runs()) {
+    if (run.origin == kEnd) {
+      found = begin;
+      bytes = run.end - begin;
+    }
+    begin = run.end;
+  }
+  check(found != std::string::npos, "chat: the template does not show the last message's content, which is to be continued");
+  return text.part(0, bytes == kEndText.size() ? found : jinja::trim_right(text.view().substr(0, found)).size());
+}
+
 // The local time, or that of SOURCE_DATE_EPOCH, in UTC, so that a build gives the same text every day.
 std::tm local_time() {
   std::tm made{};
@@ -92,10 +122,11 @@ Text ChatTemplate::render(const ChatRequest& request) const {
   check(!messages->items.empty(), "chat: there is no message; give one at least");
   std::vector<Value> all;
   for (const Value& message : messages->items) all.push_back(prepared(message, all.size()));
+  if (request.continue_final_message) all.back() = with_end(all.back());
   jinja::Template::Variables variables{{"messages", Value::list(std::move(all), true)},
                                        {"tools", request.tools},
                                        {"documents", Value::none()},
-                                       {"add_generation_prompt", Value(request.add_generation_prompt)}};
+                                       {"add_generation_prompt", Value(request.add_generation_prompt && !request.continue_final_message)}};
   const auto set = [&](const std::string& key, const Value& value) {
     for (auto& [known, old] : variables)
       if (known == key) return void(old = value);
@@ -103,7 +134,8 @@ Text ChatTemplate::render(const ChatRequest& request) const {
   };
   for (const auto& [key, token] : special_tokens_) set(key, ::tessera::name(token));
   for (const auto& [key, value] : request.arguments) set(key, value);
-  return template_.render(variables, local_time(), request.limits);
+  Text text = template_.render(variables, local_time(), request.limits);
+  return request.continue_final_message ? up_to_end(text) : text;
 }
 
 std::vector<bool> ChatTemplate::control_tokens(const Tokenizer& tokenizer) const { return tokenizer.control_tokens(template_.literals()); }

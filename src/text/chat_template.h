@@ -22,6 +22,7 @@ struct ChatRequest {
   jinja::Value tools = jinja::Value::none();  // a list of JSON schemas
   ChatArguments arguments;                    // others that the template knows: enable_thinking
   bool add_generation_prompt = true;          // the text ends with what begins an answer
+  bool continue_final_message = false;        // or else with the last message's content: an answer goes on from it
   jinja::Limits limits = {};
 };
 
@@ -36,7 +37,8 @@ class ChatTemplate {
   ChatTemplate(std::string_view source, std::string name, std::vector<std::pair<std::string, std::string>> special_tokens);
 
   // A conversation's text. What people wrote is known in it: everything of the request but the names of the roles. Throws
-  // std::invalid_argument for messages that are no list of dicts, and for what the template cannot do with them;
+  // std::invalid_argument for messages that are no list of dicts, for what the template cannot do with them, and where it does not show
+  // the content that is to be continued;
   // jinja::RaisedException, with the template's own words, where it refuses them.
   jinja::Text render(const ChatRequest& request) const;
 

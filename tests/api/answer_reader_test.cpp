@@ -4,6 +4,7 @@
 
 #include <map>
 #include <random>
+#include <set>
 
 #include "text/small_tokenizer.h"
 
@@ -150,7 +151,7 @@ TEST(answer_reader, thinking_is_told_while_it_comes) {
 TEST(answer_reader, special_tokens_are_read_where_they_belong_to_the_format_and_hidden_elsewhere) {
   const std::string text = "[THINK]ab[/THINK]c<eos>d[ARGS]";
   const Parts parts(text);
-  AnswerFormat format{.think_begin = "[THINK]", .think_end = "[/THINK]", .marks = {parts.id("[THINK]"), parts.id("[/THINK]")}};
+  AnswerFormat format{.think_begin = "[THINK]", .think_end = "[/THINK]", .think_marks = {parts.id("[THINK]"), parts.id("[/THINK]")}};
   const Choice choice = read(parts, {.format = &format}, cut(text, std::vector<bool>(99)));
   EXPECT_EQ(choice.reasoning, "ab");
   EXPECT_EQ(choice.text, "cd");
@@ -189,6 +190,125 @@ TEST(answer_reader, a_stop_string_may_begin_in_the_prompt) {
   EXPECT_EQ(reader.push(parts.id("c"), false).text, "");
   EXPECT_TRUE(reader.stopped());
   EXPECT_EQ(reader.finish("stop").stop_string, "bc");
+}
+
+// Name and arguments of each call, a line each, between what else is said.
+std::string calls_of(const std::string& text, AnswerReaderOptions options, std::string_view reason = "stop") {
+  if (options.tools.empty()) options.tools = {"f", "g"};
+  const Choice choice = read_in_all_ways(text, options, reason);
+  std::string said = choice.text + "|" + choice.finish_reason;
+  for (const ToolCall& call : choice.tool_calls) said += "\n" + call.name + call.arguments;
+  return said;
+}
+
+TEST(answer_reader, a_tagged_call_is_told) {
+  const auto of = [](const std::string& text, std::string_view reason = "stop") { return calls_of(text, {.format = &kPlain}, reason); };
+  const std::string call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": \"}\\\"{\", \"y\": [1, {}]}}\n</tool_call>";
+  EXPECT_EQ(of(call), "|tool_calls\nf{\"x\": \"}\\\"{\", \"y\": [1, {}]}");
+  EXPECT_EQ(of("Let me look.\n\n" + call + "\n"), "Let me look.|tool_calls\nf{\"x\": \"}\\\"{\", \"y\": [1, {}]}");
+  EXPECT_EQ(of("<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>{\"name\":\"g\",\"arguments\":{ }}</tool_call>"),
+            "|tool_calls\nf{}\ng{ }");
+  EXPECT_EQ(of("a<tool_call>{\"arguments\": {\"k\": 1}, \"id\": null, \"x\": [\"}\"], \"name\": \"\\u0066\"}</tool_call>b"),
+            "ab|tool_calls\nf{\"k\": 1}");
+  EXPECT_EQ(of("<tool_call>{\"name\": \"f\"}</tool_call>"), "|tool_calls\nf{}");
+  EXPECT_EQ(of("<tool_call>{\"name\": \"unknown\", \"arguments\": {}}"), "|tool_calls\nunknown{}");
+  EXPECT_EQ(of("<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_ca"), "</tool_ca|tool_calls\nf{}");
+  EXPECT_EQ(of("<tool_call>{\"name\": \"f\", \"arguments\": {\"x\": \"lon", "length"), "|length\nf{\"x\": \"lon");
+  EXPECT_EQ(of("<tool_call>{\"name\": \"f\", \"arguments\": {\"x\": \"lon"), "|stop\nf{\"x\": \"lon");
+}
+
+TEST(answer_reader, a_call_that_is_not_well_formed_stays_text) {
+  for (const std::string text : {"<tool_call>", "\n\n<tool_call>\n", "say <tool_call> and </tool_call>",
+                                 "<tool_call>{\"name\": \"f\", \"argu", "<tool_call>{}</tool_call>", "<tool_call>[]</tool_call>",
+                                 "<tool_call>{\"name\": 1, \"arguments\": {}}", "<tool_call>{\"name\": \"f\", \"arguments\": []}",
+                                 "<tool_call>{\"name\": \"f\", \"arguments\": \"{}\"}", "<tool_call>{\"name\": \"\", \"arguments\": {}}",
+                                 "<tool_call>{\"n\\\"ame\": 1}", "<tool_call>{\"arguments\": {\"x\": 1}}</tool_call>",
+                                 "<tool_call>{name: \"f\"}", "<tool_cal\n\n\n", "a\n\n\n\n\n\n\n\n\n\n\n\n\n\n"})
+    EXPECT_EQ(calls_of(text, {.format = &kPlain}), text + "|stop");
+  EXPECT_EQ(calls_of("<tool_call>{<tool_call>{\"name\": \"f\"}</tool_call>", {.format = &kPlain}), "<tool_call>{|tool_calls\nf{}");
+  // The name was told.
+  EXPECT_EQ(calls_of("<tool_call>{\"name\": \"f\", \"arguments\": {} 7}</tool_call>", {.format = &kPlain}), "7}</tool_call>|stop\nf{}");
+}
+
+TEST(answer_reader, calls_come_behind_thinking_and_are_none_within_it) {
+  const std::string call = "<tool_call>{\"name\": \"f\"}</tool_call>";
+  const Choice choice = read_in_all_ways("<think>\n" + call + "\n</think>\n\n" + call, {.format = &kThinking, .tools = {"f"}});
+  EXPECT_EQ(choice.reasoning, call);
+  EXPECT_EQ(choice.text, "");
+  EXPECT_EQ(choice.tool_calls.size(), 1);
+}
+
+TEST(answer_reader, an_answer_that_is_a_call_s_object_is_told) {
+  const AnswerFormat format{.calls = AnswerFormat::Calls::object};
+  const auto of = [&](const std::string& text) { return calls_of(text, {.format = &format}); };
+  EXPECT_EQ(of("{\"name\": \"f\", \"parameters\": {\"x\": 1}}"), "|tool_calls\nf{\"x\": 1}");
+  EXPECT_EQ(of(" \n{\"type\": \"function\", \"name\": \"f\", \"parameters\": {}}"), "|tool_calls\nf{}");
+  EXPECT_EQ(of("<|python_tag|>{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"arguments\": {}}"), "|tool_calls\nf{}\ng{}");
+  for (const std::string text : {"{\"name\": \"Bob\", \"parameters\": {}}", "{\"x\": 1}", "so: {\"name\": \"f\", \"parameters\": {}}", "{",
+                                 "  ", "<|python_tag|>print()", "<|pyth", "{\"name\": \"f\"", ""})
+    EXPECT_EQ(of(text), text + "|stop");
+}
+
+TEST(answer_reader, calls_behind_a_control_token_are_told) {
+  const auto of = [](const std::string& text, AnswerFormat::Calls calls) {
+    const Parts parts(text);
+    const AnswerFormat format{.calls = calls, .call_marks = {parts.id("[TOOL_CALLS]"), parts.id("[ARGS]"), parts.id("[CALL_ID]")}};
+    return calls_of(text, {.format = &format});
+  };
+  for (const auto calls : {AnswerFormat::Calls::list, AnswerFormat::Calls::named}) {
+    EXPECT_EQ(
+        of("[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"x\": 1}}, {\"arguments\": {}, \"name\": \"g\", \"id\": \"abc\"}]<eos>", calls),
+        "|tool_calls\nf{\"x\": 1}\ng{}");
+    EXPECT_EQ(of("Look:\n[TOOL_CALLS] [{\"name\": \"f\"}] so", calls), "Look: so|tool_calls\nf{}");
+    EXPECT_EQ(of("[TOOL_CALLS]f[ARGS]{\"x\": {}}[TOOL_CALLS]g[CALL_ID]a1B2c3D4e[ARGS]{}", calls), "|tool_calls\nf{\"x\": {}}\ng{}");
+    EXPECT_EQ(of("[TOOL_CALLS]f{\"x\": 1}", calls), "|tool_calls\nf{\"x\": 1}");
+    for (const std::string text : {"[TOOL_CALLS]", "[TOOL_CALLS]f[ARGS]", "[TOOL_CALLS]f\n{}", "[TOOL_CALLS][[]]", "[TOOL_CALLS][ARGS]{}",
+                                   "[TOOL_CALLS][{\"name\": 1}]"})
+      EXPECT_EQ(of(text, calls), text + "|stop");
+  }
+}
+
+TEST(answer_reader, what_is_sure_of_a_call_is_told_at_once_and_its_id_with_the_name) {
+  const Parts parts("ab<tool_call>{\"name\": \"f\", \"arguments\": {\"x\": 1}}</tool_call>");
+  AnswerReader reader(parts.tokenizer(), {.format = &kPlain, .tools = {"f"}, .choice = 3, .call_seed = "chat-1"});
+  EXPECT_EQ(reader.push(parts.id("a"), false).text, "a");
+  EXPECT_EQ(reader.push(parts.id("b<"), false).text, "b");
+  EXPECT_TRUE(reader.push(parts.id("tool_call>{\"name\": \"f\", \"arguments\": "), false).calls.empty());
+  const AnswerDelta first = reader.push(parts.id("{"), false);
+  ASSERT_EQ(first.calls.size(), 1);
+  EXPECT_EQ(first.choice, 3);
+  EXPECT_EQ(first.calls[0].name, "f");
+  EXPECT_EQ(first.calls[0].arguments, "{");
+  EXPECT_EQ(first.calls[0].id.size(), 29);
+  EXPECT_EQ(first.calls[0].id.find_first_not_of("0123456789abcdef", 5), std::string::npos);
+  const AnswerDelta next = reader.push(parts.id("\"x\""), false);
+  ASSERT_EQ(next.calls.size(), 1);
+  EXPECT_EQ(next.calls[0].id + next.calls[0].name, "");
+  EXPECT_EQ(next.calls[0].arguments, "\"x\"");
+}
+
+TEST(answer_reader, ids_of_calls_are_the_seed_s_and_differ_within_it) {
+  const std::string text = "<tool_call>{\"name\": \"f\"}</tool_call><tool_call>{\"name\": \"f\"}</tool_call>";
+  const auto ids = [&](const std::string& seed, size_t choice) {
+    std::vector<std::string> all;
+    for (const ToolCall& call :
+         read(Parts(text), {.format = &kPlain, .tools = {"f"}, .choice = choice, .call_seed = seed}, {text}).tool_calls)
+      all.push_back(call.id);
+    return all;
+  };
+  std::set<std::string> distinct;
+  for (const char* seed : {"a", "b"})
+    for (size_t choice = 0; choice < 2; ++choice)
+      for (const std::string& id : ids(seed, choice)) distinct.insert(id);
+  EXPECT_EQ(distinct.size(), 8);
+  EXPECT_EQ(ids("a", 1), ids("a", 1));
+}
+
+TEST(answer_reader, without_tools_a_call_is_text) {
+  const std::string call = "<tool_call>{\"name\": \"f\"}</tool_call>";
+  EXPECT_EQ(read_in_all_ways(call, {.format = &kPlain}).text, call);
+  const AnswerFormat object{.calls = AnswerFormat::Calls::object};
+  EXPECT_EQ(read_in_all_ways("{\"name\": \"f\", \"parameters\": {}}", {.format = &object}).text, "{\"name\": \"f\", \"parameters\": {}}");
 }
 
 TEST(answer_format, whether_an_answer_thinks_is_read_from_its_prompts_end) {

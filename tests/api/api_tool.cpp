@@ -1,11 +1,14 @@
 // Each line is a JSON object, and so is each answer.
 //   api_tool read   {"url", "body"} or {"url", "text"}, the body's own bytes -> {"fields"}, or what a client is answered: {"error"}
 //   api_tool write  {"url", "body", "parts", "usage"}, deltas -> {"events"}; with "choices" in place of "parts": {"body"}
+//   api_tool error  {"url", "status", "message"} -> the body of such an answer
 #include <iostream>
 #include <string>
 
 #include "api/chat_completions.h"
 #include "api/completions.h"
+#include "api/messages.h"
+#include "api/responses.h"
 #include "api/tokenize.h"
 
 namespace {
@@ -74,7 +77,8 @@ Json json_of(const ChatCompletionFields& fields) {
             {"continue_final_message", fields.continue_final_message},
             {"generation", json_of(fields.generation)}};
   for (const ChatMessage& message : fields.messages) json["messages"].push_back(json_of(message));
-  for (const auto& [name, value] : fields.arguments) json["arguments"].push_back(name + " " + std::string(value.type()));
+  for (const auto& [name, value] : fields.arguments)
+    json["arguments"].push_back(name + " " + std::string(value.type()) + (value.truth() ? " true" : " false"));
   for (const ToolDefinition& tool : fields.tools.definitions)
     json["tools"].push_back(
         {{"name", tool.name}, {"description", tool.description}, {"parameters", tool.parameters}, {"strict", tool.strict}});
@@ -105,6 +109,9 @@ Json read(const std::string& url, const std::string& text) {
   const JsonObject body = *json_as<JsonObject>(document.root());
   if (url == "/v1/chat/completions") return json_of(read_chat_completion(body, kVocabSize));
   if (url == "/v1/completions") return json_of(read_completion(body, kVocabSize));
+  if (url == "/v1/responses") return json_of(read_response(body, kVocabSize));
+  if (url == "/v1/messages") return json_of(read_message_request(body, kVocabSize));
+  if (url == "/v1/messages/count_tokens") return json_of(read_count_tokens(body));
   if (url == "/tokenize") return json_of(read_tokenize(body));
   if (url == "/detokenize") return json_of(read_detokenize(body, kVocabSize));
   throw std::invalid_argument("url: is not known");
@@ -131,7 +138,7 @@ AnswerDelta delta_of(const Json& json) {
                     .ids = json.value("ids", std::vector<TokenId>()),
                     .prompt_ids = json.value("prompt_ids", std::vector<TokenId>()),
                     .finish_reason = json.value("finish_reason", ""),
-                    .stop_string = {}};
+                    .stop_string = json.value("stop_string", "")};
   for (const Json& call : json.value("calls", Json::array()))
     delta.calls.push_back({call.at("index"), call.value("id", ""), call.value("name", ""), call.value("arguments", "")});
   return delta;
@@ -146,7 +153,7 @@ Choice choice_of(const Json& json) {
                 .ids = {},
                 .prompt_ids = {},
                 .finish_reason = json.value("finish_reason", ""),
-                .stop_string = {}};
+                .stop_string = json.value("stop_string", "")};
   for (const Json& call : json.value("calls", Json::array()))
     choice.tool_calls.push_back({call.at("id"), call.at("name"), call.at("arguments")});
   if (json.contains("tokens")) choice.tokens = tokens_of(json["tokens"]);
@@ -156,14 +163,20 @@ Choice choice_of(const Json& json) {
   return choice;
 }
 
+std::unique_ptr<AnswerWriter> make_writer(const std::string& url, JsonObject body) {
+  const AnswerHeader header{.id = "x-1", .model = "a \"model\"", .created = 1'700'000'000};
+  if (url == "/v1/responses") return responses_writer(header, read_response(body, kVocabSize));
+  if (url == "/v1/messages") return messages_writer(header, read_message_request(body, kVocabSize).generation);
+  Fields fields(body);
+  const GenerationFields generation = read_generation_fields(fields, kVocabSize);
+  return url == "/v1/chat/completions" ? chat_writer(header, generation) : completion_writer(header, generation);
+}
+
 Json write(const Json& line) {
   const std::string body = json_text(line.at("body"));
   const JsonDocument document = parse_body(body);
-  Fields fields(*json_as<JsonObject>(document.root()));
-  const GenerationFields generation = read_generation_fields(fields, kVocabSize);
-  const AnswerHeader header{.id = "x-1", .model = "a \"model\"", .created = 1'700'000'000};
-  const auto writer = line.at("url") == "/v1/chat/completions" ? chat_writer(header, generation) : completion_writer(header, generation);
-  Usage usage{.prompt_tokens = 7, .cached_tokens = 3, .completion_tokens = 0};
+  const auto writer = make_writer(line.at("url"), *json_as<JsonObject>(document.root()));
+  Usage usage{.prompt_tokens = 7, .cached_tokens = 3, .completion_tokens = 0, .reasoning_tokens = 2};
   if (line.contains("choices")) {
     std::vector<Choice> choices;
     for (const Json& one : line["choices"]) choices.push_back(choice_of(one));
@@ -181,6 +194,10 @@ Json write(const Json& line) {
 
 Json answer(const std::string& mode, const Json& line) {
   if (mode == "write") return write(line);
+  if (mode == "error") {
+    const Failure told = failure(line.at("status").get<int>(), line.at("message"));
+    return line.at("url") == "/v1/messages" ? messages_error(told) : told.body;
+  }
   try {
     return {{"fields", read(line.at("url"), line.contains("text") ? line["text"].get<std::string>() : json_text(line.at("body")))}};
   } catch (const std::exception& error) {

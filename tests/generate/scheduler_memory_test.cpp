@@ -26,7 +26,11 @@ TEST(scheduler_without_memory, ends_whom_it_must_and_gives_the_others_what_they_
   for (Scripted& one : script) {
     one.arrives /= 4;
     one.cancelled.reset();
-    if (one.arrives == 0) one.request.max_new_tokens = 40, one.request.end_tokens = {}, one.stop_after = 0;  // who grow beside each other
+    ScheduledRequest& request = one.request;
+    if (one.arrives > 0) continue;
+    request.max_new_tokens = 40, request.end_tokens = {}, one.stop_after = 0;  // who grow beside each other
+    request.sampling = {.temperature = 0.7, .top_k = 50, .seed = 1};
+    request.constraint = scripted_constraint(7, kPagedVocab, 40);  // looks at its rows twice
   }
   PagedDevice device(PagedDevice::mixing());
   const PagedModel model(10'000, kBoundary);
@@ -42,7 +46,7 @@ TEST(scheduler_without_memory, ends_whom_it_must_and_gives_the_others_what_they_
     EXPECT_GT(scheduler.counts().preempted, 0);
   }
   int64_t failures = 0, errors = 0, samples = 0;
-  for (int64_t failing = 0; failing <= steps; failing += kSanitizerBuild ? 13 : 4)
+  for (int64_t failing = 0; failing <= steps; failing += kSanitizerBuild ? 13 : 8)
     for (size_t n = 1; n < kMostAllocations; ++n) {
       SCOPED_TRACE(message("step ", failing, ", allocation ", n));
       Scheduler scheduler(generator, {.budget = 16});

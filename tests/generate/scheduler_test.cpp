@@ -149,6 +149,11 @@ TEST(scheduler, gives_each_what_it_is_given_alone) {
       EXPECT_EQ(counts.preempted, 0);
     }
     seen["preemptions"] += counts.preempted;
+    int64_t drafted = 0, accepted = 0;
+    for (const auto& request : given)
+      for (const Given& one : request) drafted += one.end->drafted, accepted += one.end->accepted;
+    EXPECT_EQ(counts.drafted, drafted);
+    EXPECT_EQ(counts.accepted, accepted);
     EXPECT_EQ(counts.cached > 0, setting.prefix_cache) << counts.cached;
     for (size_t i = 0; i < script.size(); ++i)
       for (const Given& one : given[i]) {
@@ -239,6 +244,47 @@ TEST(scheduler, takes_requests_and_cancels_from_other_threads_while_one_runs) {
     for (Given& one : alone[i]) one.logprobs.clear(), one.prompt_logprobs.clear();
   expect_as_alone(script, given, alone);
   expect_nothing_left(bench.scheduler, bench.cache);
+}
+
+TEST(scheduler, what_a_course_abandons_its_constraint_takes_back) {
+  int64_t accepted = 0;
+  for (uint32_t seed = 1; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
+    Bench bench;
+    ScheduledRequest request{.prompt = prompt_of(1, 30), .sampling = {.temperature = 0}, .max_new_tokens = 60};
+    request.constraint = scripted_constraint(seed, kPagedVocab, 100);
+    const auto sequence = bench.cache.create();
+    sequence->tokens = request.prompt;
+    PromptLookup lookup;
+    Course course(Sampler(request.sampling, {}), {.max_new_tokens = request.max_new_tokens,
+                                                  .prompt = request.prompt.size(),
+                                                  .drafter = &lookup,
+                                                  .max_draft = 4,
+                                                  .constraint = request.constraint->fork()});
+    std::vector<TokenId> ids;
+    for (int forward = 0; !course.ended(); ++forward) {
+      ASSERT_LT(forward, 1000);
+      std::vector<Generator::Request> requests{course.propose(bench.generator, *sequence, 4)};
+      bench.generator.begin(requests);
+      auto rows = bench.generator.step(requests);
+      ASSERT_TRUE(rows);
+      Course* const courses[] = {&course};
+      choose_by_rows(bench.device, *rows, courses, requests);
+      ASSERT_EQ(requests[0].error, nullptr);
+      if (forward % 3 == 1) {
+        course.abandon(bench.cache, *sequence);
+        continue;
+      }
+      course.tell([&](const Course::Chosen& chosen) {
+        ids.push_back(chosen.id);
+        return true;
+      });
+      course.settle(bench.cache, *sequence);
+    }
+    accepted += course.accepted();
+    EXPECT_EQ(ids, bench.alone(request));
+  }
+  EXPECT_GT(accepted, 20);
 }
 
 // Nobody starves: counted in steps.
@@ -485,6 +531,85 @@ TEST(scheduler, deadlines_of_the_queue_and_of_a_request) {
   bench.run();
   EXPECT_EQ(bench.reason(3), FinishReason::length);
   expect_nothing_left(bench.scheduler, bench.cache);
+}
+
+// What is told of it.
+
+TEST(scheduler, the_first_token_tells_what_was_cached_and_how_long_its_request_was_queued) {
+  using Clock = std::chrono::steady_clock;
+  Bench bench({.scheduler = {.budget = 32, .max_num_seqs = 1}});
+  std::optional<ScheduledRequest::Token> first;
+  Clock::time_point end_of_other;
+  const auto request = [](TokenId name) {
+    return ScheduledRequest{.prompt = prompt_of(name, 100), .sampling = {.temperature = 0}, .max_new_tokens = 5};
+  };
+  bench.submit(request(1));
+  bench.run();
+  ScheduledRequest other = request(2), again = request(1), cancelled = request(3);
+  other.on_end = [&](const auto&) { end_of_other = Clock::now(); };
+  again.on_token = [&](const ScheduledRequest::Token& token) {
+    if (!first) first = token;
+    return true;
+  };
+  const auto before = Clock::now();
+  bench.scheduler.submit(other);
+  bench.submit(again);
+  const auto id = bench.submit(cancelled);
+  const auto after = Clock::now();
+  bench.scheduler.step();
+  bench.scheduler.cancel(id);
+  bench.run();
+  const auto ended = Clock::now();
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->cached_tokens, 96);
+  EXPECT_EQ(bench.given[1]->end->cached_tokens, 96);
+  EXPECT_GE(first->queued, end_of_other - after);
+  EXPECT_LE(first->queued, ended - before);
+  EXPECT_EQ(bench.given[1]->end->queued, first->queued);
+  EXPECT_GT(bench.given[2]->end->queued.count(), 0) << "it never ran";
+}
+
+TEST(scheduler, who_is_sent_away_is_told_to_come_again_when_what_waits_will_have_been_computed) {
+  Bench bench({.scheduler = {.budget = 32, .max_num_seqs = 1}});
+  EXPECT_EQ(bench.scheduler.retry_after(), 1) << "nothing is known";
+  bench.device.before_run = [](const Batch&) { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  bench.submit(1, 5, 10'000);
+  for (int step = 0; step < 10; ++step) bench.scheduler.step();
+  EXPECT_EQ(bench.scheduler.retry_after(), 1) << "nothing waits";
+  for (int i = 0; i < 3; ++i) bench.submit({.prompt = prompt_of(2, 5), .max_new_tokens = 1000, .n = 2});
+  EXPECT_GE(bench.scheduler.retry_after(), 3 * 2 * 1000 * 0.002);
+  for (int i = 0; i < 30; ++i) bench.submit(3, 5, 1000);
+  EXPECT_EQ(bench.scheduler.retry_after(), 60) << "no longer than this";
+}
+
+TEST(scheduler, answers_are_taken_to_be_as_long_as_those_that_have_come) {
+  Bench bench({.scheduler = {.budget = 32, .max_num_seqs = 1}});
+  bench.device.before_run = [](const Batch&) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); };
+  for (int i = 0; i < 5; ++i)
+    bench.submit({.prompt = prompt_of(1, 5), .max_new_tokens = 19'000, .on_token = [n = 0](const auto&) mutable { return ++n < 2; }});
+  bench.run();
+  for (int i = 0; i < 10; ++i) bench.submit(2, 5, 19'000);  // 19 s and more each, if they were to be as long as they may
+  EXPECT_LT(bench.scheduler.retry_after(), 60);
+}
+
+TEST(scheduler, a_step_that_runs_shows) {
+  Bench bench;
+  std::vector<bool> shown;
+  bench.device.before_run = [&](const Batch&) {
+    const auto so_far = bench.scheduler.step_so_far();
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    shown.push_back(so_far && *bench.scheduler.step_so_far() >= *so_far + std::chrono::milliseconds(2));
+    if (shown.size() == 3) throw DeviceError("the card does not answer");
+  };
+  bench.submit(1, 5, 100);
+  EXPECT_FALSE(bench.scheduler.step_so_far());
+  for (int step = 0; step < 2; ++step) {
+    bench.scheduler.step();
+    EXPECT_FALSE(bench.scheduler.step_so_far());
+  }
+  EXPECT_THROW(bench.scheduler.step(), DeviceError);
+  EXPECT_FALSE(bench.scheduler.step_so_far());
+  EXPECT_THAT(shown, ElementsAre(true, true, true));
 }
 
 // Cancelled in every state.

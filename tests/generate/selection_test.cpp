@@ -138,6 +138,7 @@ TEST(selection, with_tokens_that_may_not_come_the_largest_choose_what_a_row_with
             ASSERT_LE(enough, 256);
             if (std::ranges::all_of(left, [](float logit) { return logit == -kInfinity; })) {
               EXPECT_THROW(sampler.sample(logits, tokens, 2, 2, allowed), std::runtime_error);
+              EXPECT_EQ(sampler.forced(2, allowed), std::nullopt);
               continue;
             }
             const TokenId expected = plain.sample(left, tokens, 2, 2);

@@ -14,7 +14,7 @@ class ApiTool:
     def run(self, mode, lines):
         done = subprocess.run([self.path, mode], input="".join(json.dumps(line) + "\n" for line in lines), capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        answers = [json.loads(line) for line in done.stdout.split("\n")[:-1]]
         assert len(answers) == len(lines)
         return answers
 

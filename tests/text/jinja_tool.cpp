@@ -1,5 +1,6 @@
 // Chat templates for tests in other languages: one JSON request a line on stdin, one JSON answer a line on stdout.
-//   {"template": T, "messages": [...], "tools": [...], "arguments": {...}, "special_tokens": {...}, "generate": B}
+//   {"template": T, "messages": [...], "tools": [...], "arguments": {...}, "special_tokens": {...}, "generate": B,
+//    "continue": B}
 //     -> {"text": T, "runs": [[END, IS_A_PERSONS], ...]}   END: in bytes
 //   ... and "tokenizer": PATH, "answers": {INDEX: [ID, ...]} -> and {"ids": [...], "controls": [...], "end_of_turn": ID or null}
 //     answers: of the messages with these indices, the ids that their contents were made of
@@ -72,6 +73,7 @@ Json answer(const jinja::Value& request) {
   if (const jinja::Value arguments = field(request, "arguments"); arguments.dict())
     for (const auto& [name, value] : arguments.dict()->items) given.arguments.emplace_back(name.text()->bytes(), value);
   given.add_generation_prompt = field(request, "generate").truth();
+  given.continue_final_message = field(request, "continue").truth();
   const jinja::Text text = chat.render(given);
   Json reply{{"text", text.bytes()}, {"runs", Json::array()}};
   for (const jinja::Text::Run& run : text.runs()) reply["runs"].push_back({run.end, run.origin != jinja::Origin::template_text});
