@@ -43,9 +43,11 @@ Failure failure(const std::exception& error) {
   const bool theirs = dynamic_cast<const std::invalid_argument*>(&error) || dynamic_cast<const FileError*>(&error);
   const bool full = dynamic_cast<const ResourceError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error);
   const auto* const field = dynamic_cast<const FieldError*>(&error);
-  return make(theirs ? 400
-              : full ? 503
-                     : 500,
+  const bool unknown = field && field->code() == "model_not_found";
+  return make(unknown  ? 404
+              : theirs ? 400
+              : full   ? 503
+                       : 500,
               field ? error.what() : without_folders(error.what()), theirs ? field_of(error) : Json(), field ? field->code() : "");
 }
 

@@ -26,8 +26,8 @@ struct Failure {
 };
 
 // std::invalid_argument is 400, and so is a FileError: a body that is no JSON, a model without a chat template; ResourceError 503, all
-// else 500. Paths are cut down to the files' names. Where the library's text begins with a field's name, as "top_p: 2 is outside (0, 1]"
-// does, that is the param.
+// else 500; a FieldError of the code model_not_found is 404. Paths are cut down to the files' names. Where the library's text begins with a
+// field's name, as "top_p: 2 is outside (0, 1]" does, that is the param.
 Failure failure(const std::exception& error);
 
 // One that is no exception's: 401 with the code invalid_api_key, 404 with model_not_found, 429, 503 ...

@@ -162,6 +162,7 @@ class Server {
       code = 1;
     }
     service_.wait_until_idle(kLastWords);
+    service_.close();
     const std::lock_guard lock(mutex_);
     scheduler_ = nullptr;
     return code;

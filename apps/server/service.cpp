@@ -83,7 +83,9 @@ const Service::Entry* Service::find(std::string_view path) {
 
 Service::Service(ServiceOptions options) : options_(std::move(options)), workers_(std::make_unique<Workers>()) {}
 
-Service::~Service() {
+Service::~Service() { close(); }
+
+void Service::close() {
   workers_->waiting.join();
   workers_->writing.join();
 }

@@ -30,7 +30,7 @@ struct ServiceOptions {
 class Service : public HttpHandler {
  public:
   explicit Service(ServiceOptions options);
-  ~Service() override;  // after the scheduler's last step
+  ~Service() override;
 
   // The model is loaded: requests are taken. Both must outlive what is answered.
   void open(api::ServedModel& model, Scheduler& scheduler);
@@ -45,6 +45,8 @@ class Service : public HttpHandler {
   bool wait_until_idle(std::chrono::milliseconds longest);
   // Ends what runs with an error.
   void end_all(const std::string& why);
+  // Waits for what is being parsed or written: nothing looks at the model or the scheduler any more.
+  void close();
 
   std::optional<HttpResponse> refuse(const HttpRequest& head) override;
   void handle(HttpRequest request, std::shared_ptr<Exchange> exchange) override;
