@@ -162,8 +162,7 @@ Awaitable<Connection::Input> Connection::more(Clock::time_point deadline) {
 Awaitable<bool> Connection::deliver(HttpAnswer& answer) {
   for (;;) {
     if (is_gone_ || answer.is_gone()) co_return false;
-    if (answer.is_abandoned()) {
-      if (answer.has_begun()) co_return false;
+    if (answer.is_abandoned() && !answer.has_begun()) {
       answer.fail(server_.handler.error(500, "the request was given up", "internal_error", ""), "");
     }
     if (has_ended_) answer.probe();
@@ -173,6 +172,7 @@ Awaitable<bool> Connection::deliver(HttpAnswer& answer) {
       continue;
     }
     if (answer.is_over()) co_return true;
+    if (answer.is_abandoned()) co_return false;
     const Clock::time_point due = answer.ping_due();
     if (due <= Clock::now()) {
       answer.ping();

@@ -68,6 +68,8 @@ bool HttpReader::is_done() const { return parser_ && parser_->request.is_done();
 size_t HttpReader::put(std::string_view bytes) {
   if (!head_) return put_head(bytes);
   if (is_done() || !parser_->request.eager()) return 0;
+  // Beast asserts that a last chunk comes with as many bytes as it has at least; any body in chunks ends with as many.
+  if (head_->is_chunked && bytes.size() < 5) return 0;
   error_code error;
   const size_t taken = parser_->request.put(boost::asio::const_buffer(bytes.data(), bytes.size()), error);
   if (error && error != http::error::need_more) refuse(error, body_bytes_);
