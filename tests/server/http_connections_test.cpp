@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/allocations.h"
 #include "http_client.h"
 #include "http_test_server.h"
 #include "thinned.h"
@@ -18,8 +19,7 @@
 namespace tessera::server {
 namespace {
 
-using namespace std::chrono_literals;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 const std::string kHeld = "POST /held HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
@@ -96,6 +96,28 @@ TEST(http_connections, where_no_descriptor_is_left_connections_wait_until_one_is
   clients.clear();
   EXPECT_EQ(waiting.response().status, 200);
   ::setrlimit(RLIMIT_NOFILE, &before);
+}
+
+TEST(http_connections, memory_that_ends_anywhere_ends_a_request_and_not_the_server) {
+  TestServer server({.limits = {.idle = 50ms, .linger = 20ms}});
+  const std::string request =
+      "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2000\r\n\r\n" + std::string(2000, 'x');
+  EXPECT_EQ(server.client().get("/health").body, "well");  // it runs
+  int answered = 0, unanswered = 0;
+  for (size_t n = 1; n < 200; ++n) {
+    EXPECT_TRUE(comes([&] { return server.counts().connections == 0; })) << n;
+    bool came;
+    {
+      const tessera::testing::AllocationWatch watch(n);
+      HttpClient client = server.client();
+      client.send(request);
+      came = client.waits_for_bytes(30ms) && !client.is_closed();
+    }
+    ++(came ? answered : unanswered);
+    EXPECT_EQ(server.client().get("/health").body, "well") << n;
+  }
+  EXPECT_GT(answered, 0) << "where enough is allocated before";
+  EXPECT_GT(unanswered, 10);
 }
 
 int64_t resident_bytes() {

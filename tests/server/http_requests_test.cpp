@@ -16,7 +16,6 @@
 namespace tessera::server {
 namespace {
 
-using namespace std::chrono_literals;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
