@@ -48,8 +48,9 @@ pid_t the_helper() {
 
 TEST(GrammarCompiler, WhatComesBackIsWhatWouldBeCompiledHere) {
   GrammarCompiler compiler(small_vocabulary(), options());
-  for (const GrammarSource& source : {regex("(ab|ba){2}c?"), GrammarSource{Kind::json}, GrammarSource{Kind::choice, R"(["a", "b"])"},
-                                      GrammarSource{Kind::json_schema, R"({"type": "object", "properties": {"a": {"type": "string", "maxLength": 5}}})"}}) {
+  for (const GrammarSource& source :
+       {regex("(ab|ba){2}c?"), GrammarSource{Kind::json}, GrammarSource{Kind::choice, R"(["a", "b"])"},
+        GrammarSource{Kind::json_schema, R"({"type": "object", "properties": {"a": {"type": "string", "maxLength": 5}}})"}}) {
     const auto away = constraint(compiler.compile(source, "me"));
     const auto here = constraint(compile(small_vocabulary(), source));
     for (const std::string text : {"", "{", "{\"a\"", "ab", "abba", "a"}) {

@@ -111,5 +111,78 @@ TEST(Grammar, AGrammarIsEbnf) {
   expect_texts({Kind::grammar, "root ::= \"a\" tail | \"cab\"\ntail ::= \"\" | \"b\" | \"ba\""}, {"a", "ab", "aba", "cab"});
 }
 
+// A byte-fallback tokenizer with special tokens <a>, <b>, <end> behind the letters.
+Tokenizer tokenizer_with_marks() {
+  Json json = small_tokenizer();
+  Json& vocab = json["model"]["vocab"];
+  for (const char* token : {"▁", "▁ab", "{", "}", "\"", "\xEF\xBF\xBD"}) vocab[token] = vocab.size();
+  json["model"]["byte_fallback"] = true;
+  add_byte_tokens(json, static_cast<TokenId>(vocab.size()));
+  for (const char* token : {"<a>", "<b>", "<end>", "plain"})
+    json["added_tokens"].push_back(added_token(static_cast<TokenId>(vocab.size() + json["added_tokens"].size()), token, token[0] == '<'));
+  json["decoder"] = Json::parse(R"({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+      {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]})");
+  return parse(json);
+}
+
+TEST(GrammarVocabulary, TokensAreTheirBytesInAText) {
+  const Tokenizer tokenizer = tokenizer_with_marks();
+  const auto id = [&](std::string_view token) { return tokenizer.token_to_id(token).value(); };
+  const GrammarVocabulary vocabulary(tokenizer, tokenizer.vocab_size() + 3, {id("<end>")}, {id("<a>")});
+  const auto bytes = [&](std::string_view token) { return vocabulary.tokens()[static_cast<size_t>(id(token))]; };
+  EXPECT_EQ(bytes("▁ab"),
+            " ab");  // though a text's first space is dropped
+  EXPECT_EQ(bytes("ab"), "ab");
+  EXPECT_EQ(bytes("<0x41>"), "A");
+  EXPECT_EQ(bytes("<0xE2>"), "\xE2");
+  EXPECT_EQ(bytes("<0x00>"), std::string(1, '\0'));
+  EXPECT_EQ(bytes("\xEF\xBF\xBD"), "\xEF\xBF\xBD");
+  EXPECT_EQ(bytes("plain"), "plain");
+  EXPECT_EQ(bytes("<b>"), "");
+  EXPECT_EQ(vocabulary.end_tokens(), std::vector<TokenId>{id("<end>")});
+  EXPECT_EQ(vocabulary.vocab_size(), tokenizer.vocab_size() + 3);
+  EXPECT_THAT([&] { GrammarVocabulary(tokenizer, tokenizer.vocab_size(), {tokenizer.vocab_size(), -1}); },
+              ThrowsMessage<std::invalid_argument>(HasSubstr("no end token")));
+}
+
+TEST(Grammar, ASpecialTokenComesWhereATagNamesItAndNowhereElse) {
+  const Tokenizer tokenizer = tokenizer_with_marks();
+  const auto id = [&](std::string_view token) { return tokenizer.token_to_id(token).value(); };
+  const GrammarVocabulary vocabulary(tokenizer, tokenizer.vocab_size(), {id("<end>")}, {id("<a>")});
+  const auto may = [&](TokenConstraint& held, std::string_view token) -> bool {
+    return allowed(held, vocabulary.vocab_size())[static_cast<size_t>(id(token))];
+  };
+  const auto tag = constraint(compile(
+      vocabulary, {Kind::structural_tag,
+                   message(R"({"type": "structural_tag", "format": {"type": "tag", "begin": {"type": "token", "token": )", id("<a>"),
+                           R"(}, "content": {"type": "json_schema", "json_schema": {"type": "object"}}, "end": ""}})")}));
+  EXPECT_TRUE(may(*tag, "<a>"));
+  EXPECT_FALSE(may(*tag, "<b>"));
+  EXPECT_FALSE(may(*tag, "{"));
+  tag->accept(id("<a>"));
+  EXPECT_TRUE(may(*tag, "{"));
+  EXPECT_FALSE(may(*tag, "<a>"));
+  for (const GrammarSource& source : {GrammarSource{Kind::regex, "[^b]*"}, GrammarSource{Kind::regex, ".*"},
+                                      GrammarSource{Kind::json_schema, R"({"type": "string"})"}, GrammarSource{Kind::regex, "[\\s\\S]*"}}) {
+    const auto held = constraint(compile(vocabulary, source));
+    if (source.kind == Kind::json_schema) held->accept(id("\""));
+    EXPECT_TRUE(may(*held, "a")) << source.text;
+    for (const char* mark : {"<a>", "<b>"}) EXPECT_FALSE(may(*held, mark)) << source.text;
+  }
+  const auto free = constraint(
+      compile(vocabulary, {Kind::structural_tag,
+                           message(R"({"type": "structural_tag", "format": {"type": "token_triggered_tags", "trigger_tokens": [)",
+                                   id("<a>"), R"(], "tags": [{"type": "tag", "begin": {"type": "token", "token": )", id("<a>"),
+                                   R"(}, "content": {"type": "const_string", "value": "ab"}, "end": ""}], "stop_after_first": true}})")}));
+  EXPECT_TRUE(may(*free, "<a>"));
+  EXPECT_TRUE(may(*free, "plain"));
+  EXPECT_FALSE(may(*free, "<b>"));
+  free->accept(id("plain"));
+  free->accept(id("<a>"));
+  EXPECT_TRUE(may(*free, "ab"));
+  EXPECT_FALSE(may(*free, "<a>"));
+  EXPECT_FALSE(may(*free, "b"));
+}
+
 }  // namespace
 }  // namespace tessera
