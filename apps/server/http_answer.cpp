@@ -1,5 +1,6 @@
 #include "server/http_answer.h"
 
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -97,11 +98,10 @@ void HttpAnswer::on_gone(std::function<void()> gone) {
   gone();
 }
 
-void HttpAnswer::abandon() {
-  Lock lock(mutex_);
-  if (has_ended_ || is_gone_) return;
+void HttpAnswer::abandon() noexcept {
+  const Lock lock(mutex_);
   is_abandoned_ = true;
-  if (wake_) wake_();
+  wake_if_possible();  // always: memory may have been too short to wake it before
 }
 
 std::string HttpAnswer::take() {
@@ -216,11 +216,18 @@ void HttpAnswer::end(Lock& lock) {
   lock.unlock();
 }
 
+void HttpAnswer::wake_if_possible() noexcept {
+  try {
+    if (wake_) wake_();
+  } catch (const std::bad_alloc&) {
+  }
+}
+
 void HttpAnswer::lose(Lock& lock) {
   if (std::exchange(is_gone_, true)) return;
   queued_.clear();
   const std::function<void()> gone = std::exchange(when_gone_, nullptr);
-  if (wake_) wake_();
+  wake_if_possible();
   lock.unlock();
   if (gone) gone();
 }

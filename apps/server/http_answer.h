@@ -37,7 +37,7 @@ class HttpAnswer {
   void finish();
   void fail(HttpResponse whole, std::string_view events);
   void on_gone(std::function<void()> gone);
-  void abandon();
+  void abandon() noexcept;
 
   // The connection's side.
   std::string take();         // what is to be written now; "": nothing
@@ -63,6 +63,7 @@ class HttpAnswer {
   void respond(HttpResponse response, Lock& lock);
   void end(Lock& lock);   // unlocks
   void lose(Lock& lock);  // unlocks
+  void wake_if_possible() noexcept;
 
   const size_t held_bytes_;
   const std::chrono::milliseconds ping_;

@@ -4,8 +4,6 @@
 
 #include <array>
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 
 #include "core/error.h"
@@ -58,12 +56,26 @@ HttpCounts Connections::counts() {
   return {.connections = static_cast<int64_t>(connections_.size()), .refused = refused_};
 }
 
-void Connection::start() {
-  asio::co_spawn(socket_.get_executor(), [self = shared_from_this()] { return self->serve(); }, asio::detached);
+Connection::~Connection() {
+  if (routine_) routine_.destroy();
+  server_.remove(this);
 }
 
-void Connection::stop() {
-  asio::post(socket_.get_executor(), [self = shared_from_this()] { self->changed_.cancel(); });
+void Connection::start() {
+  asio::post(socket_.get_executor(), [self = shared_from_this()] { self->routine_ = self->serve().handle; });
+}
+
+void Connection::look_up() {
+  if (is_looking_up_.exchange(true)) return;
+  try {
+    asio::post(socket_.get_executor(), [self = shared_from_this()] {
+      self->is_looking_up_ = false;
+      self->resume();
+    });
+  } catch (const std::bad_alloc&) {
+    is_looking_up_ = false;
+    throw;
+  }
 }
 
 void Connection::give_up() {
@@ -72,167 +84,187 @@ void Connection::give_up() {
   answer_->lose();
 }
 
-Awaitable<void> Connection::serve() {
-  const auto self = shared_from_this();
+Connection::Routine Connection::serve() {
   try {
-    watch();
-    while (co_await serve_one()) {
+    for (bool goes_on = true; goes_on;) {
+      Clock::time_point until = Clock::now() + limits().idle;
+      while (!has_input(until)) co_await Wait{*this, until};
+
+      HttpReader reader(limits().header_bytes, limits().header_lines, limits().body_bytes);
+      std::optional<HttpResponse> refused;
+      bool is_read = false;
+      try {
+        until = Clock::now() + limits().header;
+        while (!reads(reader, &HttpReader::has_head, until)) co_await Wait{*this, until};
+        refused = look_at_head(reader);
+        until = Clock::now() + limits().body;
+        while (!refused && !reads(reader, &HttpReader::is_done, until)) co_await Wait{*this, until};
+        is_read = reader.is_done();
+      } catch (const HttpError& error) {
+        refused = refusal(error, reader);
+      } catch (const std::bad_alloc&) {
+        refused = refusal(HttpError(503, "out_of_memory", "there is no memory for the request"), reader);
+      }
+
+      answer(reader, std::move(refused), is_read);
+      while (delivers(until)) co_await Wait{*this, until};
+      goes_on = answer_->keeps_alive() && !(has_ended_ && in_.empty());
+      give_up();
+      answer_ = nullptr;
+
+      until = Clock::now() + limits().linger;
+      while (!is_read && lingers(until)) co_await Wait{*this, until};
     }
   } catch (const Closed&) {
   } catch (const std::exception&) {  // no memory: nobody can be told
   }
-  if (answer_) give_up();
+  give_up();
+  answer_ = nullptr;
   close();
 }
 
-// Whether another request may follow.
-Awaitable<bool> Connection::serve_one() {
-  if (in_.empty() && co_await more(Clock::now() + limits().idle) != Input::bytes) co_return false;
-  HttpReader reader(limits().header_bytes, limits().header_lines, limits().body_bytes);
-  HttpAnswer::Framing framing{.keeps_alive = false};
-  std::optional<HttpResponse> refusal;
-  bool is_read = false;
-  try {
-    co_await read(reader, &HttpReader::has_head, limits().header);
-    const HttpHead& head = reader.head();
-    framing.minor_version = head.minor_version;
-    framing.is_head = head.is_head;
-    check_sender(head.request, server_.options);
-    framing.headers = cors_headers(head.request, server_.options);
-    refusal = preflight_answer(head.request, server_.options);
-    if (!refusal) refusal = server_.handler.refuse(head.request);
-    if (!refusal) {
-      check_body(head);
-      reader.read_body();
-      const bool waits = !reader.is_done() && in_.empty() && !head.request.header("expect").empty() && head.minor_version == 1;
-      if (waits && !co_await write("HTTP/1.1 100 Continue\r\n\r\n", nullptr)) co_return false;
-      co_await read(reader, &HttpReader::is_done, limits().body);
-    }
-    is_read = reader.is_done();
-    framing.keeps_alive = is_read && head.keeps_alive && !server_.is_stopping;
-  } catch (const HttpError& error) {
-    server_.count(error.code());
-    refusal = server_.handler.error(error.status(), error.what(), error.code(), reader.has_head() ? reader.head().request.path : "");
-  }
-
-  const auto answer = answer_ = std::make_shared<HttpAnswer>(limits(), std::move(framing), [this] { wake(); });
-  if (refusal) {
-    answer->respond(std::move(*refusal));
-  } else {
-    const std::shared_ptr<Exchange> exchange = HttpAnswer::exchange(answer);
-    try {
-      server_.handler.handle(reader.take_request(), exchange);
-    } catch (const std::exception&) {  // the exchange ends without an answer
-    }
-  }
-  const bool is_whole = co_await deliver(*answer);
-  give_up();
-  answer_ = nullptr;
-  if (is_whole && !is_read) co_await linger();
-  co_return is_whole && answer->keeps_alive() && !(has_ended_ && in_.empty());
+void Connection::suspend(std::coroutine_handle<> routine, Clock::time_point until) {
+  alarm_.expires_at(until);
+  alarm_.async_wait([self = shared_from_this()](error_code cancelled) {
+    if (!cancelled) self->resume();
+  });
+  suspended_ = routine;
 }
 
-Awaitable<void> Connection::read(HttpReader& reader, bool (HttpReader::*done)() const, std::chrono::milliseconds time) {
-  const Clock::time_point deadline = Clock::now() + time;
-  for (;;) {
-    in_.erase(0, reader.put(in_));
-    if ((reader.*done)()) co_return;
-    const Input input = co_await more(deadline);
-    if (input == Input::end) throw HttpError(400, "bad_request", "the connection's end came before the request's");
-    if (input == Input::late) {
-      throw HttpError(408, "request_timeout", message("the request was not there after ", time.count(), " ms"));
-    }
-  }
+void Connection::resume() {
+  if (const auto routine = std::exchange(suspended_, nullptr)) routine.resume();
 }
 
-// Waits for bytes behind those of in_. Throws Closed where no request is to be read any more.
-Awaitable<Connection::Input> Connection::more(Clock::time_point deadline) {
-  const size_t had = in_.size();
-  for (;;) {
-    if (is_gone_ || server_.is_stopping) throw Closed();
-    if (in_.size() > had) co_return Input::bytes;
-    if (has_ended_) co_return Input::end;
-    if (Clock::now() >= deadline) co_return Input::late;
-    watch();
-    co_await wait(deadline);
-  }
+// Whether there are bytes of a next request. Closed where none will come.
+bool Connection::has_input(Clock::time_point deadline) {
+  if (is_gone_ || server_.is_stopping) throw Closed();
+  if (!in_.empty()) return true;
+  if (has_ended_ || Clock::now() >= deadline) throw Closed();
+  watch();
+  return false;
 }
 
-// Writes what the answer is, while it comes. False if the client does not have all of it.
-Awaitable<bool> Connection::deliver(HttpAnswer& answer) {
-  for (;;) {
-    if (is_gone_ || answer.is_gone()) co_return false;
-    if (answer.is_abandoned()) {
-      if (answer.has_begun()) co_return false;
-      answer.fail(server_.handler.error(500, "the request was given up", "internal_error", ""), "");
-    }
-    if (has_ended_) answer.probe();
-    const std::string bytes = answer.take();
-    if (!bytes.empty()) {
-      if (!co_await write(bytes, &answer)) co_return false;
-      continue;
-    }
-    if (answer.is_over()) co_return true;
-    const Clock::time_point due = answer.ping_due();
-    if (due <= Clock::now()) {
-      answer.ping();
-    } else {
-      watch();
-      co_await wait(due);
-    }
-  }
+bool Connection::reads(HttpReader& reader, bool (HttpReader::*done)() const, Clock::time_point deadline) {
+  if (is_gone_ || server_.is_stopping) throw Closed();
+  in_.erase(0, reader.put(in_));
+  if ((reader.*done)()) return true;
+  if (has_ended_) throw HttpError(400, "bad_request", "the connection's end came before the request's");
+  if (Clock::now() >= deadline) throw HttpError(408, "request_timeout", "the request did not come in time");
+  watch();
+  return false;
 }
 
-Awaitable<bool> Connection::write(std::string_view bytes, HttpAnswer* answer) {
-  while (!bytes.empty()) {
+// What it is refused with before its body is read, if it is.
+std::optional<HttpResponse> Connection::look_at_head(HttpReader& reader) {
+  const HttpRequest& request = reader.head().request;
+  check_sender(request, server_.options);
+  if (auto preflight = preflight_answer(request, server_.options)) return preflight;
+  if (auto refused = server_.handler.refuse(request)) return refused;
+  check_body(reader.head());
+  reader.read_body();
+  if (!reader.is_done() && in_.empty() && !request.header("expect").empty() && reader.head().minor_version == 1) {
+    constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
     error_code error;
-    const size_t written = socket_.write_some(asio::buffer(bytes), error);
-    if (error == asio::error::would_block) {
-      stall_.expires_after(limits().write);
-      stall_.async_wait([self = shared_from_this()](error_code cancelled) {
-        if (cancelled || self->stall_.expiry() > Clock::now()) return;
-        self->server_.count("slow_reader");
-        self->close();
-      });
-      co_await socket_.async_wait(Socket::wait_write, into(error));
-      stall_.cancel();
-      if (error) co_return false;
+    if (socket_.write_some(asio::buffer(kContinue), error) != kContinue.size()) throw Closed();  // nothing was sent yet: there is room
+  }
+  return std::nullopt;
+}
+
+HttpResponse Connection::refusal(const HttpError& error, const HttpReader& reader) {
+  server_.count(error.code());
+  return server_.handler.error(error.status(), error.what(), error.code(), reader.has_head() ? reader.head().request.path : "");
+}
+
+void Connection::answer(HttpReader& reader, std::optional<HttpResponse> refusal, bool is_read) {
+  HttpAnswer::Framing framing{.keeps_alive = false};
+  if (reader.has_head()) {
+    const HttpHead& head = reader.head();
+    framing = {.minor_version = head.minor_version,
+               .is_head = head.is_head,
+               .keeps_alive = is_read && head.keeps_alive && !server_.is_stopping,
+               .headers = cors_headers(head.request, server_.options)};
+  }
+  answer_ = std::make_shared<HttpAnswer>(limits(), std::move(framing), [this] { look_up(); });
+  if (refusal) return answer_->respond(std::move(*refusal));
+  const std::shared_ptr<Exchange> exchange = HttpAnswer::exchange(answer_);
+  try {
+    server_.handler.handle(reader.take_request(), exchange);
+  } catch (const std::exception&) {  // the exchange ends without an answer
+  }
+}
+
+// Writes what there is of the answer. False at its end; else there is more to do when something changes, or at `until`.
+bool Connection::delivers(Clock::time_point& until) {
+  for (;;) {
+    if (answer_->is_slow()) server_.count("slow_reader");
+    if (is_gone_ || answer_->is_gone()) throw Closed();
+    if (answer_->is_abandoned() && !answer_->has_begun()) {
+      answer_->fail(server_.handler.error(500, "the request was given up", "internal_error", ""), "");
+    }
+    if (has_ended_) answer_->probe();
+    if (!writes(until)) return true;
+    if (answer_->is_over()) return false;
+    if (answer_->is_abandoned()) throw Closed();
+    until = answer_->ping_due();
+    if (until > Clock::now()) {
+      watch();
+      return true;
+    }
+    answer_->ping();
+  }
+}
+
+// False where the client has no room for more.
+bool Connection::writes(Clock::time_point& until) {
+  for (;;) {
+    if (written_ == out_.size()) {
+      out_ = answer_->take();
+      written_ = 0;
+      write_deadline_ = Clock::now() + limits().write;
+      if (out_.empty()) return true;
+    }
+    error_code error;
+    const size_t size = socket_.write_some(asio::buffer(out_) + written_, error);
+    if (error && error != asio::error::would_block) throw Closed();
+    if (!error) {
+      answer_->wrote(size);
+      written_ += size;
+      write_deadline_ = Clock::now() + limits().write;
       continue;
     }
-    if (error) co_return false;
-    if (answer) answer->wrote(written);
-    bytes.remove_prefix(written);
+    if (Clock::now() >= write_deadline_) {
+      server_.count("slow_reader");
+      throw Closed();
+    }
+    until = write_deadline_;
+    if (std::exchange(watches_for_room_, true)) return false;
+    socket_.async_wait(Socket::wait_write, [self = shared_from_this()](error_code) {
+      self->watches_for_room_ = false;
+      self->resume();
+    });
+    return false;
   }
-  co_return true;
 }
 
 // A socket that is closed with bytes unread resets the connection, and the client may lose the answer: they are read for a while.
-Awaitable<void> Connection::linger() {
-  const Clock::time_point deadline = Clock::now() + limits().linger;
+bool Connection::lingers(Clock::time_point deadline) {
+  in_.clear();
   error_code ignored;
   socket_.shutdown(Socket::shutdown_send, ignored);
-  while (!is_gone_ && !has_ended_ && !server_.is_stopping && Clock::now() < deadline) {
-    in_.clear();
-    watch();
-    co_await wait(deadline);
-  }
+  if (is_gone_ || has_ended_ || server_.is_stopping || Clock::now() >= deadline) return false;
+  watch();
+  return true;
 }
 
-Awaitable<void> Connection::wait(Clock::time_point until) {
-  error_code ignored;
-  changed_.expires_at(until);
-  co_await changed_.async_wait(into(ignored));
-}
-
-// Has take_input() called when there is something, unless there is enough that nobody has read.
+// Has take_input() called when there is something, unless there is much that nobody has read.
 void Connection::watch() {
   if (is_gone_ || watches_) return;
   if (has_ended_ || in_.size() >= limits().header_bytes + kReadBytes) return watch_for_reset();
-  watches_ = true;
   socket_.async_wait(Socket::wait_read, [self = shared_from_this()](error_code error) {
     self->watches_ = false;
     if (!error) self->take_input();
   });
+  watches_ = true;
 }
 
 void Connection::watch_for_reset() {
@@ -243,46 +275,32 @@ void Connection::watch_for_reset() {
     // Urgent data ends the wait too, and would end the next at once: then writing tells what happened.
     pollfd state{.fd = self->socket_.native_handle(), .events = 0, .revents = 0};
     if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLERR | POLLHUP))) self->close();
+    self->resume();
   });
 }
 
 void Connection::take_input() {
-  std::array<char, kReadBytes> bytes;
-  error_code error;
-  const size_t size = socket_.read_some(asio::buffer(bytes), error);
   try {
-    in_.append(bytes.data(), size);
-  } catch (const std::bad_alloc&) {
-    return close();
-  }
-  if (error == asio::error::eof) {
-    has_ended_ = true;
-  } else if (error && error != asio::error::would_block) {
-    return close();
-  }
-  changed_.cancel();
-  watch();
-}
-
-// From any thread.
-void Connection::wake() {
-  if (is_waking_.exchange(true)) return;
-  asio::post(socket_.get_executor(), [self = shared_from_this()] {
-    self->is_waking_ = false;
-    if (self->answer_ && self->answer_->is_gone()) {
-      if (self->answer_->is_slow()) self->server_.count("slow_reader");
-      self->close();
+    std::array<char, kReadBytes> bytes;
+    error_code error;
+    in_.append(bytes.data(), socket_.read_some(asio::buffer(bytes), error));
+    if (error == asio::error::eof) {
+      has_ended_ = true;
+    } else if (error && error != asio::error::would_block) {
+      close();
     }
-    self->changed_.cancel();
-  });
+    watch();
+  } catch (const std::bad_alloc&) {
+    close();
+  }
+  resume();
 }
 
 void Connection::close() {
   is_gone_ = true;
   error_code ignored;
   socket_.close(ignored);
-  changed_.cancel();
-  stall_.cancel();
+  alarm_.cancel();
 }
 
 }  // namespace tessera::server

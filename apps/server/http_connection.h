@@ -1,14 +1,11 @@
 #pragma once
 // Only for http_server.cpp and http_connection.cpp: Asio takes long to compile.
 #include <atomic>
-#include <boost/asio/awaitable.hpp>
 #include <boost/asio/basic_stream_socket.hpp>
 #include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/strand.hpp>
-#include <boost/asio/use_awaitable.hpp>
+#include <coroutine>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -25,13 +22,9 @@ namespace tessera::server {
 namespace asio = boost::asio;
 using boost::system::error_code;
 using Clock = HttpAnswer::Clock;
-using Strand = asio::strand<asio::io_context::executor_type>;
-using Socket = asio::basic_stream_socket<asio::ip::tcp, Strand>;
-using Timer = asio::basic_waitable_timer<Clock, asio::wait_traits<Clock>, Strand>;
-template <class T>
-using Awaitable = asio::awaitable<T, Strand>;
-
-inline auto into(error_code& error) { return asio::redirect_error(asio::use_awaitable_t<Strand>(), error); }
+using Executor = asio::io_context::executor_type;
+using Socket = asio::basic_stream_socket<asio::ip::tcp, Executor>;
+using Timer = asio::basic_waitable_timer<Clock, asio::wait_traits<Clock>, Executor>;
 
 class Connection;
 
@@ -58,44 +51,71 @@ struct Connections {
   std::map<std::string, int64_t> refused_;
 };
 
-// A client's connection: one coroutine reads requests and writes answers, while a read is always awaited, which tells of the client's end.
-// All on its strand.
+// A client's connection: a coroutine reads requests and writes answers, and is resumed whenever something has changed. A read is always
+// awaited, which tells of the client's end. All on one thread.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(Connections& server, Socket socket) : server_(server), socket_(std::move(socket)) { server_.add(this); }
-  ~Connection() { server_.remove(this); }
+  ~Connection();
 
   void start();
-  void stop();
-  void give_up();  // with no thread in the io_context
+  void look_up();  // from any thread: something has changed
+  void give_up();  // on its thread, or when that has ended
 
  private:
-  enum class Input { bytes, end, late };
-  struct Closed {};
+  // Not Asio's awaitable: that one must allocate to be destroyed, and ends the process where it cannot.
+  struct Routine {
+    struct promise_type {
+      Routine get_return_object() { return {std::coroutine_handle<promise_type>::from_promise(*this)}; }
+      std::suspend_never initial_suspend() noexcept { return {}; }
+      std::suspend_always final_suspend() noexcept { return {}; }
+      void return_void() {}
+      void unhandled_exception() { throw; }
+    };
+    std::coroutine_handle<promise_type> handle;
+  };
+  // Until resume(), or that time.
+  struct Wait {
+    Connection& connection;
+    Clock::time_point until;
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> routine) { connection.suspend(routine, until); }
+    void await_resume() const noexcept {}
+  };
+  struct Closed {};  // thrown: no more is to be read or written
 
-  Awaitable<void> serve();
-  Awaitable<bool> serve_one();
-  Awaitable<void> read(HttpReader& reader, bool (HttpReader::*done)() const, std::chrono::milliseconds time);
-  Awaitable<Input> more(Clock::time_point deadline);
-  Awaitable<bool> deliver(HttpAnswer& answer);
-  Awaitable<bool> write(std::string_view bytes, HttpAnswer* answer);
-  Awaitable<void> linger();
-  Awaitable<void> wait(Clock::time_point until);
+  Routine serve();
+  void suspend(std::coroutine_handle<> routine, Clock::time_point until);
+  void resume();
+
+  // The coroutine's steps: what can be done without waiting.
+  bool has_input(Clock::time_point deadline);
+  bool reads(HttpReader& reader, bool (HttpReader::*done)() const, Clock::time_point deadline);
+  std::optional<HttpResponse> look_at_head(HttpReader& reader);
+  HttpResponse refusal(const HttpError& error, const HttpReader& reader);
+  void answer(HttpReader& reader, std::optional<HttpResponse> refusal, bool is_read);
+  bool delivers(Clock::time_point& until);
+  bool writes(Clock::time_point& until);
+  bool lingers(Clock::time_point deadline);
+
   void watch();
   void watch_for_reset();
   void take_input();
-  void wake();
   void close();
 
   const HttpLimits& limits() const { return server_.options.limits; }
 
   Connections& server_;
   Socket socket_;
-  Timer changed_{socket_.get_executor()}, stall_{socket_.get_executor()};
+  Timer alarm_{socket_.get_executor()};
+  std::coroutine_handle<> routine_, suspended_;
   std::string in_;                      // bytes that came and are not yet of a request
   std::shared_ptr<HttpAnswer> answer_;  // of the request that is being answered
-  std::atomic<bool> is_waking_ = false;
-  bool watches_ = false, watches_for_reset_ = false;
+  std::string out_;                     // of the answer
+  size_t written_ = 0;                  // of out_
+  Clock::time_point write_deadline_;
+  std::atomic<bool> is_looking_up_ = false;
+  bool watches_ = false, watches_for_reset_ = false, watches_for_room_ = false;
   bool has_ended_ = false;  // the client sends no more
   bool is_gone_ = false;    // it does not read either, or the socket is closed
 };

@@ -101,7 +101,7 @@ void add_header(std::string_view line, HttpFields& headers) {
 void parse_framing(HttpHead& head) {
   for (const auto& [name, value] : head.request.headers) {
     if (name == "transfer-encoding") {
-      expect(head.minor_version == 1 && is_same_but_case(value, "chunked"), "transfer-encoding is other than \"chunked\" on HTTP/1.1");
+      expect(head.minor_version == 1 && value == "chunked", "transfer-encoding is other than \"chunked\" on HTTP/1.1");
       head.is_chunked = true;
     } else if (name == "content-length") {
       uint64_t length = 0;

@@ -3,6 +3,8 @@
 #include <boost/beast/core/buffers_range.hpp>
 #include <boost/beast/http/parser.hpp>
 
+#include <limits>
+
 #include "core/error.h"
 
 namespace tessera::server {
@@ -68,6 +70,8 @@ bool HttpReader::is_done() const { return parser_ && parser_->request.is_done();
 size_t HttpReader::put(std::string_view bytes) {
   if (!head_) return put_head(bytes);
   if (is_done() || !parser_->request.eager()) return 0;
+  // Beast asserts that a last chunk comes with as many bytes as it has at least; any body in chunks ends with as many.
+  if (head_->is_chunked && bytes.size() < 5) return 0;
   error_code error;
   const size_t taken = parser_->request.put(boost::asio::const_buffer(bytes.data(), bytes.size()), error);
   if (error && error != http::error::need_more) refuse(error, body_bytes_);
@@ -86,8 +90,8 @@ size_t HttpReader::put_head(std::string_view bytes) {
   // Beast reads the head too: it has the body's framing from it, and nothing that it would refuse passes.
   parser_ = std::make_unique<Parser>();
   auto& request = parser_->request;
-  request.header_limit(static_cast<uint32_t>(header_bytes_));
-  request.body_limit(boost::none);  // until read_body()
+  request.header_limit(std::numeric_limits<uint32_t>::max());  // it has been kept
+  request.body_limit(boost::none);                             // until read_body()
   error_code error;
   const size_t taken = request.put(boost::asio::const_buffer(bytes.data(), size), error);
   if (error) refuse(error, body_bytes_);
@@ -107,6 +111,7 @@ void HttpReader::read_body() {
 HttpRequest HttpReader::take_request() {
   HttpRequest request = std::move(head_->request);
   request.body = std::move(parser_->request.get().body());
+  parser_.reset();
   return request;
 }
 

@@ -23,7 +23,7 @@ class HttpReader {
   bool has_head() const { return head_.has_value(); }
   const HttpHead& head() const { return *head_; }
   bool is_done() const;  // the body too
-  // Once it is done.
+  // Once it is done, and once.
   HttpRequest take_request();
 
  private:

@@ -4,9 +4,9 @@
 
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
+#include <deque>
 #include <thread>
 
 #include "core/error.h"
@@ -15,7 +15,12 @@
 namespace tessera::server {
 namespace {
 
-using Acceptor = asio::basic_socket_acceptor<asio::ip::tcp, Strand>;
+using Acceptor = asio::basic_socket_acceptor<asio::ip::tcp, Executor>;
+
+size_t loop_count(const HttpOptions& options) {
+  check(options.threads >= 1 && options.threads <= 256, "threads: ", options.threads, " is outside [1, 256]");
+  return static_cast<size_t>(options.threads);
+}
 
 void raise_open_files() {
   rlimit files{};
@@ -27,19 +32,23 @@ void raise_open_files() {
 }  // namespace
 
 struct HttpServer::State {
-  State(const HttpOptions& options, HttpHandler& handler) : connections(options, handler) {}
+  State(const HttpOptions& options, HttpHandler& handler) : connections(options, handler), loops(loop_count(options)) {}
 
   void listen();
-  Awaitable<void> accept();
+  void accept();
+  void pause();
   void admit(Socket socket);
   void stop(std::chrono::milliseconds grace);
+  void stop_loops();
+  void run(asio::io_context& loop);
 
   int port = 0;
   Connections connections;
-  asio::io_context io;
-  const Strand strand = asio::make_strand(io);  // of those below
-  Acceptor acceptor{strand};
-  Timer pause{strand}, grace_end{strand};
+  // One a thread, and a connection is of one: strands would have to allocate where nothing may fail.
+  std::deque<asio::io_context> loops;
+  size_t next_loop = 0;
+  Acceptor acceptor{loops.front().get_executor()};
+  Timer pause_end{loops.front().get_executor()}, grace_end{loops.front().get_executor()};
 };
 
 void HttpServer::State::listen() {
@@ -48,7 +57,6 @@ void HttpServer::State::listen() {
   const auto address = asio::ip::make_address(options.address, error);
   check(!error, "address: \"", options.address, "\" is no IPv4 or IPv6 address");
   check(options.port >= 0 && options.port <= 65535, "port: ", options.port, " is outside [0, 65535]");
-  check(options.threads >= 1 && options.threads <= 256, "threads: ", options.threads, " is outside [1, 256]");
   const asio::ip::tcp::endpoint endpoint(address, static_cast<uint16_t>(options.port));
   acceptor.open(endpoint.protocol(), error);
   if (!error) acceptor.set_option(Acceptor::reuse_address(true), error);
@@ -59,17 +67,27 @@ void HttpServer::State::listen() {
   port = acceptor.local_endpoint().port();
 }
 
-Awaitable<void> HttpServer::State::accept() {
-  while (!connections.is_stopping) {
-    Socket socket(asio::make_strand(io));
-    error_code error;
-    co_await acceptor.async_accept(socket, into(error));
-    if (!error) {
-      admit(std::move(socket));
-    } else if (error != asio::error::connection_aborted && !connections.is_stopping) {
-      // No descriptor, or no memory: the next attempt would fail as well.
-      pause.expires_after(std::chrono::milliseconds(100));
-      co_await pause.async_wait(into(error));
+void HttpServer::State::accept() {
+  if (connections.is_stopping) return;
+  try {
+    acceptor.async_accept(loops[next_loop++ % loops.size()], [this](error_code error, Socket socket) {
+      const bool is_full = error && error != asio::error::connection_aborted;  // no descriptor: the next attempt would fail as well
+      if (!error) admit(std::move(socket));
+      is_full ? pause() : accept();
+    });
+  } catch (const std::bad_alloc&) {
+    pause();
+  }
+}
+
+void HttpServer::State::pause() {
+  constexpr std::chrono::milliseconds kPause{100};
+  for (;;) {
+    try {
+      pause_end.expires_after(kPause);
+      return pause_end.async_wait([this](error_code) { accept(); });
+    } catch (const std::bad_alloc&) {  // nothing can be awaited
+      std::this_thread::sleep_for(kPause);
     }
   }
 }
@@ -96,12 +114,26 @@ void HttpServer::State::stop(std::chrono::milliseconds grace) {
   error_code ignored;
   acceptor.close(ignored);
   const auto all = connections.all();
-  if (all.empty()) return io.stop();
-  for (const auto& connection : all) connection->stop();
+  if (all.empty()) return stop_loops();
   grace_end.expires_after(grace);
   grace_end.async_wait([this](error_code cancelled) {
-    if (!cancelled) io.stop();
+    if (!cancelled) stop_loops();
   });
+  for (const auto& connection : all) connection->look_up();
+}
+
+void HttpServer::State::stop_loops() {
+  for (asio::io_context& loop : loops) loop.stop();
+}
+
+void HttpServer::State::run(asio::io_context& loop) {
+  const auto work = asio::make_work_guard(loop);
+  while (!loop.stopped()) {
+    try {
+      loop.run();
+    } catch (const std::exception&) {  // of what had no memory; its connection ends with it
+    }
+  }
 }
 
 HttpServer::HttpServer(const HttpOptions& options, HttpHandler& handler) : state_(std::make_unique<State>(options, handler)) {
@@ -114,27 +146,25 @@ HttpServer::~HttpServer() = default;
 int HttpServer::port() const { return state_->port; }
 
 void HttpServer::run() {
-  state_->connections.set_when_empty([this] { state_->io.stop(); });
-  asio::co_spawn(state_->strand, [this] { return state_->accept(); }, asio::detached);
-  const auto work = [this] {
-    for (;;) {
-      try {
-        state_->io.run();
-        return;
-      } catch (const std::exception&) {  // of a handler that had no memory; its connection ends with it
-      }
+  State& state = *state_;
+  state.connections.set_when_empty([&] { state.stop_loops(); });
+  asio::post(state.loops.front(), [&] { state.accept(); });
+  {
+    std::vector<std::jthread> threads;
+    try {
+      for (size_t i = 1; i < state.loops.size(); ++i) threads.emplace_back([&, i] { state.run(state.loops[i]); });
+    } catch (const std::exception&) {
+      state.stop_loops();
+      throw;
     }
-  };
-  std::vector<std::thread> threads;
-  for (int i = 1; i < state_->connections.options.threads; ++i) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
-  state_->connections.set_when_empty(nullptr);
-  for (const auto& connection : state_->connections.all()) connection->give_up();
+    state.run(state.loops.front());
+  }
+  state.connections.set_when_empty(nullptr);
+  for (const auto& connection : state.connections.all()) connection->give_up();
 }
 
 void HttpServer::stop(std::chrono::milliseconds grace) {
-  asio::post(state_->strand, [this, grace] { state_->stop(grace); });
+  asio::post(state_->loops.front(), [this, grace] { state_->stop(grace); });
 }
 
 HttpCounts HttpServer::counts() const { return state_->connections.counts(); }

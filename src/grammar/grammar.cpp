@@ -29,10 +29,11 @@ std::string choice_grammar(const std::string& list) {
   const JsonDocument document = parse_json(list, "choice");
   std::string rule = "root ::= ";
   bool is_first = true;
-  for (const JsonValue text : *json_as<JsonArray>(document.root())) {
+  const JsonArray texts = json_as<JsonArray>(document.root()).value();
+  for (const JsonValue text : texts) {
     if (!std::exchange(is_first, false)) rule += " | ";
     rule += '"';
-    for (const char c : *json_as<std::string_view>(text)) {
+    for (const char c : json_as<std::string_view>(text).value()) {
       if (c == '"' || c == '\\') rule += '\\';
       if (c == '\n') {
         rule += "\\n";

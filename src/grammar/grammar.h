@@ -21,8 +21,10 @@ struct Compiled;
 class GrammarVocabulary {
  public:
   // vocab_size: the model's, in tokens. A special token, an id without a token and one at or above vocab_size never come from a grammar.
-  // end_tokens: what may come when a text is whole, and only then. Throws std::invalid_argument where none of them is below vocab_size.
-  GrammarVocabulary(const Tokenizer& tokenizer, int64_t vocab_size, const std::vector<TokenId>& end_tokens);
+  // end_tokens: what may come when a text is whole, and only then. marks: special tokens that a structural tag may name by id, and that
+  // come then. Throws std::invalid_argument where no end token is below vocab_size.
+  GrammarVocabulary(const Tokenizer& tokenizer, int64_t vocab_size, const std::vector<TokenId>& end_tokens,
+                    const std::vector<TokenId>& marks = {});
   // From the tokens' bytes, empty for one that never comes.
   GrammarVocabulary(std::vector<std::string> tokens, int64_t vocab_size, const std::vector<TokenId>& end_tokens);
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "core/error.h"
@@ -27,7 +28,7 @@ TokenId find_anchor(const Tokenizer& tokenizer) {
   fail<FileError>("grammar: the tokenizer has no token of one ASCII character; a form cannot be held with it");
 }
 
-std::vector<std::string> bytes_of_tokens(const Tokenizer& tokenizer, int64_t vocab_size) {
+std::vector<std::string> bytes_of_tokens(const Tokenizer& tokenizer, int64_t vocab_size, const std::vector<TokenId>& marks) {
   std::vector<std::string> tokens(static_cast<size_t>(std::min<int64_t>(vocab_size, tokenizer.vocab_size())));
   const TokenId anchor = find_anchor(tokenizer);
   const size_t anchor_bytes = tokenizer.id_to_token(anchor).size();
@@ -43,13 +44,17 @@ std::vector<std::string> bytes_of_tokens(const Tokenizer& tokenizer, int64_t voc
       tokens[i] = text::bytes_of_letters(token);
     }
   }
+  for (const TokenId id : marks)  // a byte that is in no UTF-8: no character is it, and xgrammar takes a token without bytes for none
+    if (id >= 0 && static_cast<size_t>(id) < tokens.size() && tokenizer.is_special(id))
+      tokens[static_cast<size_t>(id)] = message('\xFF', id);
   return tokens;
 }
 
 }  // namespace
 
-GrammarVocabulary::GrammarVocabulary(const Tokenizer& tokenizer, int64_t vocab_size, const std::vector<TokenId>& end_tokens)
-    : GrammarVocabulary(bytes_of_tokens(tokenizer, vocab_size), vocab_size, end_tokens) {}
+GrammarVocabulary::GrammarVocabulary(const Tokenizer& tokenizer, int64_t vocab_size, const std::vector<TokenId>& end_tokens,
+                                     const std::vector<TokenId>& marks)
+    : GrammarVocabulary(bytes_of_tokens(tokenizer, vocab_size, marks), vocab_size, end_tokens) {}
 
 GrammarVocabulary::GrammarVocabulary(std::vector<std::string> tokens, int64_t vocab_size, const std::vector<TokenId>& end_tokens) {
   check(static_cast<int64_t>(tokens.size()) <= vocab_size, "grammar: ", tokens.size(), " tokens for a model of ", vocab_size);

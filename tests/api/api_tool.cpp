@@ -1,6 +1,7 @@
 // Each line is a JSON object, and so is each answer.
 //   api_tool read   {"url", "body"} or {"url", "text"}, the body's own bytes -> {"fields"}, or what a client is answered: {"error"}
 //   api_tool write  {"url", "body", "parts", "usage"}, deltas -> {"events"}; with "choices" in place of "parts": {"body"}
+//                  {"url": "/v1/messages/count_tokens", "tokens"} -> {"body"}
 //   api_tool error  {"url", "status", "message"} -> the body of such an answer
 #include <iostream>
 #include <string>
@@ -173,6 +174,7 @@ std::unique_ptr<AnswerWriter> make_writer(const std::string& url, JsonObject bod
 }
 
 Json write(const Json& line) {
+  if (line.at("url") == "/v1/messages/count_tokens") return {{"body", token_count(line.at("tokens"))}};
   const std::string body = json_text(line.at("body"));
   const JsonDocument document = parse_body(body);
   const auto writer = make_writer(line.at("url"), *json_as<JsonObject>(document.root()));

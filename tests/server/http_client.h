@@ -17,6 +17,8 @@
 
 namespace tessera::server {
 
+using namespace std::chrono_literals;
+
 constexpr std::chrono::seconds kPatience{20};  // until a test gives up: for machines that are busy
 
 struct ClientResponse {
@@ -60,10 +62,13 @@ class HttpClient {
     return true;
   }
 
+  bool waits_for_bytes(std::chrono::milliseconds patience) {
+    pollfd state{.fd = fd_, .events = POLLIN, .revents = 0};
+    return ::poll(&state, 1, static_cast<int>(patience.count())) == 1;
+  }
   // Waits for bytes: false at the connection's end, or when nothing came.
   bool more(std::chrono::milliseconds patience = kPatience) {
-    pollfd state{.fd = fd_, .events = POLLIN, .revents = 0};
-    if (::poll(&state, 1, static_cast<int>(patience.count())) != 1) return false;
+    if (!waits_for_bytes(patience)) return false;
     char bytes[65536];
     const ssize_t size = ::recv(fd_, bytes, sizeof bytes, 0);
     if (size <= 0) return false;
@@ -96,9 +101,8 @@ class HttpClient {
     return std::exchange(in_, {});
   }
   bool is_closed() {
-    pollfd state{.fd = fd_, .events = POLLIN, .revents = 0};
     char byte;
-    return ::poll(&state, 1, 0) == 1 && ::recv(fd_, &byte, 1, MSG_PEEK) <= 0;
+    return waits_for_bytes(0ms) && ::recv(fd_, &byte, 1, MSG_PEEK) <= 0;
   }
 
   // A response with its body, of a given length or in chunks. Status 0: there is none.

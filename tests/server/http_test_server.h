@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -51,8 +52,14 @@ class TestHandler : public HttpHandler {
 
   // The next exchange of /held.
   std::shared_ptr<Exchange> held() {
+    auto exchange = next(kPatience);
+    if (!exchange) throw std::runtime_error("no request came");
+    return exchange;
+  }
+  // nullptr if none comes.
+  std::shared_ptr<Exchange> next(std::chrono::milliseconds patience) {
     std::unique_lock lock(mutex_);
-    if (!came_.wait_for(lock, kPatience, [&] { return !held_.empty(); })) return nullptr;
+    if (!came_.wait_for(lock, patience, [&] { return !held_.empty(); })) return nullptr;
     auto exchange = std::move(held_.front());
     held_.pop_front();
     return exchange;
