@@ -9,6 +9,8 @@
 #include "api/chat_completions.h"
 #include "api/chat_request.h"
 #include "api/completions.h"
+#include "api/messages.h"
+#include "api/responses.h"
 #include "api/tokenize.h"
 
 namespace {
@@ -43,6 +45,11 @@ void expect_limits(const ChatCompletionFields& fields) {
     expect_true(!tool.name.empty() && (tool.parameters.empty() || nlohmann::json::parse(tool.parameters).is_object()));
 }
 
+// Two messages behind each other are never the same speaker's.
+void expect_turns(const std::vector<ChatMessage>& messages) {
+  for (size_t i = 1; i < messages.size(); ++i) expect_true(messages[i].role != messages[i - 1].role || messages[i].role == "tool");
+}
+
 void read(size_t route, std::string_view text) {
   const JsonDocument document = parse_body(text);
   const JsonObject body = *json_as<JsonObject>(document.root());
@@ -66,6 +73,16 @@ void read(size_t route, std::string_view text) {
   }
   if (route == 3)
     for (const TokenId id : read_detokenize(body, kVocabSize).tokens) expect_true(is_id(id));
+  if (route >= 4) {
+    const ChatCompletionFields fields = route == 4   ? read_response(body, kVocabSize)
+                                        : route == 5 ? read_message_request(body, kVocabSize)
+                                                     : read_count_tokens(body);
+    expect_limits(fields);
+    expect_limits(fields.generation);
+    expect_turns(fields.messages);
+    if (route == 5) expect_true(fields.generation.max_tokens.has_value());
+    chat_request(fields);
+  }
 }
 
 }  // namespace
@@ -73,7 +90,7 @@ void read(size_t route, std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   try {
-    read(data[0] % 4, {reinterpret_cast<const char*>(data) + 1, size - 1});
+    read((data[0] - size_t{'0'}) % 7, {reinterpret_cast<const char*>(data) + 1, size - 1});
   } catch (const std::exception& error) {
     const Failure told = failure(error);
     expect_true(told.status == 400);
