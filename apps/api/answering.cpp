@@ -86,6 +86,9 @@ std::shared_ptr<Answering> ServedModel::prepare_chat(ChatCompletionFields fields
   AnswerReaderOptions reading{.format = &format_, .thinking = thinking_behind(prompt, format_, tokenizer_)};
   if (fields.tools.choice != Tools::Choice::none)
     for (const ToolDefinition& tool : fields.tools.definitions) reading.tools.push_back(tool.name);
+  if (compile_)
+    fields.generation.format =
+        answer_grammar(format_, reading.thinking, fields.tools, fields.generation.format, options_.enforceable);
   return made(header, fields.generation, {std::move(prompt)}, {}, chat_ends_, "messages", std::move(reading), std::move(writer), asker);
 }
 
@@ -106,8 +109,8 @@ std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fiel
 }
 
 std::shared_ptr<const TokenConstraint> ServedModel::compile(const GrammarSource& source, const std::string& asker) const {
-  expect(static_cast<bool>(options_.compile), "response_format", "a form of answers is not supported here; leave it out");
-  return options_.compile(source, asker);
+  expect(static_cast<bool>(compile_), "response_format", "a form of answers is not supported here; leave it out");
+  return compile_(source, asker);
 }
 
 Json ServedModel::tokenize(JsonObject body) const {

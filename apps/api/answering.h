@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "api/answer_format.h"
+#include "api/answer_grammar.h"
 #include "api/answer_reader.h"
 #include "api/answer_writer.h"
 #include "api/chat_completions.h"
@@ -43,9 +44,7 @@ struct ServedModelOptions {
   std::optional<int64_t> new_tokens = {};  // of requests that say nothing
   bool special_in_prompt = true;           // texts of /v1/completions mean special tokens by their names, as AutoTokenizer reads them
   ConversationOptions conversation = {};
-  // Compiles a form for an asker, and waits for it; empty: there are no forms here.
-  std::function<std::shared_ptr<const TokenConstraint>(const GrammarSource& source, const std::string& asker)> compile = {};
-  std::function<bool(const std::string& schema)> enforceable = {};  // whether a tool's schema can be held
+  Enforceable enforceable = {};
 };
 
 class Answering;
@@ -58,6 +57,10 @@ class ServedModel {
 
   // Throws FieldError and std::invalid_argument for what the body asks and cannot be had, FileError for a checkpoint without a template.
   std::shared_ptr<Answering> prepare(Route route, JsonObject body, const Asker& asker) const;
+
+  // How forms are compiled; without it there are none. Before any request.
+  using Compile = std::function<std::shared_ptr<const TokenConstraint>(const GrammarSource& source, const std::string& asker)>;
+  void set_compile(Compile compile) { compile_ = std::move(compile); }
 
   // What holds an answer to a form, for the asker of that name; waits for it to be compiled. Throws std::invalid_argument for a form that
   // cannot be held.
@@ -74,6 +77,7 @@ class ServedModel {
   int64_t opened() const { return opened_; }                       // seconds since 1970
   void expect_name(const std::optional<std::string>& name) const;  // 404's FieldError, of code model_not_found
   const Tokenizer& tokenizer() const { return tokenizer_; }
+  const std::vector<TokenId>& end_tokens() const { return conversation_ ? chat_ends_ : running_.generation().tokens.eos; }
   int64_t context() const { return running_.context(); }
   int64_t vocab_size() const { return running_.model().spec().vocab_size; }
 
@@ -97,6 +101,7 @@ class ServedModel {
   std::exception_ptr no_conversation_;  // why there is none
   AnswerFormat format_;
   std::vector<TokenId> chat_ends_;
+  Compile compile_;
 };
 
 // A piece of an answer, as the engine gives it.

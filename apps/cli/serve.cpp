@@ -22,6 +22,8 @@
 #include "cli/terminal.h"
 #include "core/error.h"
 #include "generate/scheduler.h"
+#include "grammar/grammar_compiler.h"
+#include "grammar/schema_caps.h"
 #include "server/service.h"
 
 namespace tessera {
@@ -144,7 +146,12 @@ class Server {
                                      .sampling = default_sampling(options_),
                                      .new_tokens = options_.new_tokens,
                                      .special_in_prompt = !options_.no_special_in_prompt,
-                                     .conversation = conversation_options(options_.chat)});
+                                     .conversation = conversation_options(options_.chat),
+                                     .enforceable = [this](const std::string& schema) { return is_enforceable(schema); }});
+    GrammarCompiler compiler({model.tokenizer(), model.vocab_size(), model.end_tokens()}, {.command = grammar_worker_command()});
+    model.set_compile([&compiler](const GrammarSource& source, const std::string& asker) {
+      return std::shared_ptr<const TokenConstraint>(constraint(compiler.compile(source, asker)));
+    });
     Scheduler scheduler(session.generator(), {.budget = options_.cache.max_num_batched_tokens, .max_waiting = options_.max_waiting});
     {
       const std::lock_guard lock(mutex_);
@@ -180,6 +187,13 @@ class Server {
     server::HttpOptions http = options.http;
     http.check_hosts = is_loopback(http.address) || options.insecure;
     return http;
+  }
+
+  // A tool's schema, of an asker's.
+  bool is_enforceable(const std::string& schema) const {
+    const std::optional<std::string> why_not = unenforced(schema);
+    if (why_not && !options_.quiet) tell(message("a tool's arguments are held to a JSON object alone: ", *why_not));
+    return !why_not;
   }
 
   std::vector<std::string> names() const {
