@@ -17,10 +17,18 @@
 #include "cli/terminal.h"
 #include "core/error.h"
 #include "cpu/isa.h"
+#include "grammar/grammar_compiler.h"
 #include "kinds/device_kinds.h"
 
 namespace tessera {
 namespace {
+
+constexpr std::string_view kGrammarWorker = "grammar-worker";
+
+std::vector<std::string>& program_words() {
+  static std::vector<std::string> words;
+  return words;
+}
 
 void list_devices() {
   for (const DeviceKind& kind : device_kinds())
@@ -85,7 +93,15 @@ int parse_and_run(int argc, char** argv) {
 
 }  // namespace
 
-int cli_main(int argc, char** argv) {
+std::vector<std::string> grammar_worker_command() {
+  std::vector<std::string> words = program_words();
+  words.emplace_back(kGrammarWorker);
+  return words;
+}
+
+int cli_main(int argc, char** argv, const std::vector<std::string>& program) {
+  program_words() = program;
+  if (argc == 2 && argv[1] == kGrammarWorker) return grammar_worker_main(STDIN_FILENO);
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // past the limit of a file's size a write fails as on a full disk
   fill_standard_streams();

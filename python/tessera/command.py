@@ -23,4 +23,10 @@ def leave(code: int) -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    return _core.cli_main([os.fsencode(argument) for argument in ["tessera", *arguments]])
+    # What starts it again finds the same package and nothing in the current folder.
+    program = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from tessera.command import main; main()"]
+    return _core.cli_main(encoded(["tessera", *arguments]), encoded(program))
+
+
+def encoded(words: list[str]) -> list[bytes]:
+    return [os.fsencode(word) for word in words]

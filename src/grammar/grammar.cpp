@@ -146,7 +146,14 @@ std::shared_ptr<const CompiledGrammar> compile(const GrammarVocabulary& vocabula
   }
   if (source.strict && !warnings.texts().empty())
     fail(name_of(source.kind), ": a part of it would not be enforced: ", grammar::cleaned(warnings.texts().front()));
-  return std::make_shared<const CompiledGrammar>(std::move(compiled));
+  const auto grammar = std::make_shared<const CompiledGrammar>(std::move(compiled));
+  try {
+    std::vector<int32_t> bits(static_cast<size_t>(xgrammar::GetBitmaskSize(static_cast<int>(vocabulary.vocab_size()))));
+    constraint(grammar)->allowed(bits);
+  } catch (const std::runtime_error& error) {  // no text has the form, or its first token takes too long
+    fail(name_of(source.kind), ": ", error.what());
+  }
+  return grammar;
 }
 
 std::unique_ptr<TokenConstraint> constraint(std::shared_ptr<const CompiledGrammar> grammar) {

@@ -35,6 +35,7 @@ class GrammarCompiler::Turn {
       fail<ResourceError>("grammar: ", queue.size(), " forms of this client are waiting to be compiled; try again later");
     if (queue.empty()) compiler.owners_.push_back(owner);
     queue.push_back(this);
+    ++compiler.waiting_count_;
     if (compiler.running_ == nullptr) compiler.next();
     compiler.turn_ended_.wait(lock, [&] { return compiler.running_ == this; });
   }
@@ -42,6 +43,7 @@ class GrammarCompiler::Turn {
   Turn& operator=(const Turn&) = delete;
   ~Turn() {
     if (!lock_.owns_lock()) lock_.lock();
+    --compiler_.waiting_count_;
     compiler_.next();
   }
 
@@ -56,6 +58,11 @@ GrammarCompiler::GrammarCompiler(GrammarVocabulary vocabulary, GrammarCompilerOp
 }
 
 GrammarCompiler::~GrammarCompiler() = default;
+
+size_t GrammarCompiler::waiting() const {
+  const std::lock_guard lock(mutex_);
+  return waiting_count_;
+}
 
 void GrammarCompiler::next() {
   running_ = nullptr;

@@ -43,6 +43,8 @@ class GrammarCompiler {
   // Throws std::invalid_argument (refused, saying why) and ResourceError (too many of this owner wait; the process cannot be started).
   std::shared_ptr<const CompiledGrammar> compile(const GrammarSource& source, const std::string& owner);
 
+  size_t waiting() const;  // callers, with the one whose form is compiled
+
   const GrammarVocabulary& vocabulary() const { return vocabulary_; }
 
  private:
@@ -66,11 +68,12 @@ class GrammarCompiler {
   const GrammarVocabulary vocabulary_;
   const GrammarCompilerOptions options_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable turn_ended_;
   std::map<std::string, std::deque<const Turn*>> waiting_;  // by owner
   std::deque<std::string> owners_;                          // of those who wait, whose turn is next first
   const Turn* running_ = nullptr;
+  size_t waiting_count_ = 0;
   std::list<Known> known_;  // the last used first
   std::unordered_map<std::string_view, std::list<Known>::iterator> known_by_key_;
   size_t known_bytes_ = 0;
