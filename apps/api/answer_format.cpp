@@ -113,13 +113,27 @@ AnswerFormat find_answer_format(const ChatTemplate& chat, const Tokenizer& token
   format.has_system = system && system->find(kSystem) != std::string::npos;
   const std::vector<std::string> roles = chat.roles();
   format.has_developer = std::find(roles.begin(), roles.end(), "developer") != roles.end();
-  const auto add = [&](std::vector<TokenId>& marks, std::string_view mark) {
-    if (const auto id = tokenizer.token_to_id(mark); id && tokenizer.is_special(*id)) marks.push_back(*id);
+  const auto add = [&](std::vector<AnswerFormat::Mark>& marks, std::string_view mark) {
+    if (const auto id = tokenizer.token_to_id(mark); id && tokenizer.is_special(*id)) marks.push_back({std::string(mark), *id});
   };
   for (const std::string& mark : {format.think_begin, format.think_end}) add(format.think_marks, mark);
   for (const std::string_view mark : {kCallBegin, kCallEnd, kCallsMark, kArgumentsMark, kCallIdMark, kPythonTag})
     add(format.call_marks, mark);
   return format;
+}
+
+std::optional<TokenId> mark_id(const AnswerFormat& format, std::string_view mark) {
+  for (const auto* marks : {&format.call_marks, &format.think_marks})
+    for (const AnswerFormat::Mark& known : *marks)
+      if (known.text == mark) return known.id;
+  return std::nullopt;
+}
+
+std::vector<TokenId> mark_ids(const AnswerFormat& format) {
+  std::vector<TokenId> ids;
+  for (const auto* marks : {&format.call_marks, &format.think_marks})
+    for (const AnswerFormat::Mark& mark : *marks) ids.push_back(mark.id);
+  return ids;
 }
 
 Thinking thinking_behind(std::span<const TokenId> prompt, const AnswerFormat& format, const Tokenizer& tokenizer) {

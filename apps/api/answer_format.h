@@ -1,5 +1,6 @@
 #pragma once
 // How a checkpoint's answers are written beyond their text: its thinking, and the calls of tools.
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,16 +23,26 @@ struct AnswerFormat {
     named,   // [TOOL_CALLS]f[ARGS]{...}, each call
   };
   Calls calls = Calls::tagged;
-  bool tools_in_template = false;                // it shows tools, calls and results; else a text of ours does
-  bool arguments_are_text = false;               // in a call that it shows: JSON's text, else a dict
-  bool short_call_ids = false;                   // it takes ids of nine letters and digits only
-  bool has_system = true;                        // it shows a system message
-  bool has_developer = false;                    // the role; else its messages are the system's
-  std::string think_begin, think_end;            // around thinking; empty: it does none
-  std::vector<TokenId> call_marks, think_marks;  // special tokens that belong to them
+  bool tools_in_template = false;      // it shows tools, calls and results; else a text of ours does
+  bool arguments_are_text = false;     // in a call that it shows: JSON's text, else a dict
+  bool short_call_ids = false;         // it takes ids of nine letters and digits only
+  bool has_system = true;              // it shows a system message
+  bool has_developer = false;          // the role; else its messages are the system's
+  std::string think_begin, think_end;  // around thinking; empty: it does none
+  struct Mark {
+    std::string text;
+    TokenId id;
+  };
+  std::vector<Mark> call_marks, think_marks;  // of what stands around them: what is a special token
 };
 
 AnswerFormat find_answer_format(const ChatTemplate& chat, const Tokenizer& tokenizer);
+
+// The special token that a mark is; nullopt: it is text.
+std::optional<TokenId> mark_id(const AnswerFormat& format, std::string_view mark);
+
+// Of all of them.
+std::vector<TokenId> mark_ids(const AnswerFormat& format);
 
 // Whether an answer behind a prompt thinks.
 enum class Thinking { may_begin, begun, done };

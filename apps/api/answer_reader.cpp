@@ -40,8 +40,10 @@ Found find_behind_space(std::string_view text, std::string_view mark, bool last,
 
 std::vector<TokenId> shown(const AnswerReaderOptions& options) {
   if (!options.format) return {};
-  std::vector<TokenId> ids = options.format->think_marks;
-  if (!options.tools.empty()) ids.insert(ids.end(), options.format->call_marks.begin(), options.format->call_marks.end());
+  std::vector<TokenId> ids;
+  for (const AnswerFormat::Mark& mark : options.format->think_marks) ids.push_back(mark.id);
+  if (options.tools.empty()) return ids;
+  for (const AnswerFormat::Mark& mark : options.format->call_marks) ids.push_back(mark.id);
   return ids;
 }
 

@@ -33,6 +33,11 @@ class Parts {
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   TokenId id(const std::string& part) const { return ids_.at(part); }
+  std::vector<AnswerFormat::Mark> marks(const std::vector<std::string>& texts) const {
+    std::vector<AnswerFormat::Mark> marks;
+    for (const std::string& text : texts) marks.push_back({text, id(text)});
+    return marks;
+  }
 
  private:
   TokenId next_ = 0;
@@ -151,7 +156,7 @@ TEST(answer_reader, thinking_is_told_while_it_comes) {
 TEST(answer_reader, special_tokens_are_read_where_they_belong_to_the_format_and_hidden_elsewhere) {
   const std::string text = "[THINK]ab[/THINK]c<eos>d[ARGS]";
   const Parts parts(text);
-  AnswerFormat format{.think_begin = "[THINK]", .think_end = "[/THINK]", .think_marks = {parts.id("[THINK]"), parts.id("[/THINK]")}};
+  AnswerFormat format{.think_begin = "[THINK]", .think_end = "[/THINK]", .think_marks = parts.marks({"[THINK]", "[/THINK]"})};
   const Choice choice = read(parts, {.format = &format}, cut(text, std::vector<bool>(99)));
   EXPECT_EQ(choice.reasoning, "ab");
   EXPECT_EQ(choice.text, "cd");
@@ -252,7 +257,7 @@ TEST(answer_reader, an_answer_that_is_a_call_s_object_is_told) {
 TEST(answer_reader, calls_behind_a_control_token_are_told) {
   const auto of = [](const std::string& text, AnswerFormat::Calls calls) {
     const Parts parts(text);
-    const AnswerFormat format{.calls = calls, .call_marks = {parts.id("[TOOL_CALLS]"), parts.id("[ARGS]"), parts.id("[CALL_ID]")}};
+    const AnswerFormat format{.calls = calls, .call_marks = parts.marks({"[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"})};
     return calls_of(text, {.format = &format});
   };
   for (const auto calls : {AnswerFormat::Calls::list, AnswerFormat::Calls::named}) {
