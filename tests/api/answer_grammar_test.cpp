@@ -24,8 +24,8 @@ std::vector<AnswerFormat::Mark> marks(const std::vector<std::string>& texts) {
   return all;
 }
 
-// Whether an answer may be a text, and end there. `marked`: marks in it are special tokens.
-bool takes(const GrammarSource& source, const std::string& text, bool marked) {
+// Whether an answer may be a text, and end there. `format`: whose marks in it are special tokens.
+bool takes(const GrammarSource& source, const std::string& text, const AnswerFormat& format = {}) {
   static std::map<std::string, std::shared_ptr<const CompiledGrammar>> compiled;
   std::vector<std::string> tokens;
   for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(1, static_cast<char>(byte));
@@ -42,11 +42,12 @@ bool takes(const GrammarSource& source, const std::string& text, bool marked) {
   for (size_t at = 0; at < text.size();) {
     TokenId id = static_cast<unsigned char>(text[at]);
     size_t size = 1;
-    for (const auto& [mark, mark_id] : kMarks)
-      if (marked && text.compare(at, mark.size(), mark) == 0) {
-        id = mark_id;
-        size = mark.size();
-      }
+    for (const auto* known : {&format.call_marks, &format.think_marks})
+      for (const AnswerFormat::Mark& mark : *known)
+        if (text.compare(at, mark.text.size(), mark.text) == 0) {
+          id = mark.id;
+          size = mark.text.size();
+        }
     if (!may(id)) return false;
     held->accept(id);
     at += size;
@@ -98,9 +99,8 @@ GrammarSource grammar_of(const AnswerFormat& format, const Tools& tools, Thinkin
 TEST(answer_grammar, calls_may_begin_in_any_text_and_are_held_then) {
   for (const Case& one : cases()) {
     SCOPED_TRACE(one.name);
-    const bool marked = !one.format.call_marks.empty();
     const GrammarSource source = grammar_of(one.format, two_tools(Choice::automatic));
-    const auto expect = [&](const std::string& text, bool may) { EXPECT_EQ(takes(source, text, marked), may) << text; };
+    const auto expect = [&](const std::string& text, bool may) { EXPECT_EQ(takes(source, text, one.format), may) << text; };
     expect("", true);
     expect("Just a text, {of} any kind.\n", true);
     expect("{\"names\": 1}", true);
@@ -118,9 +118,130 @@ TEST(answer_grammar, calls_may_begin_in_any_text_and_are_held_then) {
       expect("Let me look.\n" + one.bad, false);
     }
     const GrammarSource single = grammar_of(one.format, two_tools(Choice::automatic, false));
-    EXPECT_TRUE(takes(single, one.f, marked));
-    EXPECT_FALSE(takes(single, one.f + one.between + one.g, marked));
+    EXPECT_TRUE(takes(single, one.f, one.format));
+    EXPECT_FALSE(takes(single, one.f + one.between + one.g, one.format));
   }
+}
+
+TEST(answer_grammar, nothing_but_calls_where_one_must_be) {
+  for (const Case& one : cases()) {
+    SCOPED_TRACE(one.name);
+    const bool single = one.format.calls == Calls::object;
+    const GrammarSource required = grammar_of(one.format, two_tools(Choice::required));
+    const GrammarSource named = grammar_of(one.format, two_tools(Choice::named));
+    const auto expect = [&](const GrammarSource& source, const std::string& text, bool may) {
+      EXPECT_EQ(takes(source, text, one.format), may) << text;
+    };
+    expect(required, one.f, true);
+    expect(required, one.f + one.between + one.g, !single);
+    expect(required, "", false);
+    expect(required, "Text", false);
+    expect(required, "\n" + one.f, false);
+    expect(required, one.bad, false);
+    expect(grammar_of(one.format, two_tools(Choice::required, false)), one.f + one.between + one.g, false);
+    expect(named, one.g, true);
+    expect(named, one.f, false);
+    expect(named, "", false);
+    expect(named, one.g + one.between + one.g, false);
+  }
+}
+
+TEST(answer_grammar, calls_may_stand_in_a_list) {
+  const std::string f = "{\"name\": \"f\", \"arguments\": {\"x\": 1}}", g = "{\"name\": \"g\", \"arguments\": {}}";
+  for (const bool marked : {false, true}) {
+    AnswerFormat format{.calls = Calls::list};
+    if (marked) format.call_marks = marks({"[TOOL_CALLS]"});
+    const auto expect = [&](const Tools& tools, const std::string& text, bool may) {
+      EXPECT_EQ(takes(grammar_of(format, tools), text, format), may) << text;
+    };
+    const std::string both = "[TOOL_CALLS][" + f + ", " + g + "]";
+    for (const auto choice : {Choice::automatic, Choice::required}) {
+      expect(two_tools(choice), "[TOOL_CALLS][" + f + "]", true);
+      expect(two_tools(choice), both, true);
+      expect(two_tools(choice), "[TOOL_CALLS][" + f, false);
+      expect(two_tools(choice), "[TOOL_CALLS][]", false);
+      expect(two_tools(choice, false), both, false);
+      expect(two_tools(choice), "Text", choice == Choice::automatic);
+      expect(two_tools(choice), "Text " + both, choice == Choice::automatic);
+    }
+    expect(two_tools(Choice::named), "[TOOL_CALLS][" + g + "]", true);
+    expect(two_tools(Choice::named), "[TOOL_CALLS][" + f + "]", false);
+  }
+}
+
+TEST(answer_grammar, what_is_held_is_held_behind_the_thinking) {
+  const GrammarSource form{.kind = GrammarSource::Kind::regex, .text = "yes|no"};
+  const std::string call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>";
+  for (const bool marked : {false, true}) {
+    AnswerFormat format{.think_begin = "[THINK]", .think_end = "[/THINK]"};
+    if (marked) format.think_marks = marks({"[THINK]", "[/THINK]"});
+    const auto expect = [&](Thinking thinking, const std::string& text, bool may) {
+      EXPECT_EQ(takes(grammar_of(format, {}, thinking, form), text, format), may) << text;
+      std::string with_call = text;
+      if (const size_t yes = text.rfind("yes"); yes != text.npos) with_call.replace(yes, 3, call);
+      EXPECT_EQ(takes(grammar_of(format, two_tools(Choice::required), thinking), with_call, format), may) << with_call;
+    };
+    expect(Thinking::begun, "It is yes\n[/THINK]\n\nyes", true);
+    expect(Thinking::begun, "[/THINK]yes", true);
+    expect(Thinking::begun, "yes", false);
+    expect(Thinking::begun, "[/THINK]so, yes", false);
+    expect(Thinking::begun, "[/THINK]\n\n\nyes", false);
+    expect(Thinking::may_begin, "yes", true);
+    expect(Thinking::may_begin, "[THINK]Well.[/THINK]\n\nyes", true);
+    expect(Thinking::may_begin, "[THINK]Well. yes", false);
+    expect(Thinking::may_begin, "Well. yes", false);
+    EXPECT_EQ(answer_grammar(format, Thinking::done, {}, form, {}), form);
+    EXPECT_FALSE(answer_grammar(format, Thinking::begun, {}, std::nullopt, {}));
+  }
+}
+
+TEST(answer_grammar, every_form_can_stand_behind_thinking) {
+  using Kind = GrammarSource::Kind;
+  const AnswerFormat format{.think_begin = "<think>", .think_end = "</think>"};
+  const auto expect = [&](Kind kind, const std::string& text, const std::string& good, const std::string& bad) {
+    const GrammarSource source = grammar_of(format, {}, Thinking::begun, GrammarSource{.kind = kind, .text = text});
+    EXPECT_TRUE(takes(source, "x</think>" + good)) << good;
+    EXPECT_FALSE(takes(source, "x</think>" + bad)) << bad;
+  };
+  expect(Kind::json, "", "{\"a\": {\"b\": [1]}}", "[1]");
+  expect(Kind::json_schema, R"({"type": "object", "properties": {"a": {"type": "object"}}, "required": ["a"]})", "{\"a\": {\"b\": 1}}",
+         "{\"a\": 1}");
+  expect(Kind::regex, "[0-9]{2}\"?", "12\"", "1");
+  expect(Kind::choice, R"(["one", "\"two\"\n"])", "\"two\"\n", "two");
+  expect(Kind::grammar, "root ::= \"a\" [b-d]", "ad", "ae");
+}
+
+TEST(answer_grammar, an_answer_has_its_form_or_is_a_call) {
+  const GrammarSource form{.kind = GrammarSource::Kind::regex, .text = "yes|no"};
+  const GrammarSource source = grammar_of({}, two_tools(Choice::automatic), Thinking::done, form);
+  EXPECT_TRUE(takes(source, "yes"));
+  EXPECT_TRUE(takes(source, "<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>"));
+  EXPECT_FALSE(takes(source, "maybe"));
+}
+
+TEST(answer_grammar, a_tool_whose_schema_cannot_be_held_takes_any_object_unless_it_is_strict) {
+  const auto of = [](const std::string& schema, bool strict) {
+    const Tools tools{.definitions = {{.name = "f", .parameters = schema, .strict = strict}}, .choice = Choice::required};
+    return grammar_of({}, tools);
+  };
+  const std::string not_held = R"({"type": "object", "properties": {"x": {"type": "integer"}}, "not": {"required": ["x"]}})";
+  EXPECT_TRUE(takes(of(not_held, false), "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"y\": \"z\"}}\n</tool_call>"));
+  EXPECT_THROW(takes(of(not_held, true), ""), std::invalid_argument);
+  std::string large = R"({"type": "object", "description": ")" + std::string(size_t{300} << 10, 'x') + "\"}";
+  EXPECT_LT(of(large, false).text.size(), size_t{1} << 10);
+}
+
+TEST(answer_grammar, a_function_that_is_not_there_cannot_be_called) {
+  Tools tools = two_tools(Choice::named);
+  tools.name = "h";
+  EXPECT_THROW(grammar_of({}, tools), FieldError);
+  EXPECT_FALSE(answer_grammar({}, Thinking::done, two_tools(Choice::none), std::nullopt, {}));
+  EXPECT_FALSE(answer_grammar({}, Thinking::done, {.choice = Choice::required}, std::nullopt, {}));
+}
+
+TEST(answer_grammar, quotes_in_names_are_escaped) {
+  const Tools tools{.definitions = {{.name = "a\"b\\"}}, .choice = Choice::required};
+  EXPECT_TRUE(takes(grammar_of({}, tools), "<tool_call>\n{\"name\": \"a\\\"b\\\\\", \"arguments\": {}}\n</tool_call>"));
 }
 
 }  // namespace
