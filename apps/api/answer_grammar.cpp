@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "grammar/schema_caps.h"
 
 namespace tessera::api {
 namespace {
@@ -84,7 +83,7 @@ class CallGrammar {
       bytes += tool.parameters.size();
       const bool held =
           !tool.parameters.empty() && (tool.strict || (bytes <= kMostSchemaBytes && (!enforceable || enforceable(tool.parameters))));
-      add(tool.name, schema(held ? closed_schema(tool.parameters) : std::string(kAnyObject)));
+      add(tool.name, schema(held ? tool.parameters : std::string(kAnyObject)));
     }
     expect(!tags_.empty(), "tool_choice", "names no function of tools");
   }
@@ -155,7 +154,7 @@ std::string form_of(const GrammarSource& form) {
     case GrammarSource::Kind::json:
       return schema(kAnyObject);
     case GrammarSource::Kind::json_schema:
-      return schema(closed_schema(form.text));
+      return schema(form.text);
     case GrammarSource::Kind::regex:
       return pattern(form.text);
     case GrammarSource::Kind::choice: {

@@ -61,7 +61,7 @@ xgrammar::CompiledGrammar compile_form(xgrammar::GrammarCompiler& compiler, cons
     case Kind::grammar:
       return compiler.CompileGrammar(source.text);
     case Kind::structural_tag:
-      return compiler.CompileStructuralTag(source.text);
+      return compiler.CompileStructuralTag(closed_tag(source.text));
   }
   fail("grammar: no such kind of form");
 }

@@ -235,6 +235,16 @@ void close(Json& schema) {
       for (Json& below : schema[key]) close(below);
 }
 
+void close_within(Json& tag) {
+  for (auto& [key, below] : tag.items()) {
+    if (key == "json_schema") {
+      close(below);
+    } else if (below.is_structured()) {
+      close_within(below);
+    }
+  }
+}
+
 }  // namespace
 
 const char* name_of(Kind kind) {
@@ -269,6 +279,12 @@ std::optional<std::string> unenforced(std::string_view schema) { return refusal(
 std::string closed_schema(std::string_view schema) {
   Json json = Json::parse(schema);
   close(json);
+  return json.dump();
+}
+
+std::string closed_tag(std::string_view tag) {
+  Json json = Json::parse(tag);
+  close_within(json);
   return json.dump();
 }
 

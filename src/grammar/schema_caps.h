@@ -39,6 +39,8 @@ std::optional<std::string> unenforced(std::string_view schema);
 // The schema with what it leaves open made plain for the compiler, which takes whatever is not named as forbidden: an object that names no
 // properties may have any, and an array without `items` any items. An object that names its properties has no others unless it says so.
 std::string closed_schema(std::string_view schema);
+// The same of every schema in a structural tag.
+std::string closed_tag(std::string_view tag);
 
 namespace grammar {
 

@@ -45,18 +45,6 @@ class Parts {
   std::unique_ptr<Tokenizer> tokenizer_;
 };
 
-void append(Choice& choice, const AnswerDelta& delta) {
-  choice.text += delta.text;
-  choice.reasoning += delta.reasoning;
-  choice.finish_reason += delta.finish_reason;
-  choice.stop_string += delta.stop_string;
-  for (const AnswerDelta::Call& call : delta.calls) {
-    if (call.index == choice.tool_calls.size()) choice.tool_calls.push_back({call.id, call.name, ""});
-    ASSERT_EQ(call.index + 1, choice.tool_calls.size());
-    choice.tool_calls.back().arguments += call.arguments;
-  }
-}
-
 // What is read of a text in these parts.
 Choice read(const Parts& parts, const AnswerReaderOptions& options, const std::vector<std::string>& pieces,
             std::string_view reason = "stop") {
