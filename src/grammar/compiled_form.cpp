@@ -31,7 +31,8 @@ DynamicBitset read_bits(Reader& in, int64_t most) {
   std::vector<uint32_t> words = in.list<uint32_t>();
   Reader::expect(words.size() == static_cast<size_t>(DynamicBitset::GetBufferSize(size)));
   DynamicBitset bits(size);
-  if (size > 0) bits = DynamicBitset(size, words.data());
+  const DynamicBitset view(size, words.data());
+  if (size > 0) bits = view;  // a copy: what is moved from a view would be a view
   return bits;
 }
 
