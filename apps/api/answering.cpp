@@ -39,6 +39,10 @@ void ServedModel::expect_name(const std::optional<std::string>& name) const {
   throw FieldError("model", message("model: ", printable(*name), " is not served here; ", this->name(), " is"), "model_not_found");
 }
 
+const std::vector<TokenId>& ServedModel::end_tokens(Route route) const {
+  return route == Route::completions ? running_.generation().tokens.eos : chat_ends_;
+}
+
 std::shared_ptr<Answering> ServedModel::prepare(Route route, JsonObject body, const Asker& asker) const {
   AnswerHeader header{random_hex(), name(), std::time(nullptr)};
   switch (route) {
@@ -86,7 +90,8 @@ std::shared_ptr<Answering> ServedModel::prepare_chat(ChatCompletionFields fields
   AnswerReaderOptions reading{.format = &format_, .thinking = thinking_behind(prompt, format_, tokenizer_)};
   if (fields.tools.choice != Tools::Choice::none)
     for (const ToolDefinition& tool : fields.tools.definitions) reading.tools.push_back(tool.name);
-  return made(header, fields.generation, {std::move(prompt)}, {}, chat_ends_, "messages", std::move(reading), std::move(writer), asker);
+  return made(header, fields.generation, {std::move(prompt)}, {}, end_tokens(Route::chat_completions), "messages", std::move(reading),
+              std::move(writer), asker);
 }
 
 std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fields, AnswerHeader header, const Asker& asker) const {
@@ -101,7 +106,7 @@ std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fiel
   }
   header.id = "cmpl-" + header.id;
   auto writer = completion_writer(header, fields.generation);
-  return made(header, fields.generation, std::move(prompts), echoed, running_.generation().tokens.eos, "prompt", {}, std::move(writer),
+  return made(header, fields.generation, std::move(prompts), echoed, end_tokens(Route::completions), "prompt", {}, std::move(writer),
               asker);
 }
 

@@ -69,6 +69,9 @@ class ServedModel {
   Json tokenizer_info() const;
   Json count_tokens(JsonObject body) const;
 
+  // What may end an answer of a route, beside a request's own stop_token_ids.
+  const std::vector<TokenId>& end_tokens(Route route) const;
+
   const std::string& name() const { return options_.names.front(); }
   const std::vector<std::string>& names() const { return options_.names; }
   int64_t opened() const { return opened_; }                       // seconds since 1970
