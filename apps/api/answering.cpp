@@ -39,6 +39,8 @@ void ServedModel::expect_name(const std::optional<std::string>& name) const {
   throw FieldError("model", message("model: ", printable(*name), " is not served here; ", this->name(), " is"), "model_not_found");
 }
 
+const std::vector<TokenId>& ServedModel::end_tokens() const { return conversation_ ? chat_ends_ : running_.generation().tokens.eos; }
+
 std::shared_ptr<Answering> ServedModel::prepare(Route route, JsonObject body, const Asker& asker) const {
   AnswerHeader header{random_hex(), name(), std::time(nullptr)};
   switch (route) {
@@ -86,10 +88,8 @@ std::shared_ptr<Answering> ServedModel::prepare_chat(ChatCompletionFields fields
   AnswerReaderOptions reading{.format = &format_, .thinking = thinking_behind(prompt, format_, tokenizer_)};
   if (fields.tools.choice != Tools::Choice::none)
     for (const ToolDefinition& tool : fields.tools.definitions) reading.tools.push_back(tool.name);
-  if (compile_)
-    fields.generation.format =
-        answer_grammar(format_, reading.thinking, fields.tools, fields.generation.format, options_.enforceable);
-  return made(header, fields.generation, {std::move(prompt)}, {}, chat_ends_, "messages", std::move(reading), std::move(writer), asker);
+  fields.generation.format = answer_grammar(format_, reading.thinking, fields.tools, fields.generation.format, options_.enforceable);
+  return made(header, fields.generation, {std::move(prompt)}, {}, end_tokens(), "messages", std::move(reading), std::move(writer), asker);
 }
 
 std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fields, AnswerHeader header, const Asker& asker) const {
@@ -104,8 +104,8 @@ std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fiel
   }
   header.id = "cmpl-" + header.id;
   auto writer = completion_writer(header, fields.generation);
-  return made(header, fields.generation, std::move(prompts), echoed, running_.generation().tokens.eos, "prompt", {}, std::move(writer),
-              asker);
+  const std::vector<TokenId>& ends = fields.generation.format ? end_tokens() : running_.generation().tokens.eos;
+  return made(header, fields.generation, std::move(prompts), echoed, ends, "prompt", {}, std::move(writer), asker);
 }
 
 std::shared_ptr<const TokenConstraint> ServedModel::compile(const GrammarSource& source, const std::string& asker) const {

@@ -77,7 +77,8 @@ class ServedModel {
   int64_t opened() const { return opened_; }                       // seconds since 1970
   void expect_name(const std::optional<std::string>& name) const;  // 404's FieldError, of code model_not_found
   const Tokenizer& tokenizer() const { return tokenizer_; }
-  const std::vector<TokenId>& end_tokens() const { return conversation_ ? chat_ends_ : running_.generation().tokens.eos; }
+  // What ends a chat's answer and a text that keeps to a form, beside a request's own stop_token_ids.
+  const std::vector<TokenId>& end_tokens() const;
   int64_t context() const { return running_.context(); }
   int64_t vocab_size() const { return running_.model().spec().vocab_size; }
 

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "api/answering.h"
@@ -9,6 +10,7 @@
 #include "cli/arguments.h"
 #include "cli/batch_files.h"
 #include "cli/commands.h"
+#include "cli/forms.h"
 #include "cli/report.h"
 #include "cli/session.h"
 #include "cli/terminal.h"
@@ -23,6 +25,7 @@ struct BatchOptions {
   ModelFlags model;
   CacheFlags cache;
   SamplingFlags sampling;
+  FormFlags form;
   std::string input, output;
   std::optional<int64_t> new_tokens;
 };
@@ -31,13 +34,21 @@ using api::Json;
 
 class BatchRun {
  public:
-  BatchRun(const BatchOptions& options, Session& session, const BatchInput& input, BatchOutput& output)
-      : input_(input),
+  // `form`: of answers whose requests say nothing of one.
+  BatchRun(const BatchOptions& options, const std::optional<GrammarSource>& form, Session& session, const BatchInput& input,
+           BatchOutput& output)
+      : form_(form),
+        input_(input),
         output_(output),
-        model_(session, {.names = {options.model.model}, .any_name = true, .sampling = sampling_options(options.sampling), .new_tokens = options.new_tokens}),
+        model_(session, {.names = {options.model.model},
+                         .any_name = true,
+                         .sampling = sampling_options(options.sampling),
+                         .new_tokens = options.new_tokens}),
         scheduler_(session.generator(), {.budget = options.cache.max_num_batched_tokens,
                                          .max_waiting = std::numeric_limits<int64_t>::max(),
-                                         .max_waiting_tokens = std::numeric_limits<int64_t>::max()}) {}
+                                         .max_waiting_tokens = std::numeric_limits<int64_t>::max()}) {
+    if (form_) constraint(*form_);  // fails before anything is answered
+  }
 
   void run() {
     const auto start = std::chrono::steady_clock::now();
@@ -102,11 +113,17 @@ class BatchRun {
     api::expect(chat || url == "/v1/completions", "url", "must be /v1/chat/completions or /v1/completions");
     const auto answering = model_.prepare(chat ? api::Route::chat_completions : api::Route::completions, *body, {});
     api::expect(!answering->stream(), "stream", "must be false: a batch's answers come whole");
+    if (const auto& form = answering->format() ? answering->format() : form_) answering->constrain(constraint(*form));
     answering->submit(scheduler_, [this, custom_id, answering](api::AnswerPiece piece) {
       answering->complete(piece);
       answering->append(piece);
       if (piece.last && piece.reason != FinishReason::cancelled) finish(custom_id, answer_of(*answering, piece));
     });
+  }
+
+  std::shared_ptr<const TokenConstraint> constraint(const GrammarSource& form) {
+    if (!forms_) forms_.emplace(model_.tokenizer(), model_.vocab_size(), model_.end_tokens());
+    return forms_->constraint(form);
   }
 
   static api::Failure answer_of(api::Answering& answering, const api::AnswerPiece& last) {
@@ -134,9 +151,11 @@ class BatchRun {
     failed_ += std::exchange(finished_failures_, 0);
   }
 
+  const std::optional<GrammarSource>& form_;
   const BatchInput& input_;
   BatchOutput& output_;
   const api::ServedModel model_;
+  std::optional<Forms> forms_;
   size_t next_ = 0;       // request of the input
   std::string finished_;  // lines that are not written yet
   int64_t finished_answers_ = 0, finished_failures_ = 0, answered_ = 0, failed_ = 0;
@@ -145,6 +164,7 @@ class BatchRun {
 
 int batch(const BatchOptions& options) {
   const SignalWatch watch;
+  const std::optional<GrammarSource> asked = form(options.form);
   const BatchInput input(options.input);
   BatchOutput output(options.output, input);
   if (output.found() == input.size()) {
@@ -153,7 +173,7 @@ int batch(const BatchOptions& options) {
   }
   Session session(options.model, options.cache);
   if (session.generation().max_time) tell("note: max_time of generation_config.json ends no answer of a batch");
-  BatchRun(options, session, input, output).run();
+  BatchRun(options, asked, session, input, output).run();
   return 0;
 }
 
@@ -179,6 +199,7 @@ void add_batch(CLI::App& app, int& code) {
   add_new_tokens_flag(command, options->new_tokens, 0, "New tokens at most where a request does not say");
   add_cache_flags(command, options->cache);
   add_sampling_flags(command, options->sampling, options->model.generation_config);
+  add_form_flags(command, options->form, "An answer whose request says nothing of a form");
 }
 
 }  // namespace tessera

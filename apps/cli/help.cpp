@@ -24,6 +24,7 @@ constexpr std::array kExamples{
               "  tessera run -m google/gemma-3-1b-it --chat -p \"Name three colours.\" --temp 0.7\n"
               "  tessera run -m path/to/a/checkpoint -f story.txt -n 200 --weights bfloat8_b\n"
               "  tessera run -m google/gemma-3-1b-it --chat -f edit_this.txt --prompt-lookup 16\n"
+              "  tessera run -m google/gemma-3-1b-it --chat -p \"A person.\" --json-schema person.json\n"
               "  tessera run -m google/gemma-3-4b-it --chat -f ask.txt --draft google/gemma-3-270m-it\n"},
     std::pair{"chat",
               "  tessera chat -m google/gemma-3-1b-it\n"

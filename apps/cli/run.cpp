@@ -5,6 +5,7 @@
 #include "cli/arguments.h"
 #include "cli/chat_flags.h"
 #include "cli/commands.h"
+#include "cli/forms.h"
 #include "cli/given_text.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
@@ -21,6 +22,7 @@ struct RunOptions {
   StreamOptions stream;
   PromptFlags prompt;
   ChatFlags chat_flags;
+  FormFlags form;
   std::optional<std::string> prompt_cache;
   bool chat = false;
 };
@@ -39,6 +41,7 @@ void reuse(const SavedSequence& saved, const std::string& path, Session& session
 
 int run(const RunOptions& options) {
   const SignalWatch watch;
+  const std::optional<GrammarSource> asked = form(options.form);
   std::optional<SavedSequence> saved;
   if (options.prompt_cache) {
     saved = open_saved("--prompt-cache", *options.prompt_cache, options.model);
@@ -60,7 +63,9 @@ int run(const RunOptions& options) {
   saved.reset();
   Sampler sampler(params, ends);
   const Drafting drafting = open_drafting(options.speculation, options.model, session, sampler);
-  const StreamResult result = stream(session, *sequence, sampler, drafting, options.stream);
+  StreamOptions streamed = options.stream;
+  if (asked) streamed.constraint = Forms(session.tokenizer(), session.model().spec().vocab_size, ends).constraint(*asked);
+  const StreamResult result = stream(session, *sequence, sampler, drafting, streamed);
   if (result.cut) tell(message("note: the text was cut: the context of ", session.context(), " tokens is full"));
   print_timing(session, result, params);
   if (options.prompt_cache)
@@ -92,6 +97,7 @@ void add_run(CLI::App& app, int& code) {
                   "again. On the cpu")
       ->type_name("FILE");
   add_sampling_flags(command, options->sampling, options->model.generation_config);
+  add_form_flags(command, options->form, "The new text");
   add_speculation_flags(command, options->speculation);
 }
 

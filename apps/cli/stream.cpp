@@ -116,6 +116,7 @@ StreamResult stream(Session& session, Sequence& sequence, Sampler& sampler, cons
                         .max_new_tokens = most,
                         .drafter = drafting.drafter.get(),
                         .max_draft = drafting.most,
+                        .constraint = options.constraint.get(),
                         .goes_on = show};
   try {
     generate(session.generator(), std::span(&generation, 1), progress);

@@ -2,19 +2,22 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/session.h"
+#include "generate/token_constraint.h"
 
 namespace tessera {
 
 struct StreamOptions {
-  std::optional<int64_t> new_tokens;       // at most; nullopt: as the generation config says, else to the context's end
-  std::vector<std::string> stop;           // none: the generation config's
-  bool print_ids = false;                  // ids instead of text
-  std::optional<std::string> logits_file;  // the logits of all rows of the prompt, .npy
+  std::optional<int64_t> new_tokens;                  // at most; nullopt: as the generation config says, else to the context's end
+  std::vector<std::string> stop;                      // none: the generation config's
+  bool print_ids = false;                             // ids instead of text
+  std::optional<std::string> logits_file;             // the logits of all rows of the prompt, .npy
+  std::shared_ptr<const TokenConstraint> constraint;  // the form that the new tokens keep to
 };
 
 // What one answer took, and its text as shown.

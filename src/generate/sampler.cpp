@@ -125,6 +125,9 @@ std::span<const float> Sampler::process(std::span<const float> logits, std::span
   const int64_t begin = prompt <= 1 && p.forced_bos_token_id ? 1 : 0;  // behind the forced one
   if (!p.begin_suppress_tokens.empty() && made == begin) suppress_tokens(scores_, p.begin_suppress_tokens);
   if (processes_) allowed.forbid_others(scores_);  // what is forced, or was made a number
+  check<std::runtime_error>(
+      allowed.all() || std::ranges::any_of(scores_, [](float score) { return score > kNever; }),
+      "no token can be chosen: min_new_tokens, ignore_eos, a bias or the like bars those that the text's form allows");
   if (p.renormalize_logits && params_.temperature == 0.0) logit_normalization(scores_);
   return scores_;
 }

@@ -85,6 +85,7 @@ def place(bases, tmp_path, tessera, monkeypatch):
     (tmp_path / "text.txt").write_text("A text of some words. " * 12)
     (tmp_path / "requests.jsonl").write_text('{"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "ab", "max_tokens": 2}}\n')
     (tmp_path / "ids.json").write_text("[2, 40, 41, 42]")
+    (tmp_path / "schema.json").write_text('{"type": "array", "items": {"type": "boolean"}}')
     shutil.copy(bases["gemma"] / "chat_template.jinja", tmp_path / "template.jinja")
     tessera.run("eval", "-m", bases["gemma"], "-p", "abab", "-n", "8", "--save-reference", "reference.json")
     return lambda text: [str(bases["gemma"]) if word == "MODEL" else word for word in shlex.split(text)]
