@@ -104,6 +104,7 @@ std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fiel
   }
   header.id = "cmpl-" + header.id;
   auto writer = completion_writer(header, fields.generation);
+  if (!fields.generation.format) fields.generation.format = options_.form;
   const std::vector<TokenId>& ends = fields.generation.format ? end_tokens() : running_.generation().tokens.eos;
   return made(header, fields.generation, std::move(prompts), echoed, ends, "prompt", {}, std::move(writer), asker);
 }

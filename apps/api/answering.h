@@ -43,6 +43,7 @@ struct ServedModelOptions {
   SamplingOptions sampling = {};           // a body's fields go before them
   std::optional<int64_t> new_tokens = {};  // of requests that say nothing
   bool special_in_prompt = true;           // texts of /v1/completions mean special tokens by their names, as AutoTokenizer reads them
+  std::optional<GrammarSource> form = {};  // of answers whose requests say nothing of one
   ConversationOptions conversation = {};
   Enforceable enforceable = {};
 };

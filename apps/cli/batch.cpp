@@ -37,17 +37,17 @@ class BatchRun {
   // `form`: of answers whose requests say nothing of one.
   BatchRun(const BatchOptions& options, const std::optional<GrammarSource>& form, Session& session, const BatchInput& input,
            BatchOutput& output)
-      : form_(form),
-        input_(input),
+      : input_(input),
         output_(output),
         model_(session, {.names = {options.model.model},
                          .any_name = true,
                          .sampling = sampling_options(options.sampling),
-                         .new_tokens = options.new_tokens}),
+                         .new_tokens = options.new_tokens,
+                         .form = form}),
         scheduler_(session.generator(), {.budget = options.cache.max_num_batched_tokens,
                                          .max_waiting = std::numeric_limits<int64_t>::max(),
                                          .max_waiting_tokens = std::numeric_limits<int64_t>::max()}) {
-    if (form_) constraint(*form_);  // fails before anything is answered
+    if (form) constraint(*form);  // fails before anything is answered
   }
 
   void run() {
@@ -113,7 +113,7 @@ class BatchRun {
     api::expect(chat || url == "/v1/completions", "url", "must be /v1/chat/completions or /v1/completions");
     const auto answering = model_.prepare(chat ? api::Route::chat_completions : api::Route::completions, *body, {});
     api::expect(!answering->stream(), "stream", "must be false: a batch's answers come whole");
-    if (const auto& form = answering->format() ? answering->format() : form_) answering->constrain(constraint(*form));
+    if (answering->format()) answering->constrain(constraint(*answering->format()));
     answering->submit(scheduler_, [this, custom_id, answering](api::AnswerPiece piece) {
       answering->complete(piece);
       answering->append(piece);
@@ -151,7 +151,6 @@ class BatchRun {
     failed_ += std::exchange(finished_failures_, 0);
   }
 
-  const std::optional<GrammarSource>& form_;
   const BatchInput& input_;
   BatchOutput& output_;
   const api::ServedModel model_;
