@@ -88,6 +88,21 @@ std::string_view deciding(const JsonObject& schema) {
   return "";
 }
 
+// Whether names may be chosen: one may then come twice, so that what is counted is not what is left of it.
+bool has_open_names(const JsonObject& schema) {
+  const bool is_closed =
+      has(schema, "additionalProperties") ? json_as<bool>(schema["additionalProperties"]) == false : has(schema, "properties");
+  return !is_closed || has(schema, "patternProperties") || has(schema, "propertyNames") || has(schema, "unevaluatedProperties");
+}
+
+// Patterns of names are held one at a time, where no other names may come: else a name that fits one would also come by another way.
+bool has_crossing_patterns(const JsonObject& schema) {
+  const auto patterns = json_as<JsonObject>(schema["patternProperties"]);
+  return (patterns && patterns->size() > 1) || has(schema, "properties") || has(schema, "propertyNames") ||
+         has(schema, "unevaluatedProperties") ||
+         (has(schema, "additionalProperties") && json_as<bool>(schema["additionalProperties"]) != false);
+}
+
 std::optional<std::string> wrong_value(const JsonObject& schema, std::string_view keyword) {
   const std::vector<std::string_view> types = types_of(schema);
   const auto is_wrong = [&](const JsonValue& value) {
@@ -110,6 +125,10 @@ std::optional<std::string> unenforced_keyword(const JsonObject& schema) {
   for (const auto& [key, value] : schema) {
     if (is_annotation(key) || key == "type" || key == decided) continue;
     if (key == "uniqueItems" && json_as<bool>(value) == false) continue;
+    if (key == "minProperties" && decided.empty() && has_open_names(schema))
+      return "the keyword \"minProperties\" would not be enforced where other names than those of properties may come";
+    if (key == "patternProperties" && decided.empty() && has_crossing_patterns(schema))
+      return "the keyword \"patternProperties\" would not be enforced for more than one pattern, or beside other names";
     if (!decided.empty()) return message("the keyword ", printable(key), " would not be enforced beside ", decided);
     if (std::none_of(types.begin(), types.end(), [&](std::string_view type) { return is_in(keywords_of(type), key); }))
       return message("the keyword ", printable(key), " would not be enforced", has(schema, "type") ? "" : " without a type that it is for");
