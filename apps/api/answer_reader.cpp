@@ -54,6 +54,7 @@ AnswerReader::AnswerReader(const Tokenizer& tokenizer, AnswerReaderOptions optio
       text_(tokenizer, options_.stops,
             {.skip_special = options_.skip_special_tokens, .shown = shown(options_), .include_stop = options_.include_stop}) {
   if (!options_.behind.empty()) text_.begin_behind(options_.behind);
+  if (!options_.format) options_.tools.clear();
   const bool thinks = options_.format && !options_.format->think_end.empty();
   in_ = !thinks || options_.thinking == Thinking::done ? In::text : options_.thinking == Thinking::begun ? In::thinking : In::beginning;
   breaks_ = in_ == In::thinking;
