@@ -327,9 +327,9 @@ void Answering::take_end(size_t choice, const ScheduledRequest::End& end) {
 
 void Answering::complete(AnswerPiece& piece) const {
   std::vector<TokenChoice> tokens;
-  if (!piece.prompt_logprobs.empty()) {
+  if (piece.prompt_logprobs) {
     const std::vector<TokenId>& prompt = prompts_[piece.delta.choice * prompts_.size() / choices_.size()];
-    std::vector<TokenChoice> shown = prompt_choices(prompt, piece.prompt_logprobs, *tokenizer_);
+    std::vector<TokenChoice> shown = prompt_choices(prompt, *piece.prompt_logprobs, *tokenizer_);
     if (choices_[piece.delta.choice].prompt_tokens) piece.delta.prompt_tokens = shown;
     if (echoes_ && logprobs_) tokens = std::move(shown);
   }

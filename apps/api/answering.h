@@ -110,7 +110,7 @@ class ServedModel {
 struct AnswerPiece {
   AnswerDelta delta;
   std::optional<TokenLogprobs> logprobs = {};  // of its token
-  std::vector<TokenLogprobs> prompt_logprobs = {};
+  std::optional<std::vector<TokenLogprobs>> prompt_logprobs = {};
   Usage usage = {};                                 // so far
   std::chrono::steady_clock::duration queued = {};  // until it first ran
   bool last = false;                                // every choice has ended
