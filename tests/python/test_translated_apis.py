@@ -137,7 +137,7 @@ def test_messages_become_turns(tool, body, messages):
 
 def test_what_the_assistant_began_is_gone_on_with(tool):
     call = {"type": "tool_use", "id": "call_1", "name": "f1", "input": {}}
-    for turn, goes_on in (said("assistant", "It is"), True), (said("assistant", [{"type": "text", "text": "It"}, {"type": "text", "text": "is"}]), True), (said("assistant", [call]), False), (said("user", "b"), False):
+    for turn, goes_on in (said("assistant", "It is"), True), (said("assistant", [{"type": "text", "text": "It"}, {"type": "text", "text": "is"}]), True), (said("assistant", [call]), False), (said("assistant", [{"type": "text", "text": "b"}, call]), False), (said("user", "b"), False):
         (read,) = tool.read([(MESSAGES, {**BASES[MESSAGES], "messages": [said("user", "a"), turn]})])
         assert (read["fields"]["continue_final_message"], read["fields"]["add_generation_prompt"]) == (goes_on, not goes_on), turn
     (read,) = tool.read([(RESPONSES, {"input": [said("user", "a"), said("assistant", "b")]})])
