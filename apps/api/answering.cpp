@@ -188,6 +188,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
   answering->echoes_ = !echoed.empty();
   answering->token_ids_ = fields.return_token_ids;
   answering->stream_ = fields.stream;
+  answering->tells_ends_ = reading.format == nullptr;
   answering->writer_ = std::move(writer);
   reading.stops = fields.stop.value_or(running_.generation().stop_strings);
   reading.include_stop = fields.include_stop;
@@ -300,7 +301,7 @@ bool Answering::take_token(size_t choice, const ScheduledRequest::Token& token) 
   if (token_ids_) piece.delta.ids.push_back(token.id);
   note_start(choice, token.sample, token.cached_tokens, token.queued);
   piece.queued = queued_;
-  if (!end && token.logprobs) piece.logprobs = *token.logprobs;
+  if ((!end || tells_ends_) && token.logprobs) piece.logprobs = *token.logprobs;
   piece.usage = usage_;
   take_(std::move(piece));
   return !end && !reader.stopped();

@@ -156,6 +156,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
   std::optional<GrammarSource> format_;
   std::vector<TokenId> stop_token_ids_;
   bool logprobs_ = false, echoes_ = false, token_ids_ = false, stream_ = false;
+  bool tells_ends_ = false;  // log-probabilities of end tokens too: lm-eval takes the last for the one new token of a completion
   std::unique_ptr<AnswerWriter> writer_;
   std::vector<Choice> choices_;
   // Of the engine's thread.

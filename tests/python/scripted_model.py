@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 TEMPLATE = ("{% for m in messages %}{{ '<start_of_turn>' + m.role + ':' + m.content + '<end_of_turn>' }}{% endfor %}"
             "{{ '<start_of_turn>assistant:' + messages[-1].content[-1] }}")
 END, UNKNOWN = "<end_of_turn>", "<unk>"
-LOGIT = 20.0  # of the next token, where all others have 0
+LOGIT = 40.0  # of the next token, where all others have 0
 
 
 def make(folder, answers, template=TEMPLATE, context=1 << 16):

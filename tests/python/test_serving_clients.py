@@ -108,7 +108,7 @@ def test_stop_strings_end_an_answer(client):
 def test_biases_force_and_bar(server, client):
     (z,) = server.post("/tokenize", {"prompt": "z"})["tokens"]
     assert texts(say(client, logit_bias={str(z): 100})) == ["z" * 24]
-    one = {"temperature": 0, "max_completion_tokens": 1, "logprobs": True, "top_logprobs": 2}
+    one = {"temperature": 0, "max_completion_tokens": 1, "logprobs": True, "top_logprobs": 2, "extra_body": {"ignore_eos": True, "skip_special_tokens": False}}
     best, second = say(client, **one).choices[0].logprobs.content[0].top_logprobs
     (barred,) = server.post("/tokenize", {"prompt": best.token})["tokens"]
     assert texts(say(client, **one)) == [best.token] and texts(say(client, **one, logit_bias={str(barred): -100})) == [second.token]
