@@ -80,6 +80,7 @@ class ServedModel {
   const Tokenizer& tokenizer() const { return tokenizer_; }
   // What ends a chat's answer and a text that keeps to a form, beside a request's own stop_token_ids.
   const std::vector<TokenId>& end_tokens() const;
+  const AnswerFormat& format() const { return format_; }
   int64_t context() const { return running_.context(); }
   int64_t vocab_size() const { return running_.model().spec().vocab_size; }
 

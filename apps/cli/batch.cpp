@@ -122,7 +122,7 @@ class BatchRun {
   }
 
   std::shared_ptr<const TokenConstraint> constraint(const GrammarSource& form) {
-    if (!forms_) forms_.emplace(model_.tokenizer(), model_.vocab_size(), model_.end_tokens());
+    if (!forms_) forms_.emplace(model_.tokenizer(), model_.vocab_size(), model_.end_tokens(), api::mark_ids(model_.format()));
     return forms_->constraint(form);
   }
 

@@ -30,9 +30,9 @@ std::optional<GrammarSource> form(const FormFlags& flags);
 // Forms that are compiled in this process: a text's writer may let it work for long.
 class Forms {
  public:
-  // `end_tokens` may come when a text is whole.
-  Forms(const Tokenizer& tokenizer, int64_t vocab_size, const std::vector<TokenId>& end_tokens)
-      : vocabulary_(tokenizer, vocab_size, end_tokens) {}
+  // `end_tokens` may come when a text is whole, `marks` where a form names them.
+  Forms(const Tokenizer& tokenizer, int64_t vocab_size, const std::vector<TokenId>& end_tokens, const std::vector<TokenId>& marks = {})
+      : vocabulary_(tokenizer, vocab_size, end_tokens, marks) {}
 
   // The beginning of a text of this form, which is compiled once. Throws std::invalid_argument.
   std::shared_ptr<const TokenConstraint> constraint(const GrammarSource& source);

@@ -148,7 +148,8 @@ class Server {
                                      .special_in_prompt = !options_.no_special_in_prompt,
                                      .conversation = conversation_options(options_.chat),
                                      .enforceable = [this](const std::string& schema) { return is_enforceable(schema); }});
-    GrammarCompiler compiler({model.tokenizer(), model.vocab_size(), model.end_tokens()}, {.command = grammar_worker_command()});
+    GrammarCompiler compiler({model.tokenizer(), model.vocab_size(), model.end_tokens(), api::mark_ids(model.format())},
+                             {.command = grammar_worker_command()});
     model.set_compile([&compiler](const GrammarSource& source, const std::string& asker) {
       return std::shared_ptr<const TokenConstraint>(constraint(compiler.compile(source, asker)));
     });
