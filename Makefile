@@ -61,11 +61,11 @@ ci-check: N150_SLOW = @tests/n150/ci_slow.txt
 
 check: whole-matrix
 
-# Many requests at once, under every setting: minutes.
+# Many requests at once, under every setting, and 10,000 connections: minutes.
 whole-matrix:
 	$(STEP) configure cmake --preset release $(PYTHON_PACKAGE)
-	$(STEP) build cmake --build --preset release -j $(JOBS) --target scheduler_load_test
-	$(STEP) whole-matrix env TESSERA_WHOLE_MATRIX=1 ctest --preset release -R "^(tiny_checkpoints|scheduler_load_test)$$"
+	$(STEP) build cmake --build --preset release -j $(JOBS) --target scheduler_load_test http_test
+	$(STEP) whole-matrix env TESSERA_WHOLE_MATRIX=1 ctest --preset release -R "^(tiny_checkpoints|scheduler_load_test|http_test)$$"
 
 check ci-check:
 	$(STEP) setup-check scripts/setup check
