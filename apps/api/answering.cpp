@@ -50,19 +50,20 @@ std::shared_ptr<Answering> ServedModel::prepare(Route route, JsonObject body, co
       ChatCompletionFields fields = read_chat_completion(body, vocab_size());
       header.id = "chatcmpl-" + header.id;
       auto writer = chat_writer(header, fields.generation);
-      return prepare_chat(std::move(fields), std::move(writer), header, asker);
+      return prepare_chat(std::move(fields), std::move(writer), header, "messages", asker);
     }
     case Route::responses: {
       ChatCompletionFields fields = read_response(body, vocab_size());
       header.id = "resp_" + header.id;
       auto writer = responses_writer(header, fields);
-      return prepare_chat(std::move(fields), std::move(writer), header, asker);
+      return prepare_chat(std::move(fields), std::move(writer), header, "input", asker);
     }
     case Route::messages: {
       ChatCompletionFields fields = read_message_request(body, vocab_size());
+      fields.generation.cut_max_tokens = true;  // it must be given, and clients give what larger models take
       header.id = "msg_" + header.id;
       auto writer = messages_writer(header, fields.generation);
-      return prepare_chat(std::move(fields), std::move(writer), header, asker);
+      return prepare_chat(std::move(fields), std::move(writer), header, "messages", asker);
     }
   }
   fail("no such route");
@@ -82,14 +83,14 @@ std::vector<TokenId> ServedModel::prompt_ids(const std::string& text, bool add_s
 }
 
 std::shared_ptr<Answering> ServedModel::prepare_chat(ChatCompletionFields fields, std::unique_ptr<AnswerWriter> writer,
-                                                     const AnswerHeader& header, const Asker& asker) const {
+                                                     const AnswerHeader& header, const std::string& param, const Asker& asker) const {
   expect_name(fields.generation.model);
   std::vector<TokenId> prompt = chat_ids(fields);
   AnswerReaderOptions reading{.format = &format_, .thinking = thinking_behind(prompt, format_, tokenizer_)};
   if (fields.tools.choice != Tools::Choice::none)
     for (const ToolDefinition& tool : fields.tools.definitions) reading.tools.push_back(tool.name);
   fields.generation.format = answer_grammar(format_, reading.thinking, fields.tools, fields.generation.format, options_.enforceable);
-  return made(header, fields.generation, {std::move(prompt)}, {}, end_tokens(), "messages", std::move(reading), std::move(writer), asker);
+  return made(header, fields.generation, {std::move(prompt)}, {}, end_tokens(), param, std::move(reading), std::move(writer), asker);
 }
 
 std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fields, AnswerHeader header, const Asker& asker) const {
@@ -165,7 +166,7 @@ SamplingParams ServedModel::sampling_of(const GenerationFields& fields) const {
 
 // As the body says, or the options, or the checkpoint, or to the context's end.
 int64_t ServedModel::most_new_tokens(const GenerationFields& fields, int64_t known) const {
-  if (fields.max_tokens) return *fields.max_tokens;
+  if (fields.max_tokens) return fields.cut_max_tokens ? std::min(*fields.max_tokens, context() - known) : *fields.max_tokens;
   const GenerationConfig& config = running_.generation();
   std::optional<int64_t> most = options_.new_tokens ? options_.new_tokens : config.most_new_tokens(known);
   if (!options_.new_tokens && !config.max_new_tokens && most == 0) most = 1;  // past max_length
@@ -197,7 +198,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
   std::vector<int64_t> most;
   for (const std::vector<TokenId>& prompt : prompts) {
     const auto known = static_cast<int64_t>(prompt.size());
-    expect_room(known, fields.max_tokens, context(), param);
+    expect_room(known, fields.cut_max_tokens ? std::nullopt : fields.max_tokens, context(), param);
     most.push_back(most_new_tokens(fields, known));
     answering->usage_.prompt_tokens += known;
   }

@@ -88,7 +88,7 @@ class ServedModel {
   std::vector<TokenId> chat_ids(ChatCompletionFields fields) const;
   std::vector<TokenId> prompt_ids(const std::string& text, bool add_special_tokens) const;
   std::shared_ptr<Answering> prepare_chat(ChatCompletionFields fields, std::unique_ptr<AnswerWriter> writer, const AnswerHeader& header,
-                                          const Asker& asker) const;
+                                          const std::string& param, const Asker& asker) const;
   std::shared_ptr<Answering> prepare_completion(CompletionFields fields, AnswerHeader header, const Asker& asker) const;
   SamplingParams sampling_of(const GenerationFields& fields) const;
   int64_t most_new_tokens(const GenerationFields& fields, int64_t known) const;

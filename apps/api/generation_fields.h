@@ -18,6 +18,7 @@ struct GenerationFields {
   std::optional<double> temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
   std::optional<int64_t> top_k;  // 0: all
   std::optional<int64_t> min_tokens, max_tokens;
+  bool cut_max_tokens = false;  // to the room that there is
   std::optional<bool> ignore_eos;
   std::optional<uint64_t> seed;
   std::unordered_map<TokenId, double> logit_bias;

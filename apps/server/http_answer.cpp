@@ -58,7 +58,7 @@ void HttpAnswer::expect_stream(HttpFields headers) {
 bool HttpAnswer::send(std::string_view events) {
   Lock lock(mutex_);
   if (has_ended_ || is_gone_) return false;
-  if (queued_.size() + writing_ + events.size() > held_bytes_) {
+  if (queued_.size() + writing_ > held_bytes_) {
     is_slow_ = true;
     lose(lock);
     return false;

@@ -100,7 +100,8 @@ void Metrics::refused(const std::string& reason) {
   ++refused_[reason];
 }
 
-std::string Metrics::text(const std::string& model, const Scheduler::Counts& counts, const std::map<std::string, int64_t>& more) const {
+std::string Metrics::text(const std::string& model, const Scheduler::Counts& counts, double cache_usage,
+                          const std::map<std::string, int64_t>& more) const {
   const std::string labels = "model_name=" + label_value(model);
   std::string out;
   const auto gauge = [&](const char* name, const char* help, const std::string& value) {
@@ -113,6 +114,7 @@ std::string Metrics::text(const std::string& model, const Scheduler::Counts& cou
   };
   gauge("num_requests_running", "Number of sequences that are being computed.", std::to_string(counts.running));
   gauge("num_requests_waiting", "Number of requests in the queue.", std::to_string(counts.waiting));
+  gauge("kv_cache_usage_perc", "The part of the cache that is in use, 0 to 1.", number(cache_usage));
   counter("num_preemptions_total", "Times that a sequence gave up its pages for another.", counts.preempted);
   counter("prefix_cache_queries_total", "Tokens of prompts that were looked for in the cache.", counts.prompt_tokens);
   counter("prefix_cache_hits_total", "Tokens of prompts that were found in the cache.", counts.cached);

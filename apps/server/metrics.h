@@ -41,8 +41,9 @@ class Metrics {
   void cancelled();                                                  // by its client, or too slow to read
   void refused(const std::string& reason);                           // a fixed set of words
 
-  // `more`: refusals that are counted elsewhere.
-  std::string text(const std::string& model, const Scheduler::Counts& counts, const std::map<std::string, int64_t>& more) const;
+  // `cache_usage`: Scheduler's. `more`: refusals that are counted elsewhere.
+  std::string text(const std::string& model, const Scheduler::Counts& counts, double cache_usage,
+                   const std::map<std::string, int64_t>& more) const;
 
  private:
   mutable std::mutex mutex_;

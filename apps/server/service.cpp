@@ -227,7 +227,7 @@ HttpResponse Service::answer(const HttpRequest& request) {
   if (path == "/metrics") {
     const bool loaded = scheduler_ != nullptr && state_ != State::loading;
     return {.body = metrics_.text(loaded ? model_->name() : "", loaded ? scheduler_->counts() : Scheduler::Counts(),
-                                  refusals_ ? refusals_() : std::map<std::string, int64_t>()),
+                                  loaded ? scheduler_->cache_usage() : 0, refusals_ ? refusals_() : std::map<std::string, int64_t>()),
             .content_type = "text/plain; version=0.0.4; charset=utf-8"};
   }
   if (auto unready = unavailable(path)) return std::move(*unready);

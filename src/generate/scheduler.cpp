@@ -164,6 +164,16 @@ Scheduler::Counts Scheduler::counts() const {
   return counts_;
 }
 
+double Scheduler::cache_usage() const {
+  const Cache& cache = generator_.cache();
+  double most = 0;
+  for (size_t group = 0; group < cache.groups(); ++group) {
+    const auto total = static_cast<double>(cache.total_pages(group));
+    if (total > 0) most = std::max(most, 1 - static_cast<double>(cache.free_pages(group)) / total);
+  }
+  return most;
+}
+
 int64_t Scheduler::retry_after() const {
   const std::lock_guard lock(mutex_);
   const double usual = counts_.finished > 0 ? static_cast<double>(finished_tokens_) / static_cast<double>(counts_.finished)

@@ -120,6 +120,8 @@ class Scheduler {
 
   // From any thread.
   Counts counts() const;
+  // The part of the cache's pages that sequences hold, 0 to 1, of the group of layers where it is largest.
+  double cache_usage() const;
   // Seconds, 1 to 60, until what waits will have been computed if it goes on as in the last steps. Answers are taken to be as long as those
   // that have come, or as they may be.
   int64_t retry_after() const;
