@@ -151,7 +151,8 @@ std::shared_ptr<const CompiledGrammar> compile(const GrammarVocabulary& vocabula
     std::vector<int32_t> bits(static_cast<size_t>(xgrammar::GetBitmaskSize(static_cast<int>(vocabulary.vocab_size()))));
     constraint(grammar)->allowed(bits);
   } catch (const std::runtime_error& error) {  // no text has the form, or its first token takes too long
-    fail(name_of(source.kind), ": ", error.what());
+    const std::string_view text = error.what();
+    fail(name_of(source.kind), text.substr(text.find(':')));
   }
   return grammar;
 }

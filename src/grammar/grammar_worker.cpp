@@ -100,7 +100,7 @@ bool serve(int socket, const GrammarVocabulary& vocabulary, const Request& reque
 }  // namespace
 
 int grammar_worker_main(int socket) {
-  static_cast<void>(::nice(10));
+  static_cast<void>(::nice(5));
   try {
     std::string bytes;
     if (!receive_message(socket, bytes, kMostRequestBytes)) return 0;

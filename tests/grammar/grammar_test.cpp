@@ -184,5 +184,46 @@ TEST(Grammar, ASpecialTokenComesWhereATagNamesItAndNowhereElse) {
   EXPECT_FALSE(may(*free, "b"));
 }
 
+TEST(Grammar, ATokenThatTakesTooLongEndsTheText) {
+  const GrammarVocabulary vocabulary({"", "a", std::string(100, 'a')}, 3, {kEnd});
+  const auto held = constraint(compile(vocabulary, {Kind::grammar, "root ::= s\ns ::= s s s | s s | \"a\" | \"\""}));
+  const auto write = [&] {
+    for (int i = 0; i < 100; ++i) {
+      allowed(*held, vocabulary.vocab_size());
+      held->accept(2);
+    }
+  };
+  EXPECT_THAT(write, ThrowsMessage<std::runtime_error>(HasSubstr("ms of at most 50")));
+}
+
+TEST(Grammar, NothingComesBehindTheEndUntilItIsTakenBack) {
+  const GrammarVocabulary vocabulary = small_vocabulary();
+  const auto held = constraint(compile(vocabulary, {Kind::regex, "ab"}));
+  EXPECT_THAT([&] { held->accept(1 + 'b'); }, ThrowsMessage<std::invalid_argument>(HasSubstr("does not continue")));
+  ASSERT_TRUE(takes(*held, vocabulary, "ab"));
+  held->accept(kEnd);
+  EXPECT_THAT([&] { allowed(*held, vocabulary.vocab_size()); }, ThrowsMessage<std::runtime_error>(HasSubstr("text's end")));
+  held->rollback(2);
+  EXPECT_TRUE(takes(*held, vocabulary, "b"));
+}
+
+TEST(Grammar, WhatIsNoCompiledFormIsNotRead) {
+  const GrammarVocabulary vocabulary = small_vocabulary();
+  const std::string bytes = compile(vocabulary, {Kind::json_schema, R"({"type": "string", "maxLength": 3})"})->serialised();
+  EXPECT_NE(CompiledGrammar::read(vocabulary, bytes), nullptr);
+  for (size_t size = 0; size < bytes.size(); size += 1 + size / 16)
+    EXPECT_THROW(CompiledGrammar::read(vocabulary, bytes.substr(0, size)), std::runtime_error) << size;
+  EXPECT_THROW(CompiledGrammar::read(vocabulary, bytes + "x"), std::runtime_error);
+}
+
+TEST(Grammar, ThreadsShareACompiledForm) {
+  const GrammarVocabulary vocabulary = small_vocabulary();
+  const auto grammar = compile(vocabulary, {Kind::json});
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&, i] { EXPECT_TRUE(takes_whole(vocabulary, grammar, "{\"a\": [" + std::to_string(i) + ", {\"b\": null}]}")); });
+  for (std::thread& thread : threads) thread.join();
+}
+
 }  // namespace
 }  // namespace tessera
