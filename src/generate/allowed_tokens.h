@@ -29,9 +29,11 @@ class AllowedTokens {
     return std::min(found, most);
   }
 
-  TokenId first() const {  // of those in words; there is one
-    const auto word = std::ranges::find_if(words_, [](int32_t bits) { return bits != 0; });
-    return static_cast<TokenId>(32 * (word - words_.begin()) + std::countr_zero(static_cast<uint32_t>(*word)));
+  // Calls take(token) for each of those in words, in order.
+  void each(const auto& take) const {
+    for (size_t i = 0; i < words_.size(); ++i)
+      for (auto word = static_cast<uint32_t>(words_[i]); word != 0; word &= word - 1)
+        take(static_cast<TokenId>(32 * i + static_cast<size_t>(std::countr_zero(word))));
   }
 
   // -infinity for all others.

@@ -26,7 +26,8 @@ Generator::Request Course::propose(const Generator& generator, Sequence& sequenc
   known_ = right_ = tokens.size();
   next_.reset();
   chosen_.clear();
-  enough_ = options_.logprobs ? 0 : sampler_.enough(known_ - options_.prompt, options_.constraint != nullptr);
+  enough_ = options_.logprobs ? 0 : sampler_.enough(known_ - options_.prompt);
+  constrains_.reset();
   if (options_.prompt_logprobs && prompt_logprobs_.size() + 1 < options_.prompt) {
     prompt_logprobs_.clear();
     enough_ = 0;
@@ -55,7 +56,8 @@ bool Course::choose(const Sequence& sequence, const LogitRow& row) {
     return true;
   }
   if (ended_ || next_ || left_ == 0) return true;
-  const AllowedTokens allowed = this->allowed(row.vocab());
+  look(row.vocab());
+  const AllowedTokens allowed = this->allowed();
   std::optional<TokenId> id = sampler_.forced(right_ - options_.prompt, allowed);
   if (!id && enough_ == 1) id = row.argmax();
   if (!id && enough_ > 1 && enough_ <= row.vocab())
@@ -80,15 +82,12 @@ bool Course::choose(const Sequence& sequence, const LogitRow& row) {
   return true;
 }
 
-// Which tokens may come next. Asked for once, though a row is looked at again for all its logits.
-AllowedTokens Course::allowed(int64_t vocab) {
-  if (!options_.constraint) return {};
-  if (!constrains_) {
-    bits_.assign(static_cast<size_t>((vocab + 31) / 32), 0);
-    constrains_ = options_.constraint->allowed(bits_);
-    if (vocab % 32 != 0) bits_.back() &= static_cast<int32_t>((1u << (vocab % 32)) - 1);
-  }
-  return *constrains_ ? AllowedTokens(bits_) : AllowedTokens();
+void Course::look(int64_t vocab) {
+  if (!options_.constraint || constrains_ || ended_ || next_ || left_ == 0) return;
+  bits_.assign(static_cast<size_t>((vocab + 31) / 32), 0);
+  constrains_ = options_.constraint->allowed(bits_);
+  if (vocab % 32 != 0) bits_.back() &= static_cast<int32_t>((1u << (vocab % 32)) - 1);
+  if (enough_ != 0) enough_ = sampler_.enough(right_ - options_.prompt, allowed());
 }
 
 // The last `dropped` of the tokens that were chosen do not count, of which the last ends the text or not.
@@ -130,33 +129,43 @@ void Course::abandon(Cache& cache, Sequence& sequence) {
 
 void choose_by_rows(Device& device, LogitRows& rows, std::span<Course* const> courses, std::span<Generator::Request> requests) {
   // Rows of a request are neighbours: pieces of work.
-  std::vector<std::pair<size_t, size_t>> pieces;  // its next row, and behind its last
-  std::vector<int64_t> enough;
+  struct Piece {
+    size_t request, row, end;  // its next row, and behind its last
+  };
+  std::vector<Piece> pieces;
   for (size_t row = 0; row < rows.size(); ++row) {
     const size_t request = rows.place(row).request;
-    if (row == 0 || rows.place(row - 1).request != request) pieces.emplace_back(row, row);
-    pieces.back().second = row + 1;
-    enough.push_back(courses[request]->enough());
+    if (row == 0 || rows.place(row - 1).request != request) pieces.push_back({request, row, row});
+    pieces.back().end = row + 1;
   }
-  rows.fetch(enough);
-  const auto choose = [&](size_t piece) {
-    auto& [row, end] = pieces[piece];
-    const size_t request = rows.place(row).request;
-    try {
-      while (row < end && courses[request]->choose(*requests[request].sequence, rows[row])) ++row;
-    } catch (...) {
-      requests[request].error = std::current_exception();
-      row = end;
-    }
+  const auto each = [&](const auto& run) {
+    device.parallel_for(std::ssize(pieces), [&](int64_t index) {
+      Piece& piece = pieces[static_cast<size_t>(index)];
+      try {
+        run(piece);
+      } catch (...) {
+        requests[piece.request].error = std::current_exception();
+        piece.row = piece.end;
+      }
+    });
   };
-  device.parallel_for(std::ssize(pieces), [&](int64_t piece) { choose(static_cast<size_t>(piece)); });
-  // Those that want all logits after all.
-  std::erase_if(pieces, [](const auto& piece) { return piece.first == piece.second; });
-  if (pieces.empty()) return;
-  enough.assign(rows.size(), -1);
-  for (const auto& [row, end] : pieces) std::fill(enough.begin() + row, enough.begin() + end, 0);
-  rows.fetch(enough);
-  device.parallel_for(std::ssize(pieces), [&](int64_t piece) { choose(static_cast<size_t>(piece)); });
+  if (std::ranges::any_of(pieces, [&](const Piece& piece) { return courses[piece.request]->is_constrained(); }))
+    each([&](Piece& piece) {
+      if (Course& course = *courses[piece.request]; course.enough() != 0)
+        course.look(rows.vocab());  // who needs all logits looks in choose
+    });
+  // Those that want all logits after all are looked at twice.
+  std::vector<int64_t> enough(rows.size(), -1);
+  while (!pieces.empty()) {
+    std::ranges::fill(enough, -1);
+    for (const Piece& piece : pieces)
+      for (size_t row = piece.row; row < piece.end; ++row) enough[row] = courses[piece.request]->enough();
+    rows.fetch(enough);
+    each([&](Piece& piece) {
+      while (piece.row < piece.end && courses[piece.request]->choose(*requests[piece.request].sequence, rows[piece.row])) ++piece.row;
+    });
+    std::erase_if(pieces, [](const Piece& piece) { return piece.row == piece.end; });
+  }
 }
 
 }  // namespace tessera

@@ -55,8 +55,11 @@ class Course {
 
   // A draft may be of `most_draft` tokens. The request begins with the whole sequence if that is not cached.
   Generator::Request propose(const Generator& generator, Sequence& sequence, int64_t most_draft);
+  bool is_constrained() const { return options_.constraint != nullptr; }
   int64_t drafts(const Sequence& sequence) const { return static_cast<int64_t>(sequence.tokens.size() - known_); }
 
+  // Asks the constraint, if there is one, what may come next: enough() depends on it. choose does so otherwise; an error is the request's.
+  void look(int64_t vocab);
   // How many of the largest logits of each of the request's rows are needed: LogitRows::fetch. Of a row that falls outside, all are.
   int64_t enough() const { return enough_; }
   // False: all logits of the row are needed after all, and nothing was chosen.
@@ -88,7 +91,7 @@ class Course {
   const std::vector<TokenLogprobs>& prompt_logprobs() const { return prompt_logprobs_; }
 
  private:
-  AllowedTokens allowed(int64_t vocab);
+  AllowedTokens allowed() const { return constrains_.value_or(false) ? AllowedTokens(bits_) : AllowedTokens(); }
   void end_before(size_t dropped, bool end);
 
   Sampler sampler_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "core/error.h"
@@ -12,6 +13,7 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 constexpr int64_t kFewLargest = 64;  // that a card finds
+constexpr int64_t kFew = 1 << 14;    // tokens that are looked at one by one
 
 void check_range(const char* field, double value, double low, double high) {
   check(value >= low && value <= high, field, ": ", value, " is outside ", low, "..", high);
@@ -201,7 +203,11 @@ Candidates Sampler::filter_late(Candidates kept) const {
 TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, uint64_t sample,
                         AllowedTokens allowed) {
   const ProcessorParams& p = params_.processors;
-  if (params_.temperature == 0.0) {
+  const bool greedy = params_.temperature == 0.0;
+  if (!processes_ && !allowed.all() && (greedy || !takes_all(logits.size())) && allowed.count(kFew) < kFew)
+    if (Candidates found = few(logits, allowed, bars_ends(tokens.size() - prompt)); !found.empty())
+      return choose(std::move(found), tokens.size(), sample);
+  if (greedy) {
     const std::span<const float> scores = process(logits, tokens, prompt, allowed);
     const float top = processes_ ? largest_logit(scores) : checked_largest_logit(scores);
     return static_cast<TokenId>(std::find(scores.begin(), scores.end(), top) - scores.begin());
@@ -223,40 +229,68 @@ TokenId Sampler::draw(const Candidates& kept, size_t tokens, uint64_t sample) co
   return kept.back().token;
 }
 
-int64_t Sampler::enough(size_t new_tokens, bool constrained) const {
-  const bool greedy = params_.temperature == 0.0;
-  if (processes_ || (!greedy && (params_.top_k == 0 || params_.top_k >= kMaxTopK))) return 0;
+int64_t Sampler::enough(size_t new_tokens, AllowedTokens allowed) const {
+  const bool greedy = params_.temperature == 0.0, constrained = !allowed.all();
+  if (processes_) return 0;
+  if (constrained && forced(new_tokens, allowed)) return -1;
+  if (!greedy && (params_.top_k == 0 || params_.top_k >= kMaxTopK)) return 0;
   const int64_t ends = bars_ends(new_tokens) ? std::ssize(end_tokens_) : 0;
   if (greedy && ends == 0 && !constrained) return 1;
   const int64_t wanted = (greedy ? 1 : params_.top_k) + ends + 1;
   if (wanted > kMaxTopK) return 0;
   if (!constrained) return wanted;
+  if (!greedy && allowed.count(wanted) < wanted) return 0;
   return wanted <= kFewLargest / 2 ? kFewLargest : kMaxTopK;
 }
 
 std::optional<TokenId> Sampler::forced(size_t new_tokens, AllowedTokens allowed) const {
-  if (processes_ || allowed.all() || allowed.count(2) != 1) return std::nullopt;
-  const TokenId only = allowed.first();
+  if (processes_ || allowed.count(2) != 1) return std::nullopt;
+  TokenId only = 0;
+  allowed.each([&](TokenId token) { only = token; });
   return bars_ends(new_tokens) && is_end(only) ? std::nullopt : std::optional(only);
+}
+
+// The tokens that may come, with their logits where their probabilities belong.
+Candidates Sampler::few(std::span<const float> logits, AllowedTokens allowed, bool barred) const {
+  Candidates found;
+  allowed.each([&](TokenId token) {
+    if (static_cast<size_t>(token) >= logits.size() || (barred && is_end(token))) return;
+    const float logit = logits[static_cast<size_t>(token)];
+    check_logit(logit, token);
+    if (logit > kNever) found.push_back({token, logit});
+  });
+  return found;
+}
+
+// Greedily, or of the k most probable and those equal to the k-th. In order of their ids, with scores where their probabilities belong.
+TokenId Sampler::choose(Candidates found, size_t tokens, uint64_t sample) const {
+  const auto largest = std::ranges::max_element(found, {}, &TokenProbability::probability);  // the first of them
+  if (params_.temperature == 0.0) return largest->token;
+  const double top = largest->probability;
+  if (const auto k = static_cast<size_t>(params_.top_k); k < found.size()) {
+    std::vector<double> scores;
+    for (const TokenProbability& c : found) scores.push_back(c.probability);
+    std::nth_element(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(k - 1), scores.end(), std::greater());
+    std::erase_if(found, [&](const TokenProbability& c) { return c.probability < scores[k - 1]; });
+  }
+  return draw(filter(std::move(found), static_cast<float>(top)), tokens, sample);
 }
 
 std::optional<TokenId> Sampler::sample(const TopK& largest, size_t tokens, size_t prompt, uint64_t sample, AllowedTokens allowed) const {
   for (size_t i = 0; i < largest.ids.size(); ++i) check_logit(largest.values[i], largest.ids[i]);
-  const bool barred = bars_ends(tokens - prompt), greedy = params_.temperature == 0.0;
+  const bool barred = bars_ends(tokens - prompt);
   Candidates found;
   for (size_t i = 0; i < largest.ids.size(); ++i)
-    if (const TokenId id = largest.ids[i]; allowed[id] && !(barred && is_end(id))) found.push_back({id, largest.values[i]});
-  if (found.empty() || found.front().probability == kNever) return std::nullopt;
-  const auto k = static_cast<size_t>(greedy ? 1 : params_.top_k);
-  const double bound = found.size() >= k ? found[k - 1].probability : kNever;
+    if (const TokenId id = largest.ids[i]; largest.values[i] > kNever && allowed[id] && !(barred && is_end(id)))
+      found.push_back({id, largest.values[i]});
+  const auto k = static_cast<size_t>(params_.temperature == 0.0 ? 1 : params_.top_k);
+  if (found.empty()) return std::nullopt;
   // There may be more that equal the k-th, or are needed beside so few, unless these are all.
   const auto count = static_cast<int64_t>(found.size());
-  if (bound <= largest.values.back() && (allowed.all() || allowed.count(count + 1) != count)) return std::nullopt;
-  std::erase_if(found, [&](const TokenProbability& c) { return c.probability < bound || c.probability == kNever; });
-  const double top = found.front().probability;
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.token < b.token; });
-  if (greedy) return found.front().token;  // all of them equal the largest
-  return draw(filter(std::move(found), static_cast<float>(top)), tokens, sample);
+  if ((found.size() < k || found[k - 1].probability <= largest.values.back()) && (allowed.all() || allowed.count(count + 1) != count))
+    return std::nullopt;
+  std::ranges::sort(found, {}, &TokenProbability::token);
+  return choose(std::move(found), tokens, sample);
 }
 
 }  // namespace tessera

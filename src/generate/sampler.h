@@ -55,8 +55,9 @@ class Sampler {
   Candidates candidates(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, AllowedTokens allowed = {});
 
   // How many of the largest logits most often choose the same token as all do: 1, for greedy, always does; 0: all are needed, for top_k of
-  // 0 or above 255, a bias, a penalty, and what looks at more. `new_tokens`: how many there are. `constrained`: not all may be allowed.
-  int64_t enough(size_t new_tokens, bool constrained = false) const;
+  // 0 or above 255, fewer tokens that are allowed, a bias, a penalty, and what looks at more; -1: none, a token is forced.
+  // `new_tokens`: how many there are.
+  int64_t enough(size_t new_tokens, AllowedTokens allowed = {}) const;
 
   // The one that may come, whatever the logits are.
   std::optional<TokenId> forced(size_t new_tokens, AllowedTokens allowed) const;
@@ -71,6 +72,8 @@ class Sampler {
   std::span<const float> process(std::span<const float> logits, std::span<const TokenId> tokens, size_t prompt, AllowedTokens allowed);
   bool bars_ends(size_t new_tokens) const;
   bool is_end(TokenId token) const;
+  Candidates few(std::span<const float> logits, AllowedTokens allowed, bool barred) const;
+  TokenId choose(Candidates found, size_t tokens, uint64_t sample) const;
   bool takes_all(size_t vocab) const;
   Candidates weigh(Candidates scores, float top) const;
   Candidates filter(Candidates scores, float top) const;
