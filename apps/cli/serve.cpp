@@ -48,6 +48,7 @@ struct ServeOptions {
 };
 
 constexpr auto kLastWords = seconds(5);  // in which answers are written when all ends
+constexpr auto kFailed = seconds(1);     // in which who asks is told that the engine has failed
 
 // SIGINT and SIGTERM, taken one after the other by a thread.
 class Signals {
@@ -164,9 +165,11 @@ class Server {
     int code = 0;
     try {
       scheduler.run();
+    } catch (const DeviceError& error) {  // what would end in order waits for the device
+      leave(error.what());
     } catch (const std::exception& error) {
       tell(message("the engine has failed: ", error.what()));
-      service_.fail("the engine has failed; the server is ending");
+      fail("the engine has failed; the server is ending");
       code = 1;
     }
     service_.wait_until_idle(kLastWords);
@@ -222,20 +225,26 @@ class Server {
     if (scheduler_ != nullptr) scheduler_->stop();
   }
 
-  // The device does not answer any more, and the thread that asked it will not come back.
-  [[noreturn]] void leave(const std::string& why) {
-    tell(why);
-    service_.fail("the device does not answer any more; the server is ending");
+  void fail(const std::string& why) {
+    service_.fail(why);
     service_.wait_until_idle(kLastWords);
+    std::this_thread::sleep_for(kFailed);
+  }
+
+  // The device does not answer any more: the thread that asked it, whose time is over or who was told so by its device, or both.
+  [[noreturn]] void leave(const std::string& why) {
+    leaving_.lock();  // for ever: the first one leaves
+    tell(why);
+    fail("the device does not answer any more; the server is ending");
     http_.stop(kLastWords);
-    std::this_thread::sleep_for(milliseconds(200));  // the last bytes go out
+    listener_.join();
     std::_Exit(1);
   }
 
   const ServeOptions& options_;
   const SignalWatch watch_;
   const Signals signals_;
-  std::mutex mutex_;
+  std::mutex mutex_, leaving_;
   Scheduler* scheduler_ = nullptr;
   server::Service service_;
   server::HttpServer http_;

@@ -386,6 +386,8 @@ void Service::take_last(const std::shared_ptr<Asked>& asked, const api::AnswerPi
   if (piece.error) {
     try {
       std::rethrow_exception(piece.error);
+    } catch (const DeviceError&) {  // what it says is for who has the machine
+      return fail(asked, busy("the device does not answer any more; the server is ending", "failed"), "error");
     } catch (const std::exception& error) {
       return fail(asked, api::failure(error), "error");
     }

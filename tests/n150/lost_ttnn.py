@@ -1,6 +1,6 @@
 """traced_ttnn with one call that goes wrong, named in TESSERA_TEST_FAULT as "linear hangs": "hangs" never comes back and says so again for
 each byte of standard input, "waits" comes back at the first, both without letting go of the GIL, as TTNN does not; "times out" raises what TTNN does
-when its own timeout is over."""
+when its own timeout is over. TESSERA_TEST_FAULT_BEGINS, if set, names a file before which all goes well."""
 import atexit
 import ctypes
 import os
@@ -11,6 +11,7 @@ import traced_ttnn
 TIMEOUT = ("TT_THROW @ /tt_metal/impl/dispatch/system_memory_manager.cpp:765: tt::exception\ninfo:\nTIMEOUT: device timeout, potential hang detected, "
            "the device is unrecoverable\nbacktrace:\n --- tt::tt_metal::SystemMemoryManager\n")
 fault = os.environ.get("TESSERA_TEST_FAULT", "")
+begins = os.environ.get("TESSERA_TEST_FAULT_BEGINS")
 seconds = os.environ.get("TT_METAL_OPERATION_TIMEOUT_SECONDS")  # when this module is imported
 libc = ctypes.PyDLL(None)
 called_later = []  # since the card was lost
@@ -44,7 +45,7 @@ def watched(name, function):
             called_later.append(name)
             print(f"{name} is called on a lost card", file=sys.stderr, flush=True)
         op, _, how = fault.partition(" ")
-        if name == op:
+        if name == op and (begins is None or os.path.exists(begins)):
             {"hangs": hangs, "waits": waits, "times out": times_out}[how]()
         return function(*arguments, **options)
 
