@@ -30,6 +30,9 @@ constexpr std::array kExamples{
               "  tessera chat -m google/gemma-3-1b-it\n"
               "  tessera chat -m path/to/a/checkpoint --sys \"Answer in one line.\" --temp 0.8 --seed 1\n"},
     std::pair{"batch", "  tessera batch -m google/gemma-3-1b-it -i requests.jsonl -o answers.jsonl\n"},
+    std::pair{"serve",
+              "  tessera serve -m google/gemma-3-1b-it --served-model-name gemma\n"
+              "  tessera serve -m google/gemma-3-1b-it --host 0.0.0.0 --api-key-file keys.txt\n"},
     std::pair{"perplexity",
               "  tessera perplexity -m google/gemma-3-270m -f prompts/perplexity.txt\n"
               "  tessera perplexity -m google/gemma-3-270m -f text.txt --window 512 --json -\n"},

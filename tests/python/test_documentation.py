@@ -3,9 +3,11 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
+from serving import Server
 
 COMMANDS = ROOT / "docs/commands.md"
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
@@ -16,6 +18,7 @@ NEEDS = {  # command -> what an example of one of its flags needs beside it, unl
     "run": [PROMPT, ({"-n"}, ["-n", "2"])],
     "chat": [({"-n"}, ["-n", "2"])],
     "batch": [({"-i"}, ["-i", "requests.jsonl"]), ({"-o"}, ["-o", "answers.jsonl"])],
+    "serve": [({"--port"}, ["--port", "0"])],
     "perplexity": [PROMPT],
     "inspect": [],
     "tokenize": [PROMPT],
@@ -86,9 +89,23 @@ def place(bases, tmp_path, tessera, monkeypatch):
     (tmp_path / "requests.jsonl").write_text('{"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "ab", "max_tokens": 2}}\n')
     (tmp_path / "ids.json").write_text("[2, 40, 41, 42]")
     (tmp_path / "schema.json").write_text('{"type": "array", "items": {"type": "boolean"}}')
+    (tmp_path / "keys.txt").write_text("somebody:a-key\n")
     shutil.copy(bases["gemma"] / "chat_template.jinja", tmp_path / "template.jinja")
     tessera.run("eval", "-m", bases["gemma"], "-p", "abab", "-n", "8", "--save-reference", "reference.json")
     return lambda text: [str(bases["gemma"]) if word == "MODEL" else word for word in shlex.split(text)]
+
+
+def done_by(program, *words):
+    """What an example does; `serve` is ended when it is ready."""
+    if words[0] != "serve" or "--help" in words:
+        return subprocess.run([program, *words], input="ab\n", capture_output=True, text=True, timeout=60)
+    with subprocess.Popen([program, *words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        told = ""
+        for line in server.stderr:
+            told += line
+            if line.startswith("tessera: ready:"):
+                server.terminate()
+        return subprocess.CompletedProcess(server.args, server.wait(60), stderr=told)
 
 
 def test_the_examples_of_all_flags_run(tessera, titles, place):
@@ -101,7 +118,7 @@ def test_the_examples_of_all_flags_run(tessera, titles, place):
             assert set(names) & set(words), f"{title}: {example} does not have the flag"
             rest = [word for unless, more in NEEDS[title.split()[1]] if not unless & set(words) for word in more]
             model = ["-m", *place("MODEL")] if command and "-m" not in words else []
-            done = subprocess.run([tessera.path, *command, *model, *words, *rest], input="ab\n", capture_output=True, text=True, timeout=60)
+            done = done_by(tessera.path, *command, *model, *words, *rest)
             assert done.returncode == 0, f"{title}: {example}: {done.stderr}"
             count += 1
     assert count > 80
@@ -113,8 +130,30 @@ def test_the_command_lines_run_one_after_the_other(tessera, place, name):
     assert len(lines) >= 4
     for line in lines:
         command, *words = place(line)
-        done = subprocess.run([tessera.path, command, *words], input="ab\n", capture_output=True, text=True, timeout=60)
+        done = done_by(tessera.path, command, *words)
         assert done.returncode == 0, f"{line}: {done.stderr}"
+
+
+def test_the_examples_of_the_page_on_serving_run(tessera, bases):
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", (ROOT / "docs/serving.md").read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert [kind for kind, _ in blocks] == ["sh", "python", "python"]
+    with Server(tessera, bases["gemma"], "--served-model-name", "gemma") as server:
+        for kind, text in blocks:
+            assert "http://127.0.0.1:8000" in text
+            text = text.replace("http://127.0.0.1:8000", server.url)
+            done = subprocess.run(["sh", "-c", text] if kind == "sh" else [sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0 and done.stdout.strip() and "error" not in done.stdout, f"{text}: {done.stdout} {done.stderr}"
+    assert server.log().count(" 200 ") == 4, server.log()
+
+
+def test_the_page_on_serving_tells_of_every_route_and_metric(tessera, bases):
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    with Server(tessera, bases["gemma"]) as server:
+        routes = re.findall(r"/[a-z_/0-9]+", server.ask("GET", "/nope").json["error"]["message"])
+        metrics = re.findall(r"# TYPE tessera:(\w+) ", server.ask("GET", "/metrics").body.decode())
+    assert len(routes) > 10 and [route for route in routes if f"{route}`" not in page] == []
+    assert len(metrics) > 20 and [name for name in metrics if not re.search(rf"`{name}[`{{]", page)] == []
+    assert set(re.findall(r"`(?:GET|POST) (/[^`]*?)(?:/NAME)?`", page)) == set(routes)
 
 
 def test_the_links_of_all_pages_lead_to_files_and_headings():
