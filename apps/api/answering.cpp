@@ -13,6 +13,9 @@
 
 namespace tessera::api {
 
+// Values of a JSON answer that is made whole in memory.
+constexpr int64_t kMostPromptLogprobs = int64_t{1} << 20;
+
 std::string random_hex() {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::random_device random;
@@ -195,6 +198,8 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
   reading.include_stop = fields.include_stop;
   reading.skip_special_tokens = fields.skip_special_tokens;
   reading.call_seed = header.id;
+  const std::optional<int64_t> shown =
+      answering->echoes_ && fields.logprobs ? std::max(fields.logprobs, fields.prompt_logprobs) : fields.prompt_logprobs;
   std::vector<int64_t> most;
   for (const std::vector<TokenId>& prompt : prompts) {
     const auto known = static_cast<int64_t>(prompt.size());
@@ -202,8 +207,13 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
     most.push_back(most_new_tokens(fields, known));
     answering->usage_.prompt_tokens += known;
   }
+  if (shown) {
+    const int64_t told = answering->usage_.prompt_tokens * fields.n * (*shown + 1);
+    expect(told <= kMostPromptLogprobs, param, "has ", answering->usage_.prompt_tokens, " tokens, of which ", told,
+           " log-probabilities would be told; at most ", kMostPromptLogprobs, " are: ask for fewer, or in several requests");
+  }
   for (size_t i = 0; i < prompts.size(); ++i) {
-    if (!fields.stop) reading.behind = prompts[i];
+    if (!fields.stop && !reading.stops.empty()) reading.behind = prompts[i];
     for (int64_t sample = 0; sample < fields.n; ++sample) {
       reading.choice = answering->choices_.size();
       answering->readers_.emplace_back(tokenizer_, reading);
@@ -216,7 +226,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
       if (fields.return_token_ids) begun.prompt_ids = prompts[i];
     }
   }
-  if (fields.prompt_logprobs || (fields.logprobs && !echoed.empty())) answering->prompts_ = prompts;
+  if (shown) answering->prompts_ = prompts;
   answering->left_ = answering->choices_.size();
   answering->started_ = std::make_unique<bool[]>(answering->left_);
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -227,8 +237,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
     request.max_new_tokens = most[i];
     request.n = fields.n;
     request.logprobs = fields.logprobs;
-    request.prompt_logprobs = fields.prompt_logprobs;
-    if (answering->echoes_ && fields.logprobs) request.prompt_logprobs = std::max(*fields.logprobs, fields.prompt_logprobs.value_or(0));
+    request.prompt_logprobs = shown;
     request.priority = fields.priority;
     request.owner = asker.name;
     request.salt = asker.salt.empty() ? fields.cache_salt : asker.salt + '\n' + fields.cache_salt;
@@ -261,11 +270,20 @@ void Answering::submit(Scheduler& scheduler, Take take) {
     scheduler_ = &scheduler;
     for (ScheduledRequest& request : requests_) ids_.push_back(scheduler.submit(std::move(request)));
   } catch (...) {
-    dropped_ = true;
+    {
+      const std::lock_guard lock(telling_);
+      take_ = {};
+    }
     cancel();
-    take_ = {};
     throw;
   }
+}
+
+void Answering::tell(AnswerPiece piece) {
+  const bool last = piece.last;
+  const std::lock_guard lock(telling_);
+  if (take_) take_(std::move(piece));
+  if (last) take_ = {};
 }
 
 void Answering::cancel() {
@@ -291,7 +309,6 @@ void Answering::note_start(size_t choice, size_t sample, int64_t cached_tokens, 
 }
 
 bool Answering::take_token(size_t choice, const ScheduledRequest::Token& token) {
-  if (dropped_) return false;
   AnswerReader& reader = readers_[choice];
   AnswerPiece piece = begin_piece(choice);
   const bool stops = std::find(stop_token_ids_.begin(), stop_token_ids_.end(), token.id) != stop_token_ids_.end();
@@ -304,14 +321,21 @@ bool Answering::take_token(size_t choice, const ScheduledRequest::Token& token) 
   piece.queued = queued_;
   if ((!end || tells_ends_) && token.logprobs) piece.logprobs = *token.logprobs;
   piece.usage = usage_;
-  take_(std::move(piece));
+  tell(std::move(piece));
   return !end && !reader.stopped();
 }
 
+// Nothing may be thrown here: what there is no memory for is an error of the answer.
 void Answering::take_end(size_t choice, const ScheduledRequest::End& end) {
-  if (dropped_) return;
-  AnswerPiece piece = begin_piece(choice);
-  piece.delta.append(readers_[choice].finish(end.reason == FinishReason::length ? "length" : "stop"));
+  AnswerPiece piece;
+  try {
+    piece = begin_piece(choice);
+    piece.delta.append(readers_[choice].finish(end.reason == FinishReason::length ? "length" : "stop"));
+  } catch (...) {
+    piece = {};
+    piece.delta.choice = choice;
+    if (!error_) error_ = std::current_exception();
+  }
   note_start(choice, end.sample, end.cached_tokens, end.queued);
   piece.queued = queued_;
   if (end.error && !error_) error_ = end.error;
@@ -322,9 +346,7 @@ void Answering::take_end(size_t choice, const ScheduledRequest::End& end) {
   piece.last = --left_ == 0;
   piece.error = piece.last ? error_ : nullptr;
   piece.reason = reason_;
-  const bool last = piece.last;
-  take_(std::move(piece));
-  if (last) take_ = {};
+  tell(std::move(piece));
 }
 
 void Answering::complete(AnswerPiece& piece) const {

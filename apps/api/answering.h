@@ -1,6 +1,5 @@
 #pragma once
 // From the body of a request to its answer: what it asks of the scheduler, and the pieces in which its choices come.
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -122,7 +121,7 @@ struct AnswerPiece {
 // A request on its way. Its pieces come on the engine's thread, in order.
 class Answering : public std::enable_shared_from_this<Answering> {
  public:
-  using Take = std::function<void(AnswerPiece piece)>;  // must not wait, nor throw
+  using Take = std::function<void(AnswerPiece piece)>;  // must not wait for long, nor throw with the last
 
   // Once. Throws what Scheduler::submit throws, and nothing was asked then. `take` lives until the last piece.
   void submit(Scheduler& scheduler, Take take);
@@ -148,6 +147,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
   void take_end(size_t choice, const ScheduledRequest::End& end);
 
   AnswerPiece begin_piece(size_t choice);
+  void tell(AnswerPiece piece);
   void note_start(size_t choice, size_t sample, int64_t cached_tokens, std::chrono::steady_clock::duration queued);
 
   std::string id_;
@@ -169,8 +169,9 @@ class Answering : public std::enable_shared_from_this<Answering> {
   size_t left_ = 0;  // choices that have not ended
   std::exception_ptr error_;
   FinishReason reason_ = FinishReason::stop;
-  Take take_;
-  std::atomic<bool> dropped_ = false;  // it was not taken whole
+
+  std::mutex telling_;
+  Take take_;  // empty: nobody listens
 
   std::mutex mutex_;
   Scheduler* scheduler_ = nullptr;
