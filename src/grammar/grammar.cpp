@@ -30,10 +30,11 @@ std::string choice_grammar(const std::string& list) {
   std::string rule = "root ::= ";
   bool is_first = true;
   const JsonArray texts = json_as<JsonArray>(document.root()).value();
-  for (const JsonValue text : texts) {
+  for (const JsonValue each : texts) {
+    const std::string_view text = json_as<std::string_view>(each).value();
     if (!std::exchange(is_first, false)) rule += " | ";
     rule += '"';
-    for (const char c : json_as<std::string_view>(text).value()) {
+    for (const char c : text) {
       if (c == '"' || c == '\\') rule += '\\';
       if (c == '\n') {
         rule += "\\n";
