@@ -88,6 +88,7 @@ std::shared_ptr<Answering> ServedModel::prepare_chat(ChatCompletionFields fields
   AnswerReaderOptions reading{.format = &format_, .thinking = thinking_behind(prompt, format_, tokenizer_)};
   if (fields.tools.choice != Tools::Choice::none)
     for (const ToolDefinition& tool : fields.tools.definitions) reading.tools.push_back(tool.name);
+  if (!fields.generation.format) fields.generation.format_param = "tools";
   fields.generation.format = answer_grammar(format_, reading.thinking, fields.tools, fields.generation.format, options_.enforceable);
   return made(header, fields.generation, {std::move(prompt)}, {}, end_tokens(), "messages", std::move(reading), std::move(writer), asker);
 }
@@ -109,9 +110,13 @@ std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fiel
   return made(header, fields.generation, std::move(prompts), echoed, ends, "prompt", {}, std::move(writer), asker);
 }
 
-std::shared_ptr<const TokenConstraint> ServedModel::compile(const GrammarSource& source, const std::string& asker) const {
-  expect(static_cast<bool>(compile_), "response_format", "a form of answers is not supported here; leave it out");
-  return compile_(source, asker);
+std::shared_ptr<const TokenConstraint> ServedModel::compile(const Answering& answering, const std::string& asker) const {
+  expect(static_cast<bool>(compile_), answering.format_param_, "a form of answers is not supported here; leave it out");
+  try {
+    return compile_(*answering.format(), asker);
+  } catch (const std::invalid_argument& error) {
+    throw FieldError(answering.format_param_, error.what());
+  }
 }
 
 Json ServedModel::tokenize(JsonObject body) const {
@@ -184,6 +189,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
   answering->tokenizer_ = &tokenizer_;
   answering->stop_token_ids_ = fields.stop_token_ids;
   answering->format_ = fields.format;
+  answering->format_param_ = fields.format_param;
   answering->logprobs_ = fields.logprobs.has_value();
   answering->echoes_ = !echoed.empty();
   answering->token_ids_ = fields.return_token_ids;
@@ -249,7 +255,10 @@ void Answering::submit(Scheduler& scheduler, Take take) {
     for (ScheduledRequest& request : requests_) {
       const auto n = static_cast<size_t>(request.n);
       request.on_prompt = [self, first, n](const std::vector<TokenLogprobs>& logprobs) {
-        for (size_t choice = first; choice < first + n; ++choice) self->begun_[choice].prompt_logprobs = logprobs;
+        for (size_t choice = first; choice < first + n; ++choice) {
+          self->begun_[choice].tells_prompt = true;
+          self->begun_[choice].prompt_logprobs = logprobs;
+        }
       };
       request.on_token = [self, first](const ScheduledRequest::Token& token) { return self->take_token(first + token.sample, token); };
       request.on_end = [self, first](const ScheduledRequest::End& end) { self->take_end(first + end.sample, end); };
@@ -328,7 +337,7 @@ void Answering::take_end(size_t choice, const ScheduledRequest::End& end) {
 
 void Answering::complete(AnswerPiece& piece) const {
   std::vector<TokenChoice> tokens;
-  if (!piece.prompt_logprobs.empty()) {
+  if (piece.tells_prompt) {
     const std::vector<TokenId>& prompt = prompts_[piece.delta.choice * prompts_.size() / choices_.size()];
     std::vector<TokenChoice> shown = prompt_choices(prompt, piece.prompt_logprobs, *tokenizer_);
     if (choices_[piece.delta.choice].prompt_tokens) piece.delta.prompt_tokens = shown;
