@@ -92,6 +92,7 @@ std::shared_ptr<Answering> ServedModel::prepare_chat(ChatCompletionFields fields
   AnswerReaderOptions reading{.format = &format_, .thinking = thinking_behind(prompt, format_, tokenizer_)};
   if (fields.tools.choice != Tools::Choice::none)
     for (const ToolDefinition& tool : fields.tools.definitions) reading.tools.push_back(tool.name);
+  if (!fields.generation.format) fields.generation.format_param = "tools";
   fields.generation.format = answer_grammar(format_, reading.thinking, fields.tools, fields.generation.format, options_.enforceable);
   return made(header, fields.generation, {std::move(prompt)}, {}, end_tokens(), param, std::move(reading), std::move(writer), asker);
 }
@@ -113,9 +114,13 @@ std::shared_ptr<Answering> ServedModel::prepare_completion(CompletionFields fiel
   return made(header, fields.generation, std::move(prompts), echoed, ends, "prompt", {}, std::move(writer), asker);
 }
 
-std::shared_ptr<const TokenConstraint> ServedModel::compile(const GrammarSource& source, const std::string& asker) const {
-  expect(static_cast<bool>(compile_), "response_format", "a form of answers is not supported here; leave it out");
-  return compile_(source, asker);
+std::shared_ptr<const TokenConstraint> ServedModel::compile(const Answering& answering, const std::string& asker) const {
+  expect(static_cast<bool>(compile_), answering.format_param_, "a form of answers is not supported here; leave it out");
+  try {
+    return compile_(*answering.format(), asker);
+  } catch (const std::invalid_argument& error) {
+    throw FieldError(answering.format_param_, error.what());
+  }
 }
 
 Json ServedModel::tokenize(JsonObject body) const {
@@ -188,6 +193,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
   answering->tokenizer_ = &tokenizer_;
   answering->stop_token_ids_ = fields.stop_token_ids;
   answering->format_ = fields.format;
+  answering->format_param_ = fields.format_param;
   answering->logprobs_ = fields.logprobs.has_value();
   answering->echoes_ = !echoed.empty();
   answering->token_ids_ = fields.return_token_ids;

@@ -62,9 +62,9 @@ class ServedModel {
   using Compile = std::function<std::shared_ptr<const TokenConstraint>(const GrammarSource& source, const std::string& asker)>;
   void set_compile(Compile compile) { compile_ = std::move(compile); }
 
-  // What holds an answer to a form, for the asker of that name; waits for it to be compiled. Throws std::invalid_argument for a form that
+  // What holds the answer to its format(), for the asker of that name; waits for it to be compiled. Throws FieldError for a form that
   // cannot be held.
-  std::shared_ptr<const TokenConstraint> compile(const GrammarSource& source, const std::string& asker) const;
+  std::shared_ptr<const TokenConstraint> compile(const Answering& answering, const std::string& asker) const;
 
   // The answers of /tokenize, /detokenize, /tokenizer_info and /v1/messages/count_tokens.
   Json tokenize(JsonObject body) const;
@@ -155,6 +155,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
   std::vector<ScheduledRequest> requests_;     // of each prompt
   std::vector<std::vector<TokenId>> prompts_;  // where their log-probabilities are shown
   std::optional<GrammarSource> format_;
+  std::string format_param_;
   std::vector<TokenId> stop_token_ids_;
   bool logprobs_ = false, echoes_ = false, token_ids_ = false, stream_ = false;
   bool tells_ends_ = false;  // log-probabilities of end tokens too: lm-eval takes the last for the one new token of a completion

@@ -150,6 +150,7 @@ GenerationFields read_generation_fields(Fields& body, int64_t vocab_size) {
       .skip_special_tokens = body.boolean("skip_special_tokens").value_or(true),
       .stream = body.boolean("stream").value_or(false)};
   if (fields.top_k == -1) fields.top_k = 0;
+  if (fields.format) fields.format_param = body.param("response_format");
   if (const auto seed = body.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()))
     fields.seed = static_cast<uint64_t>(*seed);
   expect(fields.cache_salt.size() <= kMostSaltBytes, body.param("cache_salt"), "has ", fields.cache_salt.size(), " bytes; at most ",
@@ -159,6 +160,7 @@ GenerationFields read_generation_fields(Fields& body, int64_t vocab_size) {
   if (auto format = read_structured_outputs(body)) {
     expect(!fields.format, body.param("structured_outputs"), "does not go with response_format; leave one of them out");
     fields.format = std::move(format);
+    fields.format_param = body.param("structured_outputs");
   }
   read_stream_options(body, fields);
   refuse_others(body);

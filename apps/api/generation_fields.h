@@ -30,6 +30,7 @@ struct GenerationFields {
   std::string cache_salt;
   std::optional<int64_t> prompt_logprobs;  // of each token of the prompt but the first
   std::optional<GrammarSource> format;     // response_format or structured_outputs
+  std::string format_param = "";           // the field that it comes from
   bool return_token_ids = false;
   bool include_stop = false;  // include_stop_str_in_output
   bool skip_special_tokens = true;

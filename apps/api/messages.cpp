@@ -303,7 +303,7 @@ ChatCompletionFields read_message_request(JsonObject object, int64_t vocab_size)
   generation.max_tokens = body.integer("max_tokens", 1, kMostTokens);
   expect(generation.max_tokens.has_value(), body.param("max_tokens"), "is not there");
   if (auto stops = read_stop(body, "stop_sequences")) generation.stop = std::move(stops);
-  if (auto format = read_format(body)) generation.format = std::move(format);
+  if (auto format = read_format(body)) generation.format = std::move(format), generation.format_param = "output_config.format";
   generation.prompt_logprobs.reset();
   generation.return_token_ids = false;
   return fields;

@@ -360,7 +360,7 @@ ChatCompletionFields read_response(JsonObject object, int64_t vocab_size) {
                               .generation = read_generation_fields(body, vocab_size)};
   GenerationFields& generation = fields.generation;
   generation.max_tokens = body.integer("max_output_tokens", 1, kMostTokens);
-  if (auto format = read_format(body)) generation.format = std::move(format);
+  if (auto format = read_format(body)) generation.format = std::move(format), generation.format_param = "text.format";
   generation.prompt_logprobs.reset();
   generation.return_token_ids = false;
   return fields;

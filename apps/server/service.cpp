@@ -306,7 +306,7 @@ void Service::prepare(const std::shared_ptr<Asked>& asked, const HttpRequest& re
   if (!asked->answering->format()) return submit(asked);
   boost::asio::post(workers_->waiting, [this, asked] {
     try {
-      asked->answering->constrain(model_->compile(*asked->answering->format(), asked->key));
+      asked->answering->constrain(model_->compile(*asked->answering, asked->key));
     } catch (const std::exception& error) {
       return fail(asked, api::failure(error), "error");
     }

@@ -108,10 +108,9 @@ def test_stop_strings_end_an_answer(client):
 def test_biases_force_and_bar(server, client):
     (z,) = server.post("/tokenize", {"prompt": "z"})["tokens"]
     assert texts(say(client, logit_bias={str(z): 100})) == ["z" * 24]
-    one = {"temperature": 0, "max_completion_tokens": 1, "logprobs": True, "top_logprobs": 2, "extra_body": {"ignore_eos": True, "skip_special_tokens": False}}
-    best, second = say(client, **one).choices[0].logprobs.content[0].top_logprobs
-    (barred,) = server.post("/tokenize", {"prompt": best.token})["tokens"]
-    assert texts(say(client, **one)) == [best.token] and texts(say(client, **one, logit_bias={str(barred): -100})) == [second.token]
+    (t,) = set(texts(say(client, temperature=0))[0])
+    (barred,) = server.post("/tokenize", {"prompt": t})["tokens"]
+    assert t not in texts(say(client, temperature=0, logit_bias={str(barred): -100}))[0]
 
 
 def test_log_probabilities_are_told_of_the_best_and_of_the_chosen(client):

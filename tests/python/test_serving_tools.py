@@ -108,8 +108,8 @@ def test_a_call_that_has_begun_is_one_of_the_tools(client):
 @pytest.mark.parametrize("choice, names", [("required", {"get_weather", "add"}), ({"type": "function", "function": {"name": "add"}}, {"add"}), ({"type": "function", "function": {"name": "get_weather"}}, {"get_weather"})], ids=str)
 def test_a_call_that_must_be_comes(smollm2, choice, names):
     question = [{"role": "user", "content": "What is the weather in Rome?"}]
-    answer = smollm2.chat.completions.create(**asked("", messages=question, tool_choice=choice, max_completion_tokens=60)).choices[0]
-    ((name, arguments), *_) = calls_of(answer.message)
+    answer = smollm2.chat.completions.create(**asked("", messages=question, tool_choice=choice, parallel_tool_calls=False, max_completion_tokens=60)).choices[0]
+    ((name, arguments),) = calls_of(answer.message)
     assert name in names and answer.finish_reason == "tool_calls" and answer.message.content is None
     if name == "get_weather":
         assert arguments == {"city": "Rome"}
@@ -131,14 +131,14 @@ class Person(BaseModel):
 
 
 def test_a_schema_is_held_and_parsed(smollm2):
-    messages = [{"role": "user", "content": "Alice is 30 years old and likes tea. Give the name, the age and a list of what she likes, as JSON."}]
+    messages = [{"role": "user", "content": "Alice is 30 years old and likes tea. Who is she?"}]
     answer = smollm2.chat.completions.parse(model="scripted", messages=messages, response_format=Person, temperature=0, max_completion_tokens=80)
     assert isinstance(answer.choices[0].message.parsed, Person) and answer.choices[0].finish_reason == "stop"
     assert answer.choices[0].message.parsed.name == "Alice" and answer.choices[0].message.parsed.age == 30
     with smollm2.chat.completions.stream(model="scripted", messages=messages, response_format=Person, temperature=0, max_completion_tokens=80) as stream:
         assert stream.get_final_completion().choices[0].message.parsed == answer.choices[0].message.parsed
     free = smollm2.chat.completions.create(model="scripted", messages=messages, temperature=0, max_completion_tokens=8)
-    assert not free.choices[0].message.content.startswith("{"), "without a schema it would have said something else"
+    assert "{" not in texts(free)[0], "without a schema it says something else"
 
 
 def test_any_object(smollm2):
