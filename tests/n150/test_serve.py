@@ -48,7 +48,8 @@ def serve(core, tmp_path):
 @pytest.fixture
 def tiny(tmp_path):
     checkpoint = shutil.copytree(folders() / "small-gemma3", tmp_path / "tiny")
-    (checkpoint / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    (checkpoint / "tokenizer.json").write_text(json.dumps({**TOKENIZER, "decoder": {"type": "Fuse"}}))  # none would part tokens by spaces
+    (checkpoint / "generation_config.json").write_text(json.dumps({"eos_token_id": 1}))
     (checkpoint / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
     return checkpoint
 
