@@ -333,10 +333,11 @@ bool Answering::take_token(size_t choice, const ScheduledRequest::Token& token) 
 
 // Nothing may be thrown here: what there is no memory for is an error of the answer.
 void Answering::take_end(size_t choice, const ScheduledRequest::End& end) {
+  const bool came_to_nothing = end.reason != FinishReason::stop && end.reason != FinishReason::length;
   AnswerPiece piece;
   try {
     piece = begin_piece(choice);
-    piece.delta.append(readers_[choice].finish(end.reason == FinishReason::length ? "length" : "stop"));
+    if (!came_to_nothing) piece.delta.append(readers_[choice].finish(end.reason == FinishReason::length ? "length" : "stop"));
   } catch (...) {
     piece = {};
     piece.delta.choice = choice;
@@ -345,7 +346,6 @@ void Answering::take_end(size_t choice, const ScheduledRequest::End& end) {
   note_start(choice, end.sample, end.cached_tokens, end.queued);
   piece.queued = queued_;
   if (end.error && !error_) error_ = end.error;
-  const bool came_to_nothing = end.reason != FinishReason::stop && end.reason != FinishReason::length;
   if (reason_ == FinishReason::stop || came_to_nothing) reason_ = end.reason;
   if (came_to_nothing && left_ > 1) cancel();  // the others are not wanted alone
   piece.usage = usage_;

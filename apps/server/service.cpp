@@ -368,6 +368,7 @@ void Service::take(const std::shared_ptr<Asked>& asked) {
 }
 
 void Service::note_token(Asked& asked, Clock::time_point time, const api::AnswerPiece& piece) {
+  if (piece.usage.prompt_tokens == 0) return;  // end_all's
   const std::lock_guard lock(asked.mutex);
   asked.times.prompt_tokens = piece.usage.prompt_tokens;
   asked.times.cached_tokens = piece.usage.cached_tokens;
