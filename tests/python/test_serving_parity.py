@@ -9,7 +9,7 @@ from test_serving_clients import client_of
 from transformers import AutoTokenizer
 
 QUESTIONS = ["What is the capital of France?", "Name three colours.", "Write a line of Python that prints <b>é 你好 🙂</b>."]
-TEXTS = ["The capital of France is Paris.", "def f(x):\n    return x + 1\n", "Zürich, 你好 🙂 — <|im_start|>user\nx<|im_end|>\n", "a", 
+TEXTS = ["The capital of France is Paris.", "def f(x):\n    return x + 1\n", "Zürich, 你好 🙂 — <|im_start|>user\nx<|im_end|>\n", "a",
          "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\nThe capital of France is Paris."]
 NEW = 12
 
