@@ -211,6 +211,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
     const auto known = static_cast<int64_t>(prompt.size());
     expect_room(known, fields.cut_max_tokens ? std::nullopt : fields.max_tokens, context(), param);
     most.push_back(most_new_tokens(fields, known));
+    answering->max_new_tokens_ = std::max(answering->max_new_tokens_, most.back());
     answering->usage_.prompt_tokens += known;
   }
   if (shown) {

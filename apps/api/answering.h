@@ -139,6 +139,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
   AnswerWriter& writer() { return *writer_; }
   bool stream() const { return stream_; }
   int64_t prompt_tokens() const { return usage_.prompt_tokens; }
+  int64_t max_new_tokens() const { return max_new_tokens_; }  // of a choice
   const std::string& id() const { return id_; }
 
  private:
@@ -161,6 +162,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
   bool tells_ends_ = false;  // log-probabilities of end tokens too: lm-eval takes the last for the one new token of a completion
   std::unique_ptr<AnswerWriter> writer_;
   std::vector<Choice> choices_;
+  int64_t max_new_tokens_ = 0;
   // Of the engine's thread.
   std::deque<AnswerReader> readers_;  // of each choice
   std::vector<AnswerPiece> begun_;    // of each choice: what its first piece begins with

@@ -86,6 +86,10 @@ Service::Service(ServiceOptions options) : options_(std::move(options)), workers
 Service::~Service() { close(); }
 
 void Service::close() {
+  {
+    const std::lock_guard lock(closing_);
+    is_closed_ = true;
+  }
   workers_->waiting.join();
   workers_->writing.join();
 }
@@ -199,6 +203,8 @@ std::optional<HttpResponse> Service::refuse(const HttpRequest& head) {
 }
 
 void Service::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
+  const std::lock_guard lock(closing_);
+  if (is_closed_) return exchange->respond(answer(request));  // nobody works any more
   const Entry& entry = *find(request.path);
   std::string key =
       options_.keys.empty() ? "" : options_.keys.name_of(request.header("authorization"), request.header("x-api-key")).value_or("");
@@ -225,7 +231,7 @@ HttpResponse Service::answer(const HttpRequest& request) {
   }
   if (path == "/version") return {.body = text_of({{"version", TESSERA_VERSION}})};
   if (path == "/metrics") {
-    const bool loaded = scheduler_ != nullptr && state_ != State::loading;
+    const bool loaded = !is_closed_ && scheduler_ != nullptr && state_ != State::loading;
     return {.body = metrics_.text(loaded ? model_->name() : "", loaded ? scheduler_->counts() : Scheduler::Counts(),
                                   loaded ? scheduler_->cache_usage() : 0, refusals_ ? refusals_() : std::map<std::string, int64_t>()),
             .content_type = "text/plain; version=0.0.4; charset=utf-8"};
@@ -316,8 +322,8 @@ void Service::prepare(const std::shared_ptr<Asked>& asked, const HttpRequest& re
 
 void Service::submit(const std::shared_ptr<Asked>& asked) {
   if (const auto unready = unavailable(asked->path)) {
-    asked->exchange->fail(*unready, "");
-    return end(asked, unready->status, "refused");
+    end(asked, unready->status, "refused");
+    return asked->exchange->fail(*unready, "");
   }
   bool gone;
   {
@@ -399,13 +405,13 @@ void Service::take_last(const std::shared_ptr<Asked>& asked, const api::AnswerPi
                              "the request took longer than it may; ask for fewer tokens, or again when less is asked here", "timeout"),
                 "abort");
   if (piece.reason == FinishReason::cancelled) return fail(asked, busy("the request was cancelled", "cancelled"), "abort");
-  if (answering.stream()) {
-    asked->exchange->send(answering.writer().last_events(piece.usage));
-    asked->exchange->finish();
-  } else {
-    asked->exchange->respond({.body = text_of(answering.writer().body(answering.choices(), piece.usage))});
-  }
+  const bool stream = answering.stream();
+  std::string last =
+      stream ? answering.writer().last_events(piece.usage) : text_of(answering.writer().body(answering.choices(), piece.usage));
   end(asked, 200, piece.reason == FinishReason::length ? "length" : "stop");
+  if (!stream) return asked->exchange->respond({.body = std::move(last)});
+  asked->exchange->send(last);
+  asked->exchange->finish();
 }
 
 void Service::fail(const std::shared_ptr<Asked>& asked, const api::Failure& failure, const std::string& reason) {
@@ -416,11 +422,14 @@ void Service::fail(const std::shared_ptr<Asked>& asked, const api::Failure& fail
     answering = asked->answering;
     gone = asked->gone;
   }
-  asked->exchange->fail(response(failure, asked->path), answering && answering->stream() ? answering->writer().error_events(failure) : "");
+  HttpResponse whole = response(failure, asked->path);
+  const std::string events = answering && answering->stream() ? answering->writer().error_events(failure) : "";
   if (answering) answering->cancel();
   end(asked, gone ? 499 : failure.status, gone ? "abort" : reason);
+  asked->exchange->fail(std::move(whole), events);
 }
 
+// Before the client has the last of its answer: who has it may ask anew, and finds it counted.
 void Service::end(const std::shared_ptr<Asked>& asked, int status, const std::string& reason) {
   RequestTimes times;
   std::string id = message("request-", asked->number);
@@ -429,8 +438,11 @@ void Service::end(const std::shared_ptr<Asked>& asked, int status, const std::st
     if (std::exchange(asked->ended, true)) return;
     asked->pieces.clear();
     times = asked->times;
-    if (asked->answering) id = asked->answering->id();
-    if (asked->answering) times.n = static_cast<int64_t>(asked->answering->choices().size());
+    if (asked->answering) {
+      id = asked->answering->id();
+      times.n = static_cast<int64_t>(asked->answering->choices().size());
+      times.max_tokens = asked->answering->max_new_tokens();
+    }
   }
   times.total = seconds(Clock::now() - asked->arrived);
   if (status == 499) metrics_.cancelled();

@@ -45,7 +45,7 @@ class Service : public HttpHandler {
   bool wait_until_idle(std::chrono::milliseconds longest);
   // Ends what runs with an error.
   void end_all(const std::string& why);
-  // Waits for what is being parsed or written: nothing looks at the model or the scheduler any more.
+  // Waits for what is being parsed or written: nothing looks at the model or the scheduler any more. Whoever asks is told so.
   void close();
 
   std::optional<HttpResponse> refuse(const HttpRequest& head) override;
@@ -86,6 +86,8 @@ class Service : public HttpHandler {
   std::unordered_map<std::string, int64_t> of_key_;
   uint64_t last_ = 0;
   std::unique_ptr<Workers> workers_;
+  std::mutex closing_;  // held while a request is handed to the workers
+  std::atomic<bool> is_closed_ = false;
 };
 
 }  // namespace tessera::server
