@@ -4,6 +4,8 @@
 #include <boost/asio/thread_pool.hpp>
 #include <cmath>
 #include <deque>
+#include <new>
+#include <thread>
 #include <utility>
 
 #include "api/messages.h"
@@ -18,6 +20,9 @@ using Clock = std::chrono::steady_clock;
 using api::Json;
 
 constexpr size_t kMostBodyBytes = 8 << 20;
+
+// What must not fail is tried again where memory is short.
+void wait_for_memory() { std::this_thread::sleep_for(std::chrono::milliseconds(1)); }
 
 double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -37,6 +42,7 @@ struct Service::Asked {
   uint64_t number;
   api::Route route;
   std::string path, key;
+  HttpRequest request;  // until it is read
   std::shared_ptr<Exchange> exchange;
   Clock::time_point arrived = Clock::now();
 
@@ -137,11 +143,47 @@ void Service::end_all(const std::string& why) {
   }
 }
 
+// The last piece comes whatever happens: the request would never end without it.
 void Service::push(const std::shared_ptr<Asked>& asked, api::AnswerPiece piece) {
-  const std::lock_guard lock(asked->mutex);
-  if (asked->ended) return;
-  asked->pieces.emplace_back(Clock::now(), std::move(piece));
-  if (!std::exchange(asked->taken, true)) boost::asio::post(workers_->writing, [this, asked] { take(asked); });
+  const bool last = piece.last;
+  bool is_stored = false;
+  for (;;) {
+    try {
+      const std::lock_guard lock(asked->mutex);
+      if (asked->ended) return;
+      if (!is_stored) asked->pieces.emplace_back(Clock::now(), std::move(piece));
+      is_stored = true;
+      if (!asked->taken) work(workers_->writing, &Service::take, asked);
+      asked->taken = true;
+      return;
+    } catch (const std::bad_alloc&) {
+      if (!last) throw;
+    }
+    wait_for_memory();
+  }
+}
+
+// A step of a request's way, on a pool. What fails is its answer.
+void Service::work(boost::asio::thread_pool& pool, void (Service::*step)(const std::shared_ptr<Asked>&),
+                   const std::shared_ptr<Asked>& asked) {
+  boost::asio::post(pool, [this, step, asked]() noexcept {
+    std::exception_ptr error;
+    try {
+      return (this->*step)(asked);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    for (;; wait_for_memory()) {
+      try {
+        try {
+          std::rethrow_exception(error);
+        } catch (const std::exception& thrown) {
+          return fail(asked, api::failure(thrown), "error");
+        }
+      } catch (const std::bad_alloc&) {  // no memory to say it
+      }
+    }
+  });
 }
 
 std::optional<HttpResponse> Service::unavailable(const std::string& path) {
@@ -208,6 +250,7 @@ void Service::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
   const Entry& entry = *find(request.path);
   std::string key =
       options_.keys.empty() ? "" : options_.keys.name_of(request.header("authorization"), request.header("x-api-key")).value_or("");
+  if (entry.open) return exchange->respond(answer(request));
   if (entry.route) return ask(*entry.route, std::move(request), std::move(exchange), std::move(key));
   boost::asio::post(workers_->writing, [this, request = std::move(request), exchange = std::move(exchange)] {
     try {
@@ -264,60 +307,66 @@ void Service::ask(api::Route route, HttpRequest request, std::shared_ptr<Exchang
   const auto asked = std::make_shared<Asked>();
   asked->route = route;
   asked->path = request.path;
+  asked->request = std::move(request);
   asked->key = std::move(key);
   asked->exchange = std::move(exchange);
   {
     std::unique_lock lock(mutex_);
-    int64_t& of_key = of_key_[asked->key];
-    if (options_.most_of_a_key > 0 && of_key >= options_.most_of_a_key) {
+    const auto of_key = of_key_.try_emplace(asked->key, 0).first;
+    if (options_.most_of_a_key > 0 && of_key->second >= options_.most_of_a_key) {
       lock.unlock();
       metrics_.refused("limit");
       return asked->exchange->respond(
           error(429, message("this key has ", options_.most_of_a_key, " requests running, as many as it may; ask when one has ended"),
                 "rate_limit_exceeded", asked->path));
     }
-    ++of_key;
     asked->number = ++last_;
     running_[asked->number] = asked;
+    ++of_key->second;
   }
-  asked->exchange->on_gone([this, asked] {
-    std::shared_ptr<api::Answering> answering;
-    {
-      const std::lock_guard lock(asked->mutex);
-      asked->gone = true;
-      answering = asked->answering;
-    }
-    if (answering) answering->cancel();
-  });
-  boost::asio::post(workers_->writing, [this, asked, request = std::move(request)] { prepare(asked, request); });
+  try {
+    asked->exchange->on_gone([this, asked] {
+      std::shared_ptr<api::Answering> answering;
+      {
+        const std::lock_guard lock(asked->mutex);
+        asked->gone = true;
+        answering = asked->answering;
+      }
+      if (answering) answering->cancel();
+    });
+    work(workers_->writing, &Service::prepare, asked);
+  } catch (...) {
+    leave(*asked);
+    throw;
+  }
 }
 
-void Service::prepare(const std::shared_ptr<Asked>& asked, const HttpRequest& request) {
-  try {
+void Service::prepare(const std::shared_ptr<Asked>& asked) {
+  std::shared_ptr<api::Answering> answering;
+  {
+    const HttpRequest request = std::move(asked->request);
     const JsonDocument body = parse_json(request.body, "the body", {.max_bytes = kMostBodyBytes});
     const auto object = json_as<JsonObject>(body.root());
     check(object.has_value(), "the body must be a JSON object");
     const auto timeout_after = [&](Clock::duration longest) { return longest - (Clock::now() - asked->arrived); };
-    std::shared_ptr<api::Answering> answering = model_->prepare(asked->route, *object,
-                                                                {.name = asked->key,
-                                                                 .salt = options_.keys.size() > 1 ? asked->key : "",
-                                                                 .queue_timeout = timeout_after(options_.queue_timeout),
-                                                                 .timeout = timeout_after(options_.request_timeout)});
-    const std::lock_guard lock(asked->mutex);
-    asked->answering = std::move(answering);
-  } catch (const std::exception& error) {
-    return fail(asked, api::failure(error), "error");
+    answering = model_->prepare(asked->route, *object,
+                                {.name = asked->key,
+                                 .salt = options_.keys.size() > 1 ? asked->key : "",
+                                 .queue_timeout = timeout_after(options_.queue_timeout),
+                                 .timeout = timeout_after(options_.request_timeout)});
   }
-  if (asked->answering->stream()) asked->exchange->expect_stream();
-  if (!asked->answering->format()) return submit(asked);
-  boost::asio::post(workers_->waiting, [this, asked] {
-    try {
-      asked->answering->constrain(model_->compile(*asked->answering, asked->key));
-    } catch (const std::exception& error) {
-      return fail(asked, api::failure(error), "error");
-    }
-    submit(asked);
-  });
+  {
+    const std::lock_guard lock(asked->mutex);
+    asked->answering = answering;
+  }
+  if (answering->stream()) asked->exchange->expect_stream({{"X-Request-Id", answering->id()}});
+  if (!answering->format()) return submit(asked);
+  work(workers_->waiting, &Service::constrain, asked);
+}
+
+void Service::constrain(const std::shared_ptr<Asked>& asked) {
+  asked->answering->constrain(model_->compile(*asked->answering, asked->key));
+  submit(asked);
 }
 
 void Service::submit(const std::shared_ptr<Asked>& asked) {
@@ -337,39 +386,32 @@ void Service::submit(const std::shared_ptr<Asked>& asked) {
   } catch (const QueueFull& error) {
     metrics_.refused("queue");
     fail(asked, busy(error.what(), "queue_full"), "error");
-  } catch (const std::exception& error) {
-    fail(asked, api::failure(error), "error");
   }
 }
 
 void Service::take(const std::shared_ptr<Asked>& asked) {
-  try {
-    for (;;) {
-      std::deque<std::pair<Clock::time_point, api::AnswerPiece>> pieces;
-      {
-        const std::lock_guard lock(asked->mutex);
-        if (asked->pieces.empty() || asked->ended) {
-          asked->taken = false;
-          return;
-        }
-        pieces.swap(asked->pieces);
+  for (;;) {
+    std::deque<std::pair<Clock::time_point, api::AnswerPiece>> pieces;
+    {
+      const std::lock_guard lock(asked->mutex);
+      if (asked->pieces.empty() || asked->ended) {
+        asked->taken = false;
+        return;
       }
-      api::Answering& answering = *asked->answering;
-      std::string events;
-      for (auto& [time, piece] : pieces) {
-        note_token(*asked, time, piece);
-        answering.complete(piece);
-        if (!answering.stream()) answering.append(piece);
-        if (answering.stream() && !piece.error) events += answering.writer().events(piece.delta, piece.usage);
-        if (!piece.last) continue;
-        if (!events.empty()) asked->exchange->send(std::move(events));
-        return take_last(asked, piece);
-      }
-      if (!events.empty()) asked->exchange->send(std::move(events));
+      pieces.swap(asked->pieces);
     }
-  } catch (const std::exception& error) {
-    asked->answering->cancel();
-    fail(asked, api::failure(error), "error");
+    api::Answering& answering = *asked->answering;
+    std::string events;
+    for (auto& [time, piece] : pieces) {
+      note_token(*asked, time, piece);
+      answering.complete(piece);
+      if (!answering.stream()) answering.append(piece);
+      if (answering.stream() && !piece.error) events += answering.writer().events(piece.delta, piece.usage);
+      if (!piece.last) continue;
+      if (!events.empty()) asked->exchange->send(events);
+      return take_last(asked, piece);
+    }
+    if (!events.empty()) asked->exchange->send(events);
   }
 }
 
@@ -409,7 +451,7 @@ void Service::take_last(const std::shared_ptr<Asked>& asked, const api::AnswerPi
   std::string last =
       stream ? answering.writer().last_events(piece.usage) : text_of(answering.writer().body(answering.choices(), piece.usage));
   end(asked, 200, piece.reason == FinishReason::length ? "length" : "stop");
-  if (!stream) return asked->exchange->respond({.body = std::move(last)});
+  if (!stream) return asked->exchange->respond({.body = std::move(last), .headers = {{"X-Request-Id", answering.id()}}});
   asked->exchange->send(last);
   asked->exchange->finish();
 }
@@ -444,6 +486,7 @@ void Service::end(const std::shared_ptr<Asked>& asked, int status, const std::st
       times.max_tokens = asked->answering->max_new_tokens();
     }
   }
+  leave(*asked);
   times.total = seconds(Clock::now() - asked->arrived);
   if (status == 499) metrics_.cancelled();
   if (reason != "refused") metrics_.ended(reason, times);
@@ -452,9 +495,12 @@ void Service::end(const std::shared_ptr<Asked>& asked, int status, const std::st
                 static_cast<long long>(times.prompt_tokens), static_cast<long long>(times.cached_tokens),
                 static_cast<long long>(times.new_tokens), times.queued, times.first_token, times.total);
   options_.log(message(id, " ", asked->path, asked->key.empty() ? "" : " key ", asked->key, " ", status, " ", reason, ": ", numbers));
+}
+
+void Service::leave(const Asked& asked) {
   const std::lock_guard lock(mutex_);
-  running_.erase(asked->number);
-  if (const auto of_key = of_key_.find(asked->key); --of_key->second == 0) of_key_.erase(of_key);
+  running_.erase(asked.number);
+  if (const auto of_key = of_key_.find(asked.key); --of_key->second == 0) of_key_.erase(of_key);
   if (running_.empty()) idle_.notify_all();
 }
 

@@ -17,6 +17,10 @@
 #include "server/http_server.h"
 #include "server/metrics.h"
 
+namespace boost::asio {
+class thread_pool;
+}  // namespace boost::asio
+
 namespace tessera::server {
 
 struct ServiceOptions {
@@ -61,7 +65,9 @@ class Service : public HttpHandler {
 
   std::optional<HttpResponse> unavailable(const std::string& path);
   void ask(api::Route route, HttpRequest request, std::shared_ptr<Exchange> exchange, std::string key);
-  void prepare(const std::shared_ptr<Asked>& asked, const HttpRequest& request);
+  void work(boost::asio::thread_pool& pool, void (Service::*step)(const std::shared_ptr<Asked>&), const std::shared_ptr<Asked>& asked);
+  void prepare(const std::shared_ptr<Asked>& asked);
+  void constrain(const std::shared_ptr<Asked>& asked);
   void submit(const std::shared_ptr<Asked>& asked);
   void push(const std::shared_ptr<Asked>& asked, api::AnswerPiece piece);
   void take(const std::shared_ptr<Asked>& asked);
@@ -69,6 +75,7 @@ class Service : public HttpHandler {
   void take_last(const std::shared_ptr<Asked>& asked, const api::AnswerPiece& piece);
   void fail(const std::shared_ptr<Asked>& asked, const api::Failure& failure, const std::string& reason);
   void end(const std::shared_ptr<Asked>& asked, int status, const std::string& reason);
+  void leave(const Asked& asked);
   HttpResponse response(const api::Failure& failure, const std::string& path);
   HttpResponse answer(const HttpRequest& request);
 
