@@ -240,7 +240,8 @@ int64_t Sampler::enough(size_t new_tokens, AllowedTokens allowed) const {
   if (wanted > kMaxTopK) return 0;
   if (!constrained) return wanted;
   if (!greedy && allowed.count(wanted) < wanted) return 0;
-  return wanted <= kFewLargest / 2 ? kFewLargest : kMaxTopK;
+  if (wanted <= kFewLargest / 2) return kFewLargest;
+  return allowed.count(kFew) < kFew ? 0 : kMaxTopK;  // more than a card finds: it reads all then
 }
 
 std::optional<TokenId> Sampler::forced(size_t new_tokens, AllowedTokens allowed) const {

@@ -105,11 +105,11 @@ struct Mask {
 };
 
 TEST(selection, with_tokens_that_may_not_come_the_largest_choose_what_a_row_without_them_chooses) {
-  constexpr size_t kVocab = 1000;
+  constexpr size_t kVocab = 40'000;
   const std::vector<TokenId> tokens{1, 2, 3, 4};
   const std::vector<TokenId> ends{7, 500, 999};
   std::map<std::string, int> chosen, hidden;
-  for (uint32_t seed = 0; seed < 40; ++seed)
+  for (uint32_t seed = 0; seed < 12; ++seed)
     for (const size_t one_in : {0, 1, 2, 30, 200})        // 0: one token alone
       for (const int64_t top_k : {0, 1, 4, 20, 64, 200})  // 0: greedy
         for (const bool constrained : {false, true})
@@ -154,12 +154,12 @@ TEST(selection, with_tokens_that_may_not_come_the_largest_choose_what_a_row_with
               EXPECT_EQ(*token, expected);
             }
           }
-  EXPECT_GE(chosen["barred"], 100);
-  EXPECT_GE(hidden["barred"], 10);
+  EXPECT_GE(chosen["barred"], 30);
+  EXPECT_GE(hidden["barred"], 5);
   for (const char* often : {"one in 1, top_k 0, constrained", "one in 2, top_k 0, constrained, barred", "one in 30, top_k 0, constrained",
                             "one in 2, top_k 20, constrained", "one in 2, top_k 64, constrained, barred"})
-    EXPECT_GE(chosen[often], 20) << often;
-  EXPECT_GE(hidden["one in 30, top_k 20, constrained"], 20) << "too few of the largest may come";
+    EXPECT_GE(chosen[often], 6) << often;
+  EXPECT_GE(hidden["one in 30, top_k 20, constrained"], 6) << "too few of the largest may come";
 }
 
 TEST(selection, what_is_forced_or_made_a_number_may_still_have_to_be_allowed) {
