@@ -147,5 +147,8 @@ def descriptors(pid):
 
 def children(pid):
     """Its processes: the one that compiles schemas."""
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):  # whichever thread has started them
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/task/{task}/children") as file:
+            found += map(int, file.read().split())
+    return found
