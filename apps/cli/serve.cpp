@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -160,6 +161,7 @@ class Server {
       SignalWatch::expect_none();
       scheduler_ = &scheduler;
       service_.open(model, scheduler);
+      was_ready_ = true;
     }
     tell(message("ready: ", model.name(), ", loaded in ", format("%.1f s", session.load_seconds())));
     int code = 0;
@@ -235,6 +237,7 @@ class Server {
   [[noreturn]] void leave(const std::string& why) {
     leaving_.lock();  // for ever: the first one leaves
     tell(why);
+    if (!was_ready_) std::_Exit(kDeviceLost);
     fail("the device does not answer any more; the server is ending");
     http_.stop(kLastWords);
     listener_.join();
@@ -246,6 +249,7 @@ class Server {
   const Signals signals_;
   std::mutex mutex_, leaving_;
   Scheduler* scheduler_ = nullptr;
+  std::atomic<bool> was_ready_ = false;
   server::Service service_;
   server::HttpServer http_;
   std::thread listener_, watcher_, drainer_;

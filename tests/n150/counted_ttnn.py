@@ -1,13 +1,16 @@
-"""TTNN that writes to the file that TESSERA_TEST_PROGRAMS names how many programs its card has, whenever something comes back from it."""
+"""TTNN that writes how many programs its card has, and which threads have called, to the file that TESSERA_TEST_COUNTS names, whenever
+something comes back from the card."""
 import os
+import threading
 from pathlib import Path
 
 import ttnn
 
-cards = []
+cards, threads = [], set()
 
 
 def __getattr__(name):
+    threads.add(threading.get_native_id())
     return getattr(ttnn, name)
 
 
@@ -21,6 +24,12 @@ def close_device(card):
     ttnn.close_device(card)
 
 
+def to_device(*arguments, **options):
+    threads.add(threading.get_native_id())
+    return ttnn.to_device(*arguments, **options)
+
+
 def from_device(tensor):
-    Path(os.environ["TESSERA_TEST_PROGRAMS"]).write_text(str(cards[0].num_program_cache_entries()))
+    threads.add(threading.get_native_id())
+    Path(os.environ["TESSERA_TEST_COUNTS"]).write_text(f"{cards[0].num_program_cache_entries()} {' '.join(map(str, threads))}")
     return ttnn.from_device(tensor)

@@ -1,17 +1,13 @@
 """tessera serve in the Python package's command: on the card's place-holder what requests are given, how all ends, and a card that is lost while it
 serves; on the mock card that requests pass TTNN's checks with the programs that there are."""
-import contextlib
 import http.client
 import itertools
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,8 +33,8 @@ def serve(core, tmp_path):
     program = SimpleNamespace(path=script, folder=tmp_path, numbers=itertools.count())
     paths = (Path(os.environ["TESSERA_BUILD"]) / "python", "tests/n150", "tests/python")
 
-    def go(module, model, *flags, **environment):
-        return Server(program, model, "--device", "n150", "--weights", "bfloat16", *flags,
+    def go(module, model, *flags, wait_until_ready=True, **environment):
+        return Server(program, model, "--device", "n150", "--weights", "bfloat16", *flags, wait_until_ready=wait_until_ready,
                       environment={"TESSERA_TTNN_MODULE": module, "TESSERA_PACKED_CACHE": "0",
                                    "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in paths), **environment})
 
@@ -155,7 +151,9 @@ def test_who_leaves_is_cancelled_and_what_runs_ends_before_the_server(serve, tin
 
         form = {"prompt": "ab", "max_tokens": 8, "structured_outputs": {"choice": ["cab", "def"]}}
         assert server.post(COMPLETIONS, form)["choices"][0]["text"] in ("cab", "def")
-        mapped = (helper_of(server) / "maps").read_text()
+        helper = helper_of(server)
+        mapped = (helper / "maps").read_text()
+        assert os.getpgid(int(helper.name)) != os.getpgid(server.process.pid), "a Ctrl-C at the terminal would reach it"
         assert "tessera/_core" in mapped and "numpy" not in mapped and "ttnn" not in mapped
 
         stream = Stream(server, COMPLETIONS, {**ENDLESS, "prompt": "cd", "max_tokens": 300})
@@ -190,18 +188,28 @@ def test_when_the_card_does_not_answer_everybody_is_told_and_the_server_ends(ser
         assert "is called on a lost card" not in log and "TTNN's end waits for the card" not in log
 
 
+def test_a_card_that_does_not_answer_while_the_model_is_loaded_ends_the_server_as_other_commands(serve, tiny):
+    with serve("lost_ttnn", tiny, "--device-timeout", 1, wait_until_ready=False, TESSERA_TEST_FAULT="to_device hangs") as server:
+        assert server.process.wait(60) == 5
+        server.ended = True
+
+
 def test_requests_pass_ttnn_s_checks_and_need_no_new_programs(serve, ttnn, tiny, tmp_path):
-    programs = tmp_path / "programs"
-    environment = mock_card.environment(tmp_path / "mock_card") if (tmp_path / "mock_card").mkdir() is None else {}
-    with serve("counted_ttnn", tiny, "-c", 1024, "--max-num-seqs", 4, TESSERA_TEST_PROGRAMS=str(programs), **environment) as server:
+    counts = tmp_path / "counts"
+    card = tmp_path / "card"
+    card.mkdir()
+    with serve("counted_ttnn", tiny, "-c", 1024, "--max-num-seqs", 4, TESSERA_TEST_COUNTS=str(counts), **mock_card.environment(card)) as server:
         def ask(prompt):
             body = {"prompt": prompt, "max_tokens": 6, "ignore_eos": True, "logprobs": 1}
             with ThreadPoolExecutor(4) as threads:
                 answers = list(threads.map(lambda i: server.post(COMPLETIONS, {**body, "prompt": prompt * (i + 1)}), range(4)))
             assert all(answer["usage"]["completion_tokens"] == 6 for answer in answers)
-            return int(programs.read_text())
+            programs, *threads = map(int, counts.read_text().split())
+            assert threads == [server.process.pid], "the main thread alone calls TTNN"
+            return programs
+
         assert ask("ab") > 0
         known = ask("cde")
         assert [ask(prompt) for prompt in ("fgh", "xy", "a long prompt ")] == [known] * 3
-        log = server.stop()
+        log = server.stop(signal=signal.SIGINT)  # TTNN leaves the handlers as they are
     assert "refuses" not in log
