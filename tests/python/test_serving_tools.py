@@ -105,7 +105,7 @@ def test_a_call_that_has_begun_is_one_of_the_tools(client):
             assert name in ("get_weather", "add") and arguments.get("city", "Rome") in CITY["enum"]
 
 
-@pytest.mark.parametrize("choice, names", [("required", {"get_weather", "add"}), ({"type": "function", "function": {"name": "add"}}, {"add"}), ({"type": "function", "function": {"name": "get_weather"}}, {"get_weather"})], ids=str)
+@pytest.mark.parametrize("choice, names", [("required", ("get_weather", "add")), ({"type": "function", "function": {"name": "add"}}, ("add",)), ({"type": "function", "function": {"name": "get_weather"}}, ("get_weather",))], ids=str)
 def test_a_call_that_must_be_comes(smollm2, choice, names):
     question = [{"role": "user", "content": "What is the weather in Rome?"}]
     answer = smollm2.chat.completions.create(**asked("", messages=question, tool_choice=choice, parallel_tool_calls=False, max_completion_tokens=60)).choices[0]
