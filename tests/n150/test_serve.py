@@ -194,22 +194,20 @@ def test_a_card_that_does_not_answer_while_the_model_is_loaded_ends_the_server_a
         server.ended = True
 
 
-def test_requests_pass_ttnn_s_checks_and_need_no_new_programs(serve, ttnn, tiny, tmp_path):
+def test_requests_pass_ttnn_s_checks_and_need_no_programs_of_their_own(serve, ttnn, tiny, tmp_path):
     counts = tmp_path / "counts"
     card = tmp_path / "card"
     card.mkdir()
     with serve("counted_ttnn", tiny, "-c", 1024, "--max-num-seqs", 4, TESSERA_TEST_COUNTS=str(counts), **mock_card.environment(card)) as server:
-        def ask(prompt):
-            body = {"prompt": prompt, "max_tokens": 6, "ignore_eos": True, "logprobs": 1}
-            with ThreadPoolExecutor(4) as threads:
-                answers = list(threads.map(lambda i: server.post(COMPLETIONS, {**body, "prompt": prompt * (i + 1)}), range(4)))
-            assert all(answer["usage"]["completion_tokens"] == 6 for answer in answers)
+        def ask(prompt, n):
+            answer = server.post(COMPLETIONS, {"prompt": prompt, "max_tokens": 6, "ignore_eos": True, "logprobs": 1, "n": n})
+            assert answer["usage"]["completion_tokens"] == 6 * n
             programs, *threads = map(int, counts.read_text().split())
             assert threads == [server.process.pid], "the main thread alone calls TTNN"
             return programs
 
-        assert ask("ab") > 0
-        known = ask("cde")
-        assert [ask(prompt) for prompt in ("fgh", "xy", "a long prompt ")] == [known] * 3
+        alone, known = ask("ab", 1), ask("cd", 4)  # samples that decode side by side
+        assert 0 < alone < known
+        assert [ask(prompt, n) for n in (1, 4) for prompt in ("efg", "xy", "a long prompt " * 3)] == [known] * 6
         log = server.stop(signal=signal.SIGINT)  # TTNN leaves the handlers as they are
     assert "refuses" not in log
