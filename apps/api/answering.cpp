@@ -92,6 +92,7 @@ std::shared_ptr<Answering> ServedModel::prepare_chat(ChatCompletionFields fields
   AnswerReaderOptions reading{.format = &format_, .thinking = thinking_behind(prompt, format_, tokenizer_)};
   if (fields.tools.choice != Tools::Choice::none)
     for (const ToolDefinition& tool : fields.tools.definitions) reading.tools.push_back(tool.name);
+  if (!fields.generation.format) fields.generation.format = options_.form;
   if (!fields.generation.format) fields.generation.format_param = "tools";
   fields.generation.format = answer_grammar(format_, reading.thinking, fields.tools, fields.generation.format, options_.enforceable);
   return made(header, fields.generation, {std::move(prompt)}, {}, end_tokens(), param, std::move(reading), std::move(writer), asker);
