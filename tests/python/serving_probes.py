@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 
-VARYING = re.compile(rb'"(id|created|created_at|cached_tokens)": ?("[^"]*"|\d+)')
+VARYING = re.compile(rb'"(id|created|created_at|cached_tokens|input_tokens|cache_read_input_tokens)": ?("[^"]*"|\d+)')
 SAMPLE = re.compile(r'(tessera:[a-z0-9_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\} (\d+(?:\.\d+)?(?:e[-+]?\d+)?)')
 
 
