@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "generate/sampler.h"
+#include "thinned.h"
 
 namespace tessera {
 namespace {
@@ -109,7 +110,7 @@ TEST(selection, with_tokens_that_may_not_come_the_largest_choose_what_a_row_with
   const std::vector<TokenId> tokens{1, 2, 3, 4};
   const std::vector<TokenId> ends{7, 500, 999};
   std::map<std::string, int> chosen, hidden;
-  for (uint32_t seed = 0; seed < 12; ++seed)
+  for (uint32_t seed = 0; seed < 12; seed += kSanitizerBuild ? 5 : 1)
     for (const size_t one_in : {0, 1, 2, 30, 200})        // 0: one token alone
       for (const int64_t top_k : {0, 1, 4, 20, 64, 200})  // 0: greedy
         for (const bool constrained : {false, true})
@@ -154,6 +155,7 @@ TEST(selection, with_tokens_that_may_not_come_the_largest_choose_what_a_row_with
               EXPECT_EQ(*token, expected);
             }
           }
+  if (kSanitizerBuild) return;  // there are too few there
   EXPECT_GE(chosen["barred"], 30);
   EXPECT_GE(hidden["barred"], 5);
   for (const char* often : {"one in 1, top_k 0, constrained", "one in 2, top_k 0, constrained, barred", "one in 30, top_k 0, constrained",
