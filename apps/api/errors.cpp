@@ -40,6 +40,8 @@ Failure make(int status, const std::string& message, const Json& param, const st
 }  // namespace
 
 Failure failure(const std::exception& error) {
+  if (dynamic_cast<const DeviceError*>(&error))  // what it says is of this machine
+    return make(503, "the device has failed, and the server is ending; ask another, or again soon", Json(), "failed");
   const bool theirs = dynamic_cast<const std::invalid_argument*>(&error) || dynamic_cast<const FileError*>(&error);
   const bool full = dynamic_cast<const ResourceError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error);
   const auto* const field = dynamic_cast<const FieldError*>(&error);
