@@ -4,6 +4,8 @@
 #include <boost/asio/thread_pool.hpp>
 #include <cmath>
 #include <deque>
+#include <new>
+#include <thread>
 #include <utility>
 
 #include "api/messages.h"
@@ -24,6 +26,18 @@ double seconds(Clock::duration duration) { return std::chrono::duration<double>(
 std::string text_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 api::Failure busy(const std::string& message, const std::string& code) { return api::failure(503, message, code); }
+
+// Where there is no memory even to end a request, waits for some.
+template <class Act>
+void until_it_can(const Act& act) {
+  for (;;) {
+    try {
+      return act();
+    } catch (const std::bad_alloc&) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+}
 
 }  // namespace
 
@@ -140,8 +154,10 @@ void Service::end_all(const std::string& why) {
 void Service::push(const std::shared_ptr<Asked>& asked, api::AnswerPiece piece) {
   const std::lock_guard lock(asked->mutex);
   if (asked->ended) return;
-  asked->pieces.emplace_back(Clock::now(), std::move(piece));
-  if (!std::exchange(asked->taken, true)) boost::asio::post(workers_->writing, [this, asked] { take(asked); });
+  until_it_can([&] { asked->pieces.emplace_back(Clock::now(), std::move(piece)); });
+  if (asked->taken) return;
+  until_it_can([&] { boost::asio::post(workers_->writing, [this, asked] { take(asked); }); });
+  asked->taken = true;
 }
 
 std::optional<HttpResponse> Service::unavailable(const std::string& path) {
@@ -213,7 +229,7 @@ void Service::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
     try {
       exchange->respond(answer(request));
     } catch (const std::exception& error) {
-      exchange->respond(response(api::failure(error), request.path));
+      until_it_can([&] { exchange->fail(response(api::failure(error), request.path), ""); });
     }
   });
 }
@@ -280,16 +296,20 @@ void Service::ask(api::Route route, HttpRequest request, std::shared_ptr<Exchang
     asked->number = ++last_;
     running_[asked->number] = asked;
   }
-  asked->exchange->on_gone([this, asked] {
-    std::shared_ptr<api::Answering> answering;
-    {
-      const std::lock_guard lock(asked->mutex);
-      asked->gone = true;
-      answering = asked->answering;
-    }
-    if (answering) answering->cancel();
-  });
-  boost::asio::post(workers_->writing, [this, asked, request = std::move(request)] { prepare(asked, request); });
+  try {
+    asked->exchange->on_gone([asked] {
+      std::shared_ptr<api::Answering> answering;
+      {
+        const std::lock_guard lock(asked->mutex);
+        asked->gone = true;
+        answering = asked->answering;
+      }
+      if (answering) answering->cancel();
+    });
+    boost::asio::post(workers_->writing, [this, asked, request = std::move(request)] { prepare(asked, request); });
+  } catch (const std::exception& error) {
+    fail(asked, error);
+  }
 }
 
 void Service::prepare(const std::shared_ptr<Asked>& asked, const HttpRequest& request) {
@@ -303,21 +323,23 @@ void Service::prepare(const std::shared_ptr<Asked>& asked, const HttpRequest& re
                                                                  .salt = options_.keys.size() > 1 ? asked->key : "",
                                                                  .queue_timeout = timeout_after(options_.queue_timeout),
                                                                  .timeout = timeout_after(options_.request_timeout)});
-    const std::lock_guard lock(asked->mutex);
-    asked->answering = std::move(answering);
-  } catch (const std::exception& error) {
-    return fail(asked, api::failure(error), "error");
-  }
-  if (asked->answering->stream()) asked->exchange->expect_stream();
-  if (!asked->answering->format()) return submit(asked);
-  boost::asio::post(workers_->waiting, [this, asked] {
-    try {
-      asked->answering->constrain(model_->compile(*asked->answering->format(), asked->key));
-    } catch (const std::exception& error) {
-      return fail(asked, api::failure(error), "error");
+    {
+      const std::lock_guard lock(asked->mutex);
+      asked->answering = std::move(answering);
     }
-    submit(asked);
-  });
+    if (asked->answering->stream()) asked->exchange->expect_stream();
+    if (!asked->answering->format()) return submit(asked);
+    boost::asio::post(workers_->waiting, [this, asked] {
+      try {
+        asked->answering->constrain(model_->compile(*asked->answering->format(), asked->key));
+        submit(asked);
+      } catch (const std::exception& error) {
+        fail(asked, error);
+      }
+    });
+  } catch (const std::exception& error) {
+    fail(asked, error);
+  }
 }
 
 void Service::submit(const std::shared_ptr<Asked>& asked) {
@@ -338,7 +360,7 @@ void Service::submit(const std::shared_ptr<Asked>& asked) {
     metrics_.refused("queue");
     fail(asked, busy(error.what(), "queue_full"), "error");
   } catch (const std::exception& error) {
-    fail(asked, api::failure(error), "error");
+    fail(asked, error);
   }
 }
 
@@ -369,7 +391,7 @@ void Service::take(const std::shared_ptr<Asked>& asked) {
     }
   } catch (const std::exception& error) {
     asked->answering->cancel();
-    fail(asked, api::failure(error), "error");
+    fail(asked, error);
   }
 }
 
@@ -393,7 +415,7 @@ void Service::take_last(const std::shared_ptr<Asked>& asked, const api::AnswerPi
     try {
       std::rethrow_exception(piece.error);
     } catch (const std::exception& error) {
-      return fail(asked, api::failure(error), "error");
+      return fail(asked, error);
     }
   }
   if (piece.reason == FinishReason::timeout)
@@ -409,6 +431,10 @@ void Service::take_last(const std::shared_ptr<Asked>& asked, const api::AnswerPi
   if (!stream) return asked->exchange->respond({.body = std::move(last)});
   asked->exchange->send(last);
   asked->exchange->finish();
+}
+
+void Service::fail(const std::shared_ptr<Asked>& asked, const std::exception& error) {
+  until_it_can([&] { fail(asked, api::failure(error), "error"); });
 }
 
 void Service::fail(const std::shared_ptr<Asked>& asked, const api::Failure& failure, const std::string& reason) {
@@ -428,31 +454,41 @@ void Service::fail(const std::shared_ptr<Asked>& asked, const api::Failure& fail
 
 // Before the client has the last of its answer: who has it may ask anew, and finds it counted.
 void Service::end(const std::shared_ptr<Asked>& asked, int status, const std::string& reason) {
-  RequestTimes times;
-  std::string id = message("request-", asked->number);
   {
     const std::lock_guard lock(asked->mutex);
     if (std::exchange(asked->ended, true)) return;
     asked->pieces.clear();
-    times = asked->times;
-    if (asked->answering) {
-      id = asked->answering->id();
-      times.n = static_cast<int64_t>(asked->answering->choices().size());
-      times.max_tokens = asked->answering->max_new_tokens();
+  }
+  try {
+    note_end(*asked, status, reason);
+  } catch (const std::bad_alloc&) {  // then it is not told
+  }
+  const std::lock_guard lock(mutex_);
+  running_.erase(asked->number);
+  if (const auto of_key = of_key_.find(asked->key); --of_key->second == 0) of_key_.erase(of_key);
+  if (running_.empty()) idle_.notify_all();
+}
+
+void Service::note_end(Asked& asked, int status, const std::string& reason) {
+  RequestTimes times;
+  std::string id = message("request-", asked.number);
+  {
+    const std::lock_guard lock(asked.mutex);
+    times = asked.times;
+    if (asked.answering) {
+      id = asked.answering->id();
+      times.n = static_cast<int64_t>(asked.answering->choices().size());
+      times.max_tokens = asked.answering->max_new_tokens();
     }
   }
-  times.total = seconds(Clock::now() - asked->arrived);
+  times.total = seconds(Clock::now() - asked.arrived);
   if (status == 499) metrics_.cancelled();
   if (reason != "refused") metrics_.ended(reason, times);
   char numbers[200];
   std::snprintf(numbers, sizeof numbers, "%lld prompt (%lld cached), %lld new tokens; queued %.3f, first token %.3f, all %.3f s",
                 static_cast<long long>(times.prompt_tokens), static_cast<long long>(times.cached_tokens),
                 static_cast<long long>(times.new_tokens), times.queued, times.first_token, times.total);
-  options_.log(message(id, " ", asked->path, asked->key.empty() ? "" : " key ", asked->key, " ", status, " ", reason, ": ", numbers));
-  const std::lock_guard lock(mutex_);
-  running_.erase(asked->number);
-  if (const auto of_key = of_key_.find(asked->key); --of_key->second == 0) of_key_.erase(of_key);
-  if (running_.empty()) idle_.notify_all();
+  options_.log(message(id, " ", asked.path, asked.key.empty() ? "" : " key ", asked.key, " ", status, " ", reason, ": ", numbers));
 }
 
 }  // namespace tessera::server

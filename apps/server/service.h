@@ -68,7 +68,9 @@ class Service : public HttpHandler {
   void note_token(Asked& asked, std::chrono::steady_clock::time_point time, const api::AnswerPiece& piece);
   void take_last(const std::shared_ptr<Asked>& asked, const api::AnswerPiece& piece);
   void fail(const std::shared_ptr<Asked>& asked, const api::Failure& failure, const std::string& reason);
+  void fail(const std::shared_ptr<Asked>& asked, const std::exception& error);
   void end(const std::shared_ptr<Asked>& asked, int status, const std::string& reason);
+  void note_end(Asked& asked, int status, const std::string& reason);
   HttpResponse response(const api::Failure& failure, const std::string& path);
   HttpResponse answer(const HttpRequest& request);
 
