@@ -62,17 +62,26 @@ void HttpServer::State::listen() {
   if (!error) acceptor.set_option(Acceptor::reuse_address(true), error);
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(Acceptor::max_listen_connections, error);
+  if (!error) acceptor.non_blocking(true, error);
   check<std::runtime_error>(!error, "port ", options.port, " of ", options.address, " is not to be had: ", error.message(),
                             "; choose another");
   port = acceptor.local_endpoint().port();
 }
 
+// In two steps: where async_accept finds no memory for the socket that it has, its handler is never called.
 void HttpServer::State::accept() {
   if (connections.is_stopping) return;
   try {
-    acceptor.async_accept(loops[next_loop++ % loops.size()], [this](error_code error, Socket socket) {
-      const bool is_full = error && error != asio::error::connection_aborted;  // no descriptor: the next attempt would fail as well
-      if (!error) admit(std::move(socket));
+    acceptor.async_wait(Acceptor::wait_read, [this](error_code error) {
+      try {
+        Socket socket(loops[next_loop++ % loops.size()]);
+        if (!error) acceptor.accept(socket, error);
+        if (!error) admit(std::move(socket));
+      } catch (const std::exception&) {
+        error = asio::error::no_memory;
+      }
+      // No descriptor, no memory: the next attempt would fail as well.
+      const bool is_full = error && error != asio::error::connection_aborted && error != asio::error::would_block;
       is_full ? pause() : accept();
     });
   } catch (const std::bad_alloc&) {

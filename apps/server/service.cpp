@@ -172,7 +172,7 @@ void Service::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
     try {
       exchange->respond(answer(request));
     } catch (const std::exception& error) {
-      exchange->respond(response(api::failure(error), request.path));
+      until_it_can([&] { exchange->fail(response(api::failure(error), request.path), ""); });
     }
   });
 }

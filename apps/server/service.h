@@ -75,6 +75,7 @@ class Service : public HttpHandler {
   void take_last(const std::shared_ptr<Asked>& asked, const api::AnswerPiece& piece);
   void fail(const std::shared_ptr<Asked>& asked, const api::Failure& failure, const std::string& reason);
   void end(const std::shared_ptr<Asked>& asked, int status, const std::string& reason);
+  void note_end(Asked& asked, int status, const std::string& reason);
   void leave(const Asked& asked);
   HttpResponse response(const api::Failure& failure, const std::string& path);
   HttpResponse answer(const HttpRequest& request);

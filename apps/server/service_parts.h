@@ -5,7 +5,9 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -36,6 +38,18 @@ struct Service::Asked {
 
   std::vector<std::chrono::steady_clock::time_point> last_tokens = {};  // of each choice; whoever takes the pieces has them
 };
+
+// Where there is no memory even to end a request, waits for some.
+template <class Act>
+void until_it_can(const Act& act) {
+  for (;;) {
+    try {
+      return act();
+    } catch (const std::bad_alloc&) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+}
 
 api::Failure busy(const std::string& message, const std::string& code);  // 503
 std::string text_of(const api::Json& json);

@@ -1,6 +1,5 @@
 #include <boost/asio/post.hpp>
-#include <new>
-#include <thread>
+#include <cstdio>
 
 #include "api/fields.h"
 #include "core/error.h"
@@ -12,9 +11,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-// What must not fail is tried again where memory is short.
-void wait_for_memory() { std::this_thread::sleep_for(std::chrono::milliseconds(1)); }
 
 }  // namespace
 
@@ -50,9 +46,8 @@ void Service::ask(api::Route route, HttpRequest request, std::shared_ptr<Exchang
       if (answering) answering->cancel();
     });
     work(workers_->writing, &Service::prepare, asked);
-  } catch (...) {
-    leave(*asked);
-    throw;
+  } catch (const std::exception& error) {
+    until_it_can([&] { fail(asked, api::failure(error), "error"); });
   }
 }
 
@@ -186,28 +181,38 @@ void Service::fail(const std::shared_ptr<Asked>& asked, const api::Failure& fail
 
 // Before the client has the last of its answer: who has it may ask anew, and finds it counted.
 void Service::end(const std::shared_ptr<Asked>& asked, int status, const std::string& reason) {
-  RequestTimes times;
-  std::string id = message("request-", asked->number);
   {
     const std::lock_guard lock(asked->mutex);
     if (std::exchange(asked->ended, true)) return;
     asked->pieces.clear();
-    times = asked->times;
-    if (asked->answering) {
-      id = asked->answering->id();
-      times.n = static_cast<int64_t>(asked->answering->choices().size());
-      times.max_tokens = asked->answering->max_new_tokens();
-    }
   }
   leave(*asked);
-  times.total = seconds(Clock::now() - asked->arrived);
+  try {
+    note_end(*asked, status, reason);
+  } catch (const std::bad_alloc&) {  // then it is not told
+  }
+}
+
+void Service::note_end(Asked& asked, int status, const std::string& reason) {
+  RequestTimes times;
+  std::string id = message("request-", asked.number);
+  {
+    const std::lock_guard lock(asked.mutex);
+    times = asked.times;
+    if (asked.answering) {
+      id = asked.answering->id();
+      times.n = static_cast<int64_t>(asked.answering->choices().size());
+      times.max_tokens = asked.answering->max_new_tokens();
+    }
+  }
+  times.total = seconds(Clock::now() - asked.arrived);
   if (status == 499) metrics_.cancelled();
   if (reason != "refused") metrics_.ended(reason, times);
   char numbers[200];
   std::snprintf(numbers, sizeof numbers, "%lld prompt (%lld cached), %lld new tokens; queued %.3f, first token %.3f, all %.3f s",
                 static_cast<long long>(times.prompt_tokens), static_cast<long long>(times.cached_tokens),
                 static_cast<long long>(times.new_tokens), times.queued, times.first_token, times.total);
-  options_.log(message(id, " ", asked->path, asked->key.empty() ? "" : " key ", asked->key, " ", status, " ", reason, ": ", numbers));
+  options_.log(message(id, " ", asked.path, asked.key.empty() ? "" : " key ", asked.key, " ", status, " ", reason, ": ", numbers));
 }
 
 void Service::leave(const Asked& asked) {
@@ -217,45 +222,24 @@ void Service::leave(const Asked& asked) {
   if (running_.empty()) idle_.notify_all();
 }
 
-// The last piece comes whatever happens: the request would never end without it.
+// Every piece comes, the last above all: the request would never end without it.
 void Service::push(const std::shared_ptr<Asked>& asked, api::AnswerPiece piece) {
-  const bool last = piece.last;
-  bool is_stored = false;
-  for (;;) {
-    try {
-      const std::lock_guard lock(asked->mutex);
-      if (asked->ended) return;
-      if (!is_stored) asked->pieces.emplace_back(Clock::now(), std::move(piece));
-      is_stored = true;
-      if (!asked->taken) work(workers_->writing, &Service::take, asked);
-      asked->taken = true;
-      return;
-    } catch (const std::bad_alloc&) {
-      if (!last) throw;
-    }
-    wait_for_memory();
-  }
+  const std::lock_guard lock(asked->mutex);
+  if (asked->ended) return;
+  until_it_can([&] { asked->pieces.emplace_back(Clock::now(), std::move(piece)); });
+  if (asked->taken) return;
+  until_it_can([&] { work(workers_->writing, &Service::take, asked); });
+  asked->taken = true;
 }
 
 // A step of a request's way, on a pool. What fails is its answer.
 void Service::work(boost::asio::thread_pool& pool, void (Service::*step)(const std::shared_ptr<Asked>&),
                    const std::shared_ptr<Asked>& asked) {
   boost::asio::post(pool, [this, step, asked]() noexcept {
-    std::exception_ptr error;
     try {
-      return (this->*step)(asked);
-    } catch (...) {
-      error = std::current_exception();
-    }
-    for (;; wait_for_memory()) {
-      try {
-        try {
-          std::rethrow_exception(error);
-        } catch (const std::exception& thrown) {
-          return fail(asked, api::failure(thrown), "error");
-        }
-      } catch (const std::bad_alloc&) {  // no memory to say it
-      }
+      (this->*step)(asked);
+    } catch (const std::exception& error) {
+      until_it_can([&] { fail(asked, api::failure(error), "error"); });
     }
   });
 }

@@ -3,17 +3,19 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <limits>
 #include <new>
 
 namespace {
 
 std::atomic<size_t> largest_allocation{0};
 std::atomic<size_t> allocations{0};
-std::atomic<size_t> failing_from{0};
+std::atomic<size_t> failing_from{0}, failing_to{0}, least_counted{0};
 
 bool fails(size_t bytes) {
+  if (bytes < least_counted) return false;
   const size_t number = ++allocations;
-  if (failing_from != 0 && number >= failing_from) return true;
+  if (failing_from != 0 && number >= failing_from && number <= failing_to) return true;
   largest_allocation = std::max(largest_allocation.load(), bytes);
   return false;
 }
@@ -47,13 +49,18 @@ void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
 
 namespace tessera::testing {
 
-AllocationWatch::AllocationWatch(size_t first_failing) {
+AllocationWatch::AllocationWatch(size_t first_failing, size_t count_failing, size_t least_bytes) {
+  least_counted = least_bytes;
   largest_allocation = 0;
   allocations = 0;
+  failing_to = count_failing == 0 ? std::numeric_limits<size_t>::max() : first_failing + count_failing - 1;
   failing_from = first_failing;
 }
 
-AllocationWatch::~AllocationWatch() { failing_from = 0; }
+AllocationWatch::~AllocationWatch() {
+  failing_from = 0;
+  least_counted = 0;
+}
 
 size_t AllocationWatch::largest() const { return largest_allocation; }
 
