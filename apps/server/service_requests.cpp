@@ -36,7 +36,7 @@ void Service::ask(api::Route route, HttpRequest request, std::shared_ptr<Exchang
     ++of_key->second;
   }
   try {
-    asked->exchange->on_gone([this, asked] {
+    asked->exchange->on_gone([asked] {
       std::shared_ptr<api::Answering> answering;
       {
         const std::lock_guard lock(asked->mutex);
