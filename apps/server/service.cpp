@@ -98,7 +98,8 @@ void Service::end_all(const std::string& why) {
       const std::lock_guard lock(asked->mutex);
       if (!asked->submitted) continue;  // submit() looks at the state
     }
-    push(asked, {.delta = {}, .last = true, .error = std::make_exception_ptr(ResourceError(why))});
+    std::exception_ptr error = std::make_exception_ptr(ResourceError(why));  // whose text none of this thread's shares any more
+    push(asked, {.delta = {}, .last = true, .error = std::move(error)});
   }
 }
 
