@@ -189,6 +189,7 @@ std::shared_ptr<Answering> ServedModel::made(const AnswerHeader& header, const G
                                              std::unique_ptr<AnswerWriter> writer, const Asker& asker) const {
   const auto answering = std::make_shared<Answering>();
   const SamplingParams sampling = sampling_of(fields);
+  expect(!sampling.ignore_eos || !fields.format, "ignore_eos", "does not go with a form of the answer, which has an end; leave it out");
   if (!sampling.ignore_eos) ends.insert(ends.end(), fields.stop_token_ids.begin(), fields.stop_token_ids.end());
   answering->id_ = header.id;
   answering->tokenizer_ = &tokenizer_;
