@@ -231,6 +231,47 @@ TEST(answer_grammar, a_tool_whose_schema_cannot_be_held_takes_any_object_unless_
   EXPECT_LT(of(large, false).text.size(), size_t{1} << 10);
 }
 
+// 50 tools with schemas of 20 properties, lists of objects among them; each tenth has a keyword that is not enforced, each other tenth more
+// values than a schema may have.
+TEST(answer_grammar, a_coding_agent_s_list_of_tools_is_held) {
+  const auto number = [](const char* before, int i) { return message(before, i); };
+  Tools tools{.choice = Choice::required};
+  for (int i = 0; i < 50; ++i) {
+    std::string properties =
+        R"("edits": {"type": "array", "items": {"type": "object", "properties": {"path": {"type": "string"}, "lines": )"
+        R"({"type": "array", "items": {"type": "integer"}}}, "required": ["path"], "additionalProperties": false}})";
+    for (int j = 0; j < 19; ++j)
+      properties += message(", \"", number("p", j), "\": {\"description\": \"", std::string(60, 'd'), "\", \"type\": \"",
+                            j % 2 == 0 ? "boolean" : "integer", "\"}");
+    std::string values = "\"v0\"";
+    for (int value = 1; i % 10 == 5 && value < 1200; ++value) values += number(", \"v", value) + '"';
+    tools.definitions.push_back(
+        {.name = number("tool_", i),
+         .description = "",
+         .parameters = message(R"({"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", )",
+                               i % 10 == 3 ? R"("not": {"required": ["p0"]}, )" : "", R"("properties": {)", properties,
+                               R"(, "mode": {"enum": [)", values, R"(]}}, "required": ["edits"], "additionalProperties": false})")});
+  }
+  std::vector<std::string> refused;
+  const auto grammar = answer_grammar({}, Thinking::may_begin, tools, std::nullopt, [&](const std::string& schema) {
+    const auto why = unenforced(schema);
+    if (why) refused.push_back(*why);
+    return !why;
+  });
+  ASSERT_TRUE(grammar);
+  EXPECT_EQ(refused.size(), 10u);
+  const auto call = [&](int tool, const std::string& arguments) {
+    return message("<tool_call>\n{\"name\": \"", number("tool_", tool), "\", \"arguments\": ", arguments, "}\n</tool_call>");
+  };
+  const std::string good = R"({"edits": [{"path": "a", "lines": [1, 2]}], "p0": true})", other = R"({"edits": [{"path": 5}]})";
+  for (const int tool : {0, 24, 49}) {
+    EXPECT_TRUE(takes(*grammar, call(tool, good)));
+    EXPECT_FALSE(takes(*grammar, call(tool, other)));
+  }
+  for (const int tool : {3, 45}) EXPECT_TRUE(takes(*grammar, call(tool, other)));
+  EXPECT_FALSE(takes(*grammar, call(50, good)));
+}
+
 TEST(answer_grammar, a_function_that_is_not_there_cannot_be_called) {
   Tools tools = two_tools(Choice::named);
   tools.name = "h";
