@@ -146,12 +146,25 @@ bool Connection::has_input(Clock::time_point deadline) {
 
 bool Connection::reads(HttpReader& reader, bool (HttpReader::*done)() const, Clock::time_point deadline) {
   if (is_gone_ || server_.is_stopping) throw Closed();
-  in_.erase(0, reader.put(in_));
+  const bool is_body = reader.has_head();
+  const size_t taken = reader.put(in_);
+  in_.erase(0, taken);
+  if (is_body && taken > 0) hold(taken);
   if ((reader.*done)()) return true;
   if (has_ended_) throw HttpError(400, "bad_request", "the connection's end came before the request's");
   if (Clock::now() >= deadline) throw HttpError(408, "request_timeout", "the request did not come in time");
   watch();
   return false;
+}
+
+void Connection::hold(size_t bytes) {
+  if (!body_) body_ = std::make_shared<HeldBody>(server_.body_bytes);
+  const size_t all = body_->add(bytes);
+  if (all > limits().bodies_bytes) {
+    throw HttpError(503, "bodies",
+                    message("the bodies of all requests that come have ", all, " bytes, and ", limits().bodies_bytes,
+                            " are taken at a time; ask again later"));
+  }
 }
 
 // What it is refused with before its body is read, if it is.
@@ -184,11 +197,14 @@ void Connection::answer(HttpReader& reader, std::optional<HttpResponse> refusal,
                .keeps_alive = is_read && head.keeps_alive && !server_.is_stopping,
                .headers = cors_headers(head.request, server_.options)};
   }
+  const std::shared_ptr<HeldBody> body = std::exchange(body_, nullptr);
   answer_ = std::make_shared<HttpAnswer>(limits(), std::move(framing), [this] { look_up(); });
   if (refusal) return answer_->respond(std::move(*refusal));
   const std::shared_ptr<Exchange> exchange = HttpAnswer::exchange(answer_);
   try {
-    server_.handler.handle(reader.take_request(), exchange);
+    HttpRequest request = reader.take_request();
+    request.held = body;
+    server_.handler.handle(std::move(request), exchange);
   } catch (const std::exception&) {  // the exchange ends without an answer
   }
 }

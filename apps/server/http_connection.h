@@ -42,6 +42,7 @@ struct Connections {
 
   const HttpOptions options;
   HttpHandler& handler;
+  const std::shared_ptr<std::atomic<size_t>> body_bytes = std::make_shared<std::atomic<size_t>>(0);  // of all that are held
   std::atomic<bool> is_stopping = false;
 
  private:
@@ -49,6 +50,24 @@ struct Connections {
   std::function<void()> when_empty_;
   std::unordered_set<Connection*> connections_;
   std::map<std::string, int64_t> refused_;
+};
+
+// Counts a body among all while it lives.
+class HeldBody {
+ public:
+  explicit HeldBody(std::shared_ptr<std::atomic<size_t>> all) : all_(std::move(all)) {}
+  ~HeldBody() { *all_ -= bytes_; }
+  HeldBody(const HeldBody&) = delete;
+  HeldBody& operator=(const HeldBody&) = delete;
+  // Returns how many bytes all have with these.
+  size_t add(size_t bytes) {
+    bytes_ += bytes;
+    return *all_ += bytes;
+  }
+
+ private:
+  std::shared_ptr<std::atomic<size_t>> all_;
+  size_t bytes_ = 0;
 };
 
 // A client's connection: a coroutine reads requests and writes answers, and is resumed whenever something has changed. A read is always
@@ -91,6 +110,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // The coroutine's steps: what can be done without waiting.
   bool has_input(Clock::time_point deadline);
   bool reads(HttpReader& reader, bool (HttpReader::*done)() const, Clock::time_point deadline);
+  void hold(size_t bytes);
   std::optional<HttpResponse> look_at_head(HttpReader& reader);
   HttpResponse refusal(const HttpError& error, const HttpReader& reader);
   void answer(HttpReader& reader, std::optional<HttpResponse> refusal, bool is_read);
@@ -110,6 +130,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Timer alarm_{socket_.get_executor()};
   std::coroutine_handle<> routine_, suspended_;
   std::string in_;                      // bytes that came and are not yet of a request
+  std::shared_ptr<HeldBody> body_;      // of the request that is being read
   std::shared_ptr<HttpAnswer> answer_;  // of the request that is being answered
   std::string out_;                     // of the answer
   size_t written_ = 0;                  // of out_

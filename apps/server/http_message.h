@@ -1,4 +1,5 @@
 #pragma once
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@ struct HttpRequest {
   std::string query;   // behind the first ?
   HttpFields headers;  // names in lower case, each once: the values of a name that came several times are joined by ", "
   std::string body;
+  std::shared_ptr<const void> held = {};  // while it lives the body counts among those that a server holds
 
   // "" if there is none.
   std::string_view header(std::string_view lower_case_name) const;

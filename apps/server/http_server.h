@@ -21,6 +21,7 @@ struct HttpLimits {
   size_t header_bytes = 8192;                // the request line and all header lines: 431, and 414 where the request line alone has more
   int header_lines = 100;                    // 431
   size_t body_bytes = 8 << 20;               // 413
+  size_t bodies_bytes = 256 << 20;           // of all requests that are being read or were not taken yet: 503
   size_t held_bytes = 1 << 20;               // of a stream and not yet taken by the client: then it is too slow, and gone
   int64_t connections = 16384;               // 503 for one more
   std::chrono::milliseconds header{10'000};  // from a request's first byte to its headers' end: 408

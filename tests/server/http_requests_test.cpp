@@ -123,6 +123,26 @@ TEST(http_requests, a_body_over_the_limit_is_refused_by_its_length_and_by_its_ch
   EXPECT_EQ(server.refused("body_too_large"), 2);
 }
 
+TEST(http_requests, all_bodies_together_have_a_limit) {
+  TestServer server({.limits = {.bodies_bytes = 100'000}});
+  HttpClient clients[] = {server.client(), server.client()};
+  for (HttpClient& client : clients)
+    client.send("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n" +
+                std::string(60'000, 'x'));
+  int refused = -1;
+  ASSERT_TRUE(comes([&] {
+    for (int i = 0; i < 2; ++i)
+      if (clients[i].more(1ms)) refused = i;
+    return refused >= 0;
+  }));
+  EXPECT_EQ(clients[refused].response().status, 503);
+  clients[1 - refused].send(std::string(30'000, 'x'));
+  EXPECT_EQ(clients[1 - refused].response().body.size(), 90'000u);
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(clients[1 - refused].post("/echo", std::string(90'000, 'x')).status, 200) << "what was taken counts no more";
+  EXPECT_EQ(server.refused("bodies"), 1);
+}
+
 TEST(http_requests, a_client_can_send_all_of_a_body_that_is_refused_and_reads_why) {
   TestServer server({.limits = {.linger = kPatience}});
   HttpClient client = server.client();
