@@ -12,7 +12,7 @@ CHOICES = {
     "top_k of 64": {"top_k": 64}, "top_k of 255": {"top_k": 255}, "top_k of 256": {"top_k": 256}, "all": {"temperature": 1.2, "top_p": 0.9}, "a penalty": {"top_k": 8, "repetition_penalty": 1.3},
     "greedy with a bias": {"temperature": 0, "logit_bias": {7: 5.0}}, "barred ends": {"temperature": 0, "min_new_tokens": 3},
 }
-FEW = {"greedy", "top_k of 5", "top_k of 1", "top_k of 31 and cold", "top_k of 32, top_p, min_p", "top_k of 63"}
+FEW = {"greedy", "barred ends", "top_k of 5", "top_k of 1", "top_k of 31 and cold", "top_k of 32, top_p, min_p", "top_k of 63"}
 END = 9
 
 
