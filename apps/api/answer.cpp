@@ -90,8 +90,10 @@ Json prompt_logprobs_json(std::span<const TokenChoice> tokens) {
   return all;
 }
 
+std::string dumped(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
 std::string json_text(const Json& json) {
-  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = dumped(json);
   std::string escaped;
   size_t from = 0;
   const auto escape = [&](size_t at, size_t bytes, const char* as) {

@@ -79,7 +79,9 @@ Json usage_json(const Usage& usage);
 // and "decoded_token".
 Json prompt_logprobs_json(std::span<const TokenChoice> tokens);
 
-// The JSON's text on one line, for clients too that take Unicode's other ends of lines for such; with U+FFFD for what is no UTF-8.
+// The JSON's text on one line, with U+FFFD for what is no UTF-8.
+std::string dumped(const Json& json);
+// The same for clients too that take Unicode's other ends of lines for such.
 std::string json_text(const Json& json);
 
 TokenChoice token_choice(const TokenLogprobs& logprobs, const Tokenizer& tokenizer);

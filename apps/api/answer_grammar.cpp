@@ -17,17 +17,15 @@ constexpr std::string_view kAnyObject = R"({"type": "object", "additionalPropert
 
 // The pieces of xgrammar's structural tags, as JSON.
 
-std::string json_text(std::string_view text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
-
 std::string list(const std::vector<std::string>& pieces) {
   std::string all = "[";
   for (const std::string& piece : pieces) all += (all.size() > 1 ? ", " : "") + piece;
   return all + "]";
 }
 
-std::string text(std::string_view value) { return message(R"({"type": "const_string", "value": )", json_text(value), "}"); }
+std::string text(std::string_view value) { return message(R"({"type": "const_string", "value": )", dumped(value), "}"); }
 std::string token(TokenId id) { return message(R"({"type": "token", "token": )", id, "}"); }
-std::string pattern(std::string_view regex) { return message(R"({"type": "regex", "pattern": )", json_text(regex), "}"); }
+std::string pattern(std::string_view regex) { return message(R"({"type": "regex", "pattern": )", dumped(regex), "}"); }
 std::string schema(std::string_view json) { return message(R"({"type": "json_schema", "json_schema": )", json, "}"); }
 
 std::string many(const char* type, const std::vector<std::string>& elements) {
@@ -50,7 +48,7 @@ std::string tag(const std::string& begin, const std::string& content, const std:
 const char* bool_text(bool value) { return value ? "true" : "false"; }
 
 std::string separated(const std::vector<std::string>& tags, std::string_view separator, bool one) {
-  return message(R"({"type": "tags_with_separator", "tags": )", list(tags), R"(, "separator": )", json_text(separator),
+  return message(R"({"type": "tags_with_separator", "tags": )", list(tags), R"(, "separator": )", dumped(separator),
                  R"(, "at_least_one": true, "stop_after_first": )", bool_text(one), "}");
 }
 
@@ -58,7 +56,7 @@ std::string separated(const std::vector<std::string>& tags, std::string_view sep
 std::string triggered(const AnswerFormat& format, std::string_view value, const std::vector<std::string>& tags, bool one) {
   const auto id = mark_id(format, value);
   const std::string trigger = id ? message(R"("token_triggered_tags", "trigger_tokens": [)", *id, "]")
-                                 : message(R"("triggered_tags", "triggers": [)", json_text(value), "]");
+                                 : message(R"("triggered_tags", "triggers": [)", dumped(value), "]");
   return message(R"({"type": )", trigger, R"(, "tags": )", list(tags), R"(, "stop_after_first": )", bool_text(one), "}");
 }
 
@@ -112,8 +110,8 @@ class CallGrammar {
         return either({either(tags_), other_text(R"({"name": ")")});
       case Calls::list: {
         const auto id = mark_id(format_, kCallsMark);
-        const std::string begin = id ? token(*id) : json_text(kCallsMark);
-        return triggered(format_, kCallsMark, {tag(begin, sequence({text("["), separated(tags_, ", ", one_)}), json_text("]"))}, true);
+        const std::string begin = id ? token(*id) : dumped(kCallsMark);
+        return triggered(format_, kCallsMark, {tag(begin, sequence({text("["), separated(tags_, ", ", one_)}), dumped("]"))}, true);
       }
       case Calls::named:
         return triggered(format_, kCallsMark, tags_, one_);
@@ -124,22 +122,22 @@ class CallGrammar {
  private:
   void add(const std::string& name, const std::string& arguments) {
     const std::string field = format_.calls == Calls::object ? "parameters" : "arguments";
-    const std::string object = message("{\"name\": ", json_text(name), ", \"", field, "\": ");
+    const std::string object = message("{\"name\": ", dumped(name), ", \"", field, "\": ");
     const auto begin = mark_id(format_, kCallBegin), end = mark_id(format_, kCallEnd), calls = mark_id(format_, kCallsMark);
     switch (format_.calls) {
       case Calls::tagged: {
         const std::string before = "\n" + object, behind = "}\n";
         tags_.push_back(begin && end ? tag(token(*begin), sequence({text(before), arguments, text(behind)}), token(*end))
-                                     : tag(json_text(message(kCallBegin, before)), arguments, json_text(message(behind, kCallEnd))));
+                                     : tag(dumped(message(kCallBegin, before)), arguments, dumped(message(behind, kCallEnd))));
         return;
       }
       case Calls::object:
       case Calls::list:
-        tags_.push_back(tag(json_text(object), arguments, json_text("}")));
+        tags_.push_back(tag(dumped(object), arguments, dumped("}")));
         return;
       case Calls::named:
-        tags_.push_back(tag(calls ? token(*calls) : json_text(kCallsMark), sequence({text(name), mark(format_, kArgumentsMark), arguments}),
-                            json_text("")));
+        tags_.push_back(
+            tag(calls ? token(*calls) : dumped(kCallsMark), sequence({text(name), mark(format_, kArgumentsMark), arguments}), dumped("")));
         return;
     }
   }
@@ -163,7 +161,7 @@ std::string form_of(const GrammarSource& form) {
       return either(texts);
     }
     case GrammarSource::Kind::grammar:
-      return message(R"({"type": "grammar", "grammar": )", json_text(form.text), "}");
+      return message(R"({"type": "grammar", "grammar": )", dumped(form.text), "}");
     case GrammarSource::Kind::structural_tag:
       break;
   }
@@ -175,7 +173,7 @@ std::vector<std::string> thought(const AnswerFormat& format, Thinking thinking) 
   const std::string breaks = pattern(R"(\n{0,2})");
   const auto end = mark_id(format, format.think_end);
   const std::string thoughts = end ? sequence({message(R"({"type": "any_tokens", "exclude_tokens": [)", *end, "]}"), token(*end)})
-                                   : tag(json_text(""), R"({"type": "any_text"})", json_text(format.think_end));
+                                   : tag(dumped(""), R"({"type": "any_text"})", dumped(format.think_end));
   if (thinking == Thinking::begun) return {thoughts, breaks};
   return {message(R"({"type": "optional", "content": )", sequence({mark(format, format.think_begin), thoughts, breaks}), "}")};
 }

@@ -138,7 +138,6 @@ class Answering : public std::enable_shared_from_this<Answering> {
   void constrain(std::shared_ptr<const TokenConstraint> constraint);  // before submit
   AnswerWriter& writer() { return *writer_; }
   bool stream() const { return stream_; }
-  int64_t prompt_tokens() const { return usage_.prompt_tokens; }
   int64_t max_new_tokens() const { return max_new_tokens_; }  // of a choice
   const std::string& id() const { return id_; }
 

@@ -11,7 +11,6 @@ namespace tessera::api {
 namespace {
 
 constexpr size_t kMostArguments = 64;
-constexpr int64_t kMostTokens = int64_t{1} << 30, kMostTop = 20;
 
 // A template's variables that are not a request's to set, and what transformers' apply_chat_template is called with.
 bool is_reserved(std::string_view name) {

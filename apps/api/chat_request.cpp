@@ -65,12 +65,10 @@ Value message_value(const ChatMessage& message, const AnswerFormat& format, cons
 
 // A template without tools: calls and results as the text that they would be in an answer and its question.
 
-std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
-
 std::string calls_text(const ChatMessage& message) {
   std::string text = message.content.value_or("");
   for (const ToolCall& call : message.tool_calls)
-    text += tessera::message(text.empty() ? "" : "\n", kCallBegin, "\n{\"name\": ", quoted(call.name),
+    text += tessera::message(text.empty() ? "" : "\n", kCallBegin, "\n{\"name\": ", dumped(call.name),
                              ", \"arguments\": ", call.arguments.empty() ? "{}" : call.arguments, "}\n", kCallEnd);
   return text;
 }
@@ -78,8 +76,8 @@ std::string calls_text(const ChatMessage& message) {
 std::string tools_text(const Tools& tools) {
   std::string text = "These functions can be called, each described by a line of JSON:\n<tools>\n";
   for (const ToolDefinition& tool : tools.definitions) {
-    text += "{\"name\": " + quoted(tool.name);
-    if (!tool.description.empty()) text += ", \"description\": " + quoted(tool.description);
+    text += "{\"name\": " + dumped(tool.name);
+    if (!tool.description.empty()) text += ", \"description\": " + dumped(tool.description);
     if (!tool.parameters.empty()) text += ", \"parameters\": " + tool.parameters;
     text += "}\n";
   }

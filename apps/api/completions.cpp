@@ -8,7 +8,6 @@ namespace tessera::api {
 namespace {
 
 constexpr size_t kMostPrompts = 128;
-constexpr int64_t kMostTokens = int64_t{1} << 30, kMostTop = 20;
 
 std::vector<TokenId> read_ids(JsonArray list, int64_t vocab_size, const std::string& param) {
   expect(list.size() > 0, param, "has no tokens");

@@ -7,7 +7,7 @@
 namespace tessera::api {
 namespace {
 
-constexpr int64_t kMostTokens = int64_t{1} << 30, kMostChoices = 8, kMostTop = 20;
+constexpr int64_t kMostChoices = 8;
 constexpr size_t kMostStops = 16, kMostStopBytes = 1024, kMostBiases = 1024, kMostSaltBytes = 1024, kMostTexts = 1000;
 constexpr double kMostBias = 100;
 

@@ -12,6 +12,9 @@
 
 namespace tessera::api {
 
+constexpr int64_t kMostTokens = int64_t{1} << 30;  // that a field may ask for
+constexpr int64_t kMostTop = 20;                   // of the most probable tokens, with their log-probabilities
+
 // What chat completions and completions have in common. What is not set was not given.
 struct GenerationFields {
   std::optional<std::string> model;

@@ -11,7 +11,6 @@ namespace tessera::api {
 namespace {
 
 constexpr size_t kMostMessages = 2048, kMostBlocks = 1024;
-constexpr int64_t kMostTokens = int64_t{1} << 30;
 
 [[noreturn]] void refuse_block(Fields& block, const std::string& type) {
   refuse(block.param("type"), printable(type), " is not supported here; only text is");

@@ -12,7 +12,6 @@ namespace tessera::api {
 namespace {
 
 constexpr size_t kMostItems = 8192, kMostParts = 1024;
-constexpr int64_t kMostTokens = int64_t{1} << 30;
 
 // A text, or parts of these types; each has its text in the field of its type's last word.
 std::string read_texts(Fields& item, std::string_view name, std::initializer_list<std::string_view> types) {
@@ -132,7 +131,7 @@ void refuse_others(Fields& body) {
   body.expect_usual("background", {"false"});
   body.expect_usual("truncation", {"\"disabled\"", "\"auto\""});
   body.expect_usual("n", {"1"});
-  expect(body.integer("top_logprobs", 0, 20).value_or(0) == 0, body.param("top_logprobs"), "is not supported; leave it out");
+  expect(body.integer("top_logprobs", 0, kMostTop).value_or(0) == 0, body.param("top_logprobs"), "is not supported; leave it out");
   if (const auto include = body.list("include", kMostParts))
     for (const JsonValue value : *include)
       expect(json_as<std::string_view>(value) != "message.output_text.logprobs", body.param("include"),

@@ -140,7 +140,7 @@ class BatchRun {
                     {"custom_id", custom_id},
                     {"response", {{"status_code", answer.status}, {"request_id", api::random_hex()}, {"body", answer.body}}},
                     {"error", nullptr}};
-    finished_ += line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
+    finished_ += api::dumped(line) + '\n';
     ++(answer.status == 200 ? finished_answers_ : finished_failures_);
   }
 

@@ -11,8 +11,6 @@
 
 namespace tessera::server {
 
-std::string text_of(const api::Json& json) { return json.dump(-1, ' ', false, api::Json::error_handler_t::replace); }
-
 api::Failure busy(const std::string& message, const std::string& code) { return api::failure(503, message, code); }
 
 // A path, or the beginning of one, and what it takes.
@@ -66,11 +64,7 @@ void Service::open(api::ServedModel& model, Scheduler& scheduler) {
 }
 
 void Service::drain() {
-  State ready = State::ready;
-  if (!state_.compare_exchange_strong(ready, State::draining)) {
-    State loading = State::loading;
-    state_.compare_exchange_strong(loading, State::draining);
-  }
+  for (State from : {State::ready, State::loading}) state_.compare_exchange_strong(from, State::draining);
 }
 
 void Service::fail(const std::string& why) {
@@ -123,7 +117,7 @@ std::optional<HttpResponse> Service::unavailable(const std::string& path) {
 
 HttpResponse Service::response(const api::Failure& failure, const std::string& path) {
   HttpResponse response{.status = failure.status,
-                        .body = text_of(path.starts_with("/v1/messages") ? api::messages_error(failure) : failure.body)};
+                        .body = api::dumped(path.starts_with("/v1/messages") ? api::messages_error(failure) : failure.body)};
   if (failure.status == 503 || failure.status == 429) {
     const bool ready = state_ == State::ready;
     response.headers.emplace_back("Retry-After", std::to_string(ready ? scheduler_->retry_after() : 1));
@@ -137,10 +131,15 @@ HttpResponse Service::error(int status, const std::string& message, const std::s
   return response(api::failure(status, message, code), path);
 }
 
+std::optional<std::string> Service::key_of(const HttpRequest& head) const {
+  if (options_.keys.empty()) return "";
+  return options_.keys.name_of(head.header("authorization"), head.header("x-api-key"));
+}
+
 std::optional<HttpResponse> Service::refuse(const HttpRequest& head) {
   const Entry* const entry = find(head.path);
   const bool open = entry && entry->open;
-  if (!open && !options_.keys.empty() && !options_.keys.name_of(head.header("authorization"), head.header("x-api-key"))) {
+  if (!open && !key_of(head)) {
     metrics_.refused("key");
     return error(401, "no key that is known here; give one as Authorization: Bearer KEY or x-api-key: KEY", "invalid_api_key", head.path);
   }
@@ -165,10 +164,8 @@ void Service::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
   const std::lock_guard lock(closing_);
   if (is_closed_) return exchange->respond(answer(request));  // nobody works any more
   const Entry& entry = *find(request.path);
-  std::string key =
-      options_.keys.empty() ? "" : options_.keys.name_of(request.header("authorization"), request.header("x-api-key")).value_or("");
   if (entry.open) return exchange->respond(answer(request));
-  if (entry.route) return ask(*entry.route, std::move(request), std::move(exchange), std::move(key));
+  if (entry.route) return ask(*entry.route, std::move(request), std::move(exchange));
   boost::asio::post(workers_->writing, [this, request = std::move(request), exchange = std::move(exchange)] {
     try {
       exchange->respond(answer(request));
@@ -189,7 +186,7 @@ HttpResponse Service::answer(const HttpRequest& request) {
     if (auto unready = unavailable(path)) return std::move(*unready);
     return {.body = R"({"status": "ready"})"};
   }
-  if (path == "/version") return {.body = text_of({{"version", TESSERA_VERSION}})};
+  if (path == "/version") return {.body = api::dumped({{"version", TESSERA_VERSION}})};
   if (path == "/metrics") {
     const bool loaded = !is_closed_ && scheduler_ != nullptr && state_ != State::loading;
     return {.body = metrics_.text(loaded ? model_->name() : "", loaded ? scheduler_->counts() : Scheduler::Counts(),
@@ -199,14 +196,14 @@ HttpResponse Service::answer(const HttpRequest& request) {
   if (auto unready = unavailable(path)) return std::move(*unready);
   const auto posted = [&](api::Json (api::ServedModel::*make)(JsonObject) const) {
     const JsonDocument body = api::parse_body(request.body);
-    return HttpResponse{.body = text_of((model_->*make)(*json_as<JsonObject>(body.root())))};
+    return HttpResponse{.body = api::dumped((model_->*make)(*json_as<JsonObject>(body.root())))};
   };
   if (path == "/tokenize") return posted(&api::ServedModel::tokenize);
   if (path == "/detokenize") return posted(&api::ServedModel::detokenize);
   if (path == "/v1/messages/count_tokens") return posted(&api::ServedModel::count_tokens);
-  if (path == "/tokenizer_info") return {.body = text_of(model_->tokenizer_info())};
-  if (path == "/v1/models") return {.body = text_of(api::model_list(*model_))};
-  return {.body = text_of(api::model_entry(*model_, path.substr(std::string_view("/v1/models/").size())))};
+  if (path == "/tokenizer_info") return {.body = api::dumped(model_->tokenizer_info())};
+  if (path == "/v1/models") return {.body = api::dumped(api::model_list(*model_))};
+  return {.body = api::dumped(api::model_entry(*model_, path.substr(std::string_view("/v1/models/").size())))};
 }
 
 }  // namespace tessera::server

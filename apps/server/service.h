@@ -64,7 +64,9 @@ class Service : public HttpHandler {
   static const Entry* find(std::string_view path);
 
   std::optional<HttpResponse> unavailable(const std::string& path);
-  void ask(api::Route route, HttpRequest request, std::shared_ptr<Exchange> exchange, std::string key);
+  // The name of the key that it gives, "" where there are no keys; nullopt: none that is known.
+  std::optional<std::string> key_of(const HttpRequest& head) const;
+  void ask(api::Route route, HttpRequest request, std::shared_ptr<Exchange> exchange);
   void work(boost::asio::thread_pool& pool, void (Service::*step)(const std::shared_ptr<Asked>&), const std::shared_ptr<Asked>& asked);
   void prepare(const std::shared_ptr<Asked>& asked);
   void constrain(const std::shared_ptr<Asked>& asked);

@@ -52,6 +52,5 @@ void until_it_can(const Act& act) {
 }
 
 api::Failure busy(const std::string& message, const std::string& code);  // 503
-std::string text_of(const api::Json& json);
 
 }  // namespace tessera::server

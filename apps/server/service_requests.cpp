@@ -14,12 +14,12 @@ double seconds(Clock::duration duration) { return std::chrono::duration<double>(
 
 }  // namespace
 
-void Service::ask(api::Route route, HttpRequest request, std::shared_ptr<Exchange> exchange, std::string key) {
+void Service::ask(api::Route route, HttpRequest request, std::shared_ptr<Exchange> exchange) {
   const auto asked = std::make_shared<Asked>();
   asked->route = route;
   asked->path = request.path;
+  asked->key = key_of(request).value_or("");
   asked->request = std::move(request);
-  asked->key = std::move(key);
   asked->exchange = std::move(exchange);
   {
     std::unique_lock lock(mutex_);
@@ -157,7 +157,7 @@ void Service::take_last(const std::shared_ptr<Asked>& asked, const api::AnswerPi
   if (piece.reason == FinishReason::cancelled) return fail(asked, busy("the request was cancelled", "cancelled"), "abort");
   const bool stream = answering.stream();
   std::string last =
-      stream ? answering.writer().last_events(piece.usage) : text_of(answering.writer().body(answering.choices(), piece.usage));
+      stream ? answering.writer().last_events(piece.usage) : api::dumped(answering.writer().body(answering.choices(), piece.usage));
   end(asked, 200, piece.reason == FinishReason::length ? "length" : "stop");
   if (!stream) return asked->exchange->respond({.body = std::move(last), .headers = {{"X-Request-Id", answering.id()}}});
   asked->exchange->send(last);

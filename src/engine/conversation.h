@@ -53,7 +53,6 @@ class Conversation {
   std::string saved() const;
   void restore(std::string_view saved, const std::string& source);
 
-  const ChatFiles& files() const { return files_; }
   const ChatTemplate& chat_template() const { return template_; }
 
   // Each ends an answer: the model's own end tokens, config.json's and tokenizer_config.json's, and how the template ends a turn.
