@@ -1,10 +1,12 @@
 // The first byte of the input chooses a format and options, the others are the answer's tokens: bytes, and special tokens in place of the
 // first control characters. Whatever they are, all that is told stood in the answer in its order, and an answer without a mark is told
 // whole.
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,6 +56,19 @@ std::vector<AnswerFormat> make_formats() {
   return formats;
 }
 
+// The answer with the special tokens that are read as marks, and without the others: bytes on both sides of a token that is left out are one
+// run, and may be a character together.
+std::string decoded(const Tokenizer& tokenizer, const std::vector<TokenId>& ids, const api::AnswerReaderOptions& options) {
+  std::vector<TokenId> kept, shown;
+  if (options.format)
+    for (const AnswerFormat::Mark& mark : options.format->think_marks) shown.push_back(mark.id);
+  if (options.format && !options.tools.empty())
+    for (const AnswerFormat::Mark& mark : options.format->call_marks) shown.push_back(mark.id);
+  std::copy_if(ids.begin(), ids.end(), std::back_inserter(kept),
+               [&](TokenId id) { return id < kFirstSpecial || std::find(shown.begin(), shown.end(), id) != shown.end(); });
+  return tokenizer.decode(kept, {});
+}
+
 // Whether the ASCII of what was told stood in the answer, in its order.
 bool stood_in(std::string_view told, std::string_view answer) {
   for (const char c : told) {
@@ -82,7 +97,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (choice & 16) options.tools = {"f"};
   if (choice & 32) options.stops = {"END"};
   api::AnswerReader reader(tokenizer, options);
-  const std::string whole = tokenizer.decode(ids, {});
+  const std::string whole = decoded(tokenizer, ids, options);
   std::string text, reasoning;
   std::vector<std::string> arguments;
   const auto read = [&](const api::AnswerDelta& delta) {
