@@ -147,8 +147,10 @@ Json ServedModel::count_tokens(JsonObject body) const {
 
 Json ServedModel::tokenizer_info() const {
   const ChatFiles files = running_.checkpoint().chat_files(Checkpoint::Tools::absent);
-  return api::tokenizer_info(files.special_tokens, files.chat_template ? std::optional(files.chat_template->text) : std::nullopt,
-                             std::nullopt);
+  Json info = api::tokenizer_info(files.special_tokens, files.chat_template ? std::optional(files.chat_template->text) : std::nullopt,
+                                  std::nullopt);
+  info["end_token_ids"] = end_tokens();  // of a chat's answer
+  return info;
 }
 
 // The body's fields go before the options.
