@@ -136,7 +136,7 @@ Json ServedModel::tokenize(JsonObject body) const {
 Json ServedModel::detokenize(JsonObject body) const {
   const DetokenizeFields fields = read_detokenize(body, vocab_size());
   expect_name(fields.model);
-  return detokenized(fields.tokens, tokenizer_);
+  return detokenized(fields.tokens, tokenizer_, fields.skip_special_tokens);
 }
 
 Json ServedModel::count_tokens(JsonObject body) const {

@@ -151,7 +151,8 @@ std::optional<HttpResponse> Service::refuse(const HttpRequest& head) {
     metrics_.refused("path");
     return error(404,
                  "there is no such path here; there are /v1/models, /v1/completions, /v1/chat/completions, /v1/responses, /v1/messages, "
-                 "/v1/messages/count_tokens, /tokenize, /detokenize, /tokenizer_info, /health, /ready, /version, /metrics, and pages at / and /status",
+                 "/v1/messages/count_tokens, /tokenize, /detokenize, /tokenizer_info, /health, /ready, /version, /metrics, and pages at / "
+                 "and /status",
                  "not_found", head.path);
   }
   if (head.method != entry->method) {

@@ -33,7 +33,7 @@ function chat_body(conversation, message) {
   return body;
 }
 
-const decode = async (message, ids, signal) => (await json("/detokenize", {model: message.model, tokens: ids}, signal)).prompt;
+const decode = async (message, ids, signal) => (await json("/detokenize", {model: message.model, tokens: ids, skip_special_tokens: true}, signal)).prompt;
 
 // Streams the answer into `message`, from its beginning or from where it is, and calls `changed` after each part. Throws as stream() does.
 export async function generate(conversation, message, signal, changed) {
