@@ -219,6 +219,7 @@ async function run(conversation, message) {
   if (conversation === current) {
     show_all();
     log.scrollTop = log.scrollHeight;
+    if (document.activeElement === document.body) log.focus();  // what was pressed is not there any more
   }
   tell("The answer is coming");
   save(conversation);

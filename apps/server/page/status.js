@@ -60,7 +60,7 @@ function show_cards(now, before, seconds) {
     ["Prompts' tokens", `${Math.max(0, computed).toFixed(1)} /s`, `computed; ${whole(value(now, "prompt_tokens_total"))} in all`],
     ["To the first token, half of all", ...under(now, "time_to_first_token_seconds")],
     ["Between tokens, half of all", ...under(now, "inter_token_latency_seconds")],
-    ["Answered", whole(value(now, "request_success_total")), `clients gone: ${whole(value(now, "requests_cancelled_total"))}`],
+    ["Ended", whole(value(now, "request_success_total")), `with clients gone: ${whole(value(now, "requests_cancelled_total"))}`],
     ["Refused", whole(value(now, "requests_refused_total")), of_reason],
   ];
   $("cards").replaceChildren(...cards.map(([name, text, more]) => element("div", {}, element("dt", {}, name), element("dd", {}, text, element("small", {}, more || "")))));
