@@ -72,8 +72,8 @@ function show_composer() {
 const place_of = message => document.getElementById("message-" + message.id);
 
 function made(message) {
-  const mine = message.role === "user", article = element("article", {id: "message-" + message.id, className: message.role, ariaLabel: mine ? "You" : "Answer"});
-  article.append(element("p", {className: "head", ariaHidden: "true"}, mine ? "You" : message.model ?? "Answer"));
+  const mine = message.role === "user", article = element("article", {id: "message-" + message.id, className: message.role});
+  article.append(element("h2", {className: "head"}, mine ? "You" : message.model || "Answer"));
   const text = element("div", {className: "text"});
   if (mine) text.textContent = message.text;
   article.append(text, element("div", {className: "behind"}));
