@@ -8,7 +8,7 @@ const percent = logprob => {
   const value = 100 * Math.exp(logprob);
   return (value < 0.01 ? "< 0.01" : value < 10 ? value.toFixed(2) : value.toFixed(1)) + " %";
 };
-const visible = text => text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "␣") || "(nothing)";
+const visible = ({id, text}) => text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "␣") || "#" + id;
 
 // Of each token of an answer: {id, text, logprob, others: [{id, text, logprob}]}. They come of the answer's ids, computed as a prompt: the
 // model's numbers for a token do not depend on how it was computed, so these are those that the answer was drawn by.
@@ -29,8 +29,8 @@ export function token_view(rows, go_on, why) {
   const tokens = element("div", {className: "tokens", role: "group", "aria-label": "Tokens of the answer: arrows move, Enter shows what else might have stood there"});
   const buttons = rows.map((row, i) => element("button", {
     type: "button", className: "p" + step_of(Math.exp(row.logprob)), tabIndex: i ? -1 : 0, title: percent(row.logprob), ariaPressed: "false",
-    ariaLabel: `${visible(row.text)}, ${percent(row.logprob)}`,
-  }, row.text.includes("\n") ? row.text.replaceAll("\n", "↵\n") : row.text || "∅"));
+    ariaLabel: `${visible(row)}, ${percent(row.logprob)}`,
+  }, row.text.includes("\n") ? row.text.replaceAll("\n", "↵\n") : row.text || visible(row)));
   tokens.append(...buttons);
   const move = i => {
     if (!buttons[i]) return;
@@ -59,7 +59,7 @@ export function token_view(rows, go_on, why) {
 
 function alternatives(row, go_on, why) {
   const lines = row.others.map(other => {
-    const taken = other.id === row.id, text = visible(other.text);
+    const taken = other.id === row.id, text = visible(other);
     const action = taken ? "taken" : go_on ? element("button", {type: "button", ariaLabel: `Continue from ${text}`}, "Continue from this one") : "";
     if (!taken && go_on) action.addEventListener("click", () => go_on(other));
     const meter = element("meter", {min: 0, max: 1, value: Math.exp(other.logprob), ariaLabel: `Probability of ${text}`});
@@ -67,6 +67,6 @@ function alternatives(row, go_on, why) {
   });
   const heads = ["Token", "Probability", "", ""].map(text => text ? element("th", {scope: "col"}, text) : element("td"));
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...lines));
-  const title = element("h3", {}, `In place of ${visible(row.text)}`);
+  const title = element("h3", {}, `In place of ${visible(row)}`);
   return go_on || !why ? [title, table] : [title, table, element("p", {className: "quiet"}, why)];
 }
