@@ -67,7 +67,7 @@ export async function generate(conversation, message, signal, changed) {
         first ||= last;
         count += ids.length;
       }
-      message.speed = last > first ? 1000 * (count - 1) / (last - first) : 0;
+      message.speed = last - first > 100 ? 1000 * (count - 1) / (last - first) : 0;
     }
     if (part.usage) {
       message.prompt = part.usage.prompt_tokens;
