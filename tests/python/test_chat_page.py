@@ -229,7 +229,7 @@ def test_the_token_view_shows_the_probabilities_and_continues_from_another_token
     body = {"model": "tiny", "temperature": 4, "seed": 5}
     lone = choice(tiny, "/v1/chat/completions", body, messages=[{"role": "user", "content": "ab"}], max_completion_tokens=20, logprobs=True, top_logprobs=8)
     page.get_by_role("button", name="Tokens").click()
-    tokens = page.locator(".tokens button")
+    tokens = page.locator(".tokens [role=button]")
     expect(tokens).to_have_count(len(whole["ids"]))
     shown = [float(re.search(r"([\d.]+) %", tokens.nth(i).get_attribute("title"))[1]) for i in range(len(lone["logprobs"]["content"]))]
     assert shown == pytest.approx([100 * math.exp(token["logprob"]) for token in lone["logprobs"]["content"]], abs=0.051)  # as decoded, one by one
@@ -403,7 +403,7 @@ def test_axe_finds_nothing_wide_and_narrow_light_and_dark(scripted, visit, schem
     ended(page)
     assert broken_rules(page) == []
     page.get_by_role("button", name="Tokens").click()
-    page.locator(".tokens button").first.click()
+    page.locator(".tokens [role=button]").first.click()
     expect(page.locator(".others")).to_be_visible()
     assert broken_rules(page) == []
     page.get_by_role("button", name="Settings").click()

@@ -27,8 +27,9 @@ export async function token_rows(message, signal) {
 export function token_view(rows, go_on, why) {
   const others = element("div", {className: "others", hidden: true});
   const tokens = element("div", {className: "tokens", role: "group", "aria-label": "Tokens of the answer: arrows move, Enter shows what else might have stood there"});
-  const buttons = rows.map((row, i) => element("button", {
-    type: "button", className: "p" + step_of(Math.exp(row.logprob)), tabIndex: i ? -1 : 0, title: percent(row.logprob), ariaPressed: "false",
+  // No <button>: its text would not flow with the others'.
+  const buttons = rows.map((row, i) => element("span", {
+    role: "button", className: "p" + step_of(Math.exp(row.logprob)), tabIndex: i ? -1 : 0, title: percent(row.logprob), ariaPressed: "false",
     ariaLabel: `${visible(row)}, ${percent(row.logprob)}`,
   }, row.text.includes("\n") ? row.text.replaceAll("\n", "↵\n") : row.text || visible(row)));
   tokens.append(...buttons);
@@ -40,9 +41,10 @@ export function token_view(rows, go_on, why) {
   };
   tokens.addEventListener("keydown", event => {
     const i = buttons.indexOf(document.activeElement), to = {ArrowRight: i + 1, ArrowDown: i + 1, ArrowLeft: i - 1, ArrowUp: i - 1, Home: 0, End: buttons.length - 1}[event.key];
-    if (to === undefined) return;
+    if (to === undefined && event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
-    move(to);
+    if (to === undefined) buttons[i].click();
+    else move(to);
   });
   buttons.forEach((button, i) => button.addEventListener("click", () => {
     for (const other of buttons) {
