@@ -136,7 +136,7 @@ Json ServedModel::tokenize(JsonObject body) const {
 Json ServedModel::detokenize(JsonObject body) const {
   const DetokenizeFields fields = read_detokenize(body, vocab_size());
   expect_name(fields.model);
-  return detokenized(fields.tokens, tokenizer_);
+  return detokenized(fields.tokens, tokenizer_, fields.skip_special_tokens);
 }
 
 Json ServedModel::count_tokens(JsonObject body) const {
@@ -147,8 +147,10 @@ Json ServedModel::count_tokens(JsonObject body) const {
 
 Json ServedModel::tokenizer_info() const {
   const ChatFiles files = running_.checkpoint().chat_files(Checkpoint::Tools::absent);
-  return api::tokenizer_info(files.special_tokens, files.chat_template ? std::optional(files.chat_template->text) : std::nullopt,
-                             std::nullopt);
+  Json info = api::tokenizer_info(files.special_tokens, files.chat_template ? std::optional(files.chat_template->text) : std::nullopt,
+                                  std::nullopt);
+  info["end_token_ids"] = end_tokens();  // of a chat's answer
+  return info;
 }
 
 // The body's fields go before the options.

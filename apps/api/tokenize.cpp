@@ -24,7 +24,9 @@ DetokenizeFields read_detokenize(JsonObject object, int64_t vocab_size) {
   Fields body(object);
   const auto tokens = body.list("tokens", std::numeric_limits<size_t>::max());
   expect(tokens.has_value(), body.param("tokens"), "is not there");
-  return {.model = body.text("model"), .tokens = read_token_ids(*tokens, vocab_size, body.param("tokens"))};
+  return {.model = body.text("model"),
+          .tokens = read_token_ids(*tokens, vocab_size, body.param("tokens")),
+          .skip_special_tokens = body.boolean("skip_special_tokens").value_or(false)};
 }
 
 Json tokenized(std::span<const TokenId> ids, int64_t max_model_len, const Tokenizer& tokenizer, bool return_token_strs) {
@@ -36,7 +38,9 @@ Json tokenized(std::span<const TokenId> ids, int64_t max_model_len, const Tokeni
   return {{"count", ids.size()}, {"max_model_len", max_model_len}, {"tokens", Json(ids)}, {"token_strs", std::move(texts)}};
 }
 
-Json detokenized(std::span<const TokenId> ids, const Tokenizer& tokenizer) { return {{"prompt", tokenizer.decode(ids, {})}}; }
+Json detokenized(std::span<const TokenId> ids, const Tokenizer& tokenizer, bool skip_special_tokens) {
+  return {{"prompt", tokenizer.decode(ids, {.skip_special = skip_special_tokens})}};
+}
 
 Json tokenizer_info(std::span<const std::pair<std::string, std::string>> special_tokens, const std::optional<std::string>& chat_template,
                     const std::optional<std::string>& tokenizer_class) {

@@ -7,6 +7,7 @@
 #include "api/messages.h"
 #include "api/models.h"
 #include "core/error.h"
+#include "server/page.h"
 #include "server/service_parts.h"
 
 namespace tessera::server {
@@ -39,6 +40,8 @@ const Service::Entry* Service::find(std::string_view path) {
       {"/v1/responses", "POST", false, api::Route::responses},
       {"/v1/messages", "POST", false, api::Route::messages},
   };
+  static const Entry kPage{"", "GET", true};
+  if (find_page(path)) return &kPage;
   for (const Entry& entry : kEntries)
     if (entry.is_prefix ? path.starts_with(entry.path) && path.size() > entry.path.size() : path == entry.path) return &entry;
   return nullptr;
@@ -147,7 +150,8 @@ std::optional<HttpResponse> Service::refuse(const HttpRequest& head) {
     metrics_.refused("path");
     return error(404,
                  "there is no such path here; there are /v1/models, /v1/completions, /v1/chat/completions, /v1/responses, /v1/messages, "
-                 "/v1/messages/count_tokens, /tokenize, /detokenize, /tokenizer_info, /health, /ready, /version and /metrics",
+                 "/v1/messages/count_tokens, /tokenize, /detokenize, /tokenizer_info, /health, /ready, /version, /metrics, and pages at / "
+                 "and /status",
                  "not_found", head.path);
   }
   if (head.method != entry->method) {
@@ -177,6 +181,7 @@ void Service::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
 
 HttpResponse Service::answer(const HttpRequest& request) {
   const std::string& path = request.path;
+  if (const PageFile* const page = find_page(path)) return page_response(*page, request);
   if (path == "/health") {
     if (state_ != State::failed) return {.body = R"({"status": "ok"})"};
     const std::lock_guard lock(mutex_);

@@ -83,6 +83,7 @@ TEST(answer_json, tokens_are_told_as_vllm_does) {
             Json::parse(R"({"count": 3, "max_model_len": 512, "tokens": [2, 260, 4], "token_strs": ["ab", "<end>", "<0x00>"]})"));
   EXPECT_EQ(tokenized({}, 512, tokenizer, false), Json::parse(R"({"count": 0, "max_model_len": 512, "tokens": [], "token_strs": null})"));
   EXPECT_EQ(detokenized({ids, 2}, tokenizer), Json::parse(R"({"prompt": "ab<end>"})"));
+  EXPECT_EQ(detokenized({ids, 2}, tokenizer, true), Json::parse(R"({"prompt": "ab"})"));
   const std::pair<std::string, std::string> special[] = {{"eos_token", "<end>"}};
   const Json info = tokenizer_info(special, std::nullopt, "GemmaTokenizer");
   EXPECT_EQ(info["eos_token"], "<end>");

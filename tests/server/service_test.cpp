@@ -135,5 +135,36 @@ TEST(service, a_key_s_place_is_free_when_its_answer_has_come) {
   }
 }
 
+TEST(service, the_chat_page_is_open_to_those_without_a_key_and_compressed_for_who_takes_it) {
+  ServiceOptions options;
+  options.keys.add("a", "key");
+  Served served(std::move(options));
+  const auto get = [&](const std::string& path, const std::string& headers) {
+    HttpClient client = served.client();
+    client.send("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n");
+    return client.response();
+  };
+  for (const std::string path : {"/", "/status", "/chat.css", "/chat.js"}) {
+    const ClientResponse plain = get(path, "");
+    EXPECT_EQ(plain.status, 200) << path;
+    EXPECT_THAT(plain.head, HasSubstr("require-trusted-types-for 'script'")) << path;
+    EXPECT_THAT(plain.head, testing::Not(HasSubstr("Content-Encoding"))) << path;
+    for (const char* none : {"gzip;q=0", "gzip; q=0.0", "br", "xgzip"})
+      EXPECT_EQ(get(path, std::string("Accept-Encoding: ") + none + "\r\n").body, plain.body) << path << none;
+    const ClientResponse gzipped = get(path, "Accept-Encoding: br;q=1, gzip;q=0.5\r\n");
+    EXPECT_THAT(gzipped.head, HasSubstr("Content-Encoding: gzip\r\n")) << path;
+    EXPECT_TRUE(gzipped.body.starts_with("\x1f\x8b")) << path;
+    EXPECT_LT(gzipped.body.size(), plain.body.size()) << path;
+    const size_t tag = plain.head.find("ETag: ") + 6;
+    const std::string known = plain.head.substr(tag, plain.head.find('\r', tag) - tag);
+    const ClientResponse unchanged = get(path, "If-None-Match: " + known + "\r\n");
+    EXPECT_EQ(unchanged.status, 304) << path;
+    EXPECT_EQ(unchanged.body, "") << path;
+    EXPECT_EQ(get(path, "If-None-Match: W/\"0\"\r\n").status, 200) << path;
+  }
+  EXPECT_EQ(get("/chat.html", "").status, 401);
+  EXPECT_EQ(served.client().post("/", "{}").status, 405);
+}
+
 }  // namespace
 }  // namespace tessera::server
