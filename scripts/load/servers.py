@@ -1,4 +1,4 @@
-"""Servers as processes: tessera's and llama.cpp's, what they take of the machine, and a busy processor beside them."""
+"""Servers as processes: tessera's and llama.cpp's, and what they take of the machine."""
 import asyncio
 import contextlib
 import os
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,11 +119,3 @@ async def serving(command: list[str], port: int, ready: str, **options: Any) -> 
         if watcher:
             watcher.cancel()
         running.stop()
-
-
-@contextlib.contextmanager
-def busy_processor(wanted: bool) -> Iterator[None]:
-    """Keeps the last processor busy meanwhile, if `wanted`."""
-    from peers import processes
-    with processes.busy_processor(wanted):
-        yield
