@@ -29,7 +29,12 @@ CHAT, COMPLETIONS, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/me
 SCHEMA: Body = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["name", "age"]}
 CANARY: Body = {"messages": [{"role": "user", "content": "What is a canary?"}], "max_tokens": 12, "temperature": 0.8, "seed": 3, "logprobs": True}
 WAYS = ["stays"] * 12 + ["leaves", "resets", "leaves in it", "resets in it", "reads slowly"]
-HOLDER = "import socket, sys, time\nfor _ in range(8):\n  s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); s.sendall(sys.stdin.buffer.peek()); globals()[str(s.fileno())] = s\nprint(flush=True)\ntime.sleep(999)"
+HOLDER = """import socket, sys, time
+held = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(8)]
+for one in held:
+    one.sendall(sys.argv[2].encode())
+print(flush=True)
+time.sleep(999)"""
 
 
 @dataclasses.dataclass
@@ -145,12 +150,11 @@ class Soak:
 
     async def killer(self) -> None:
         """Processes with eight streams each, killed as they read nothing."""
-        body = json.dumps({"messages": [{"role": "user", "content": "Count."}], "max_tokens": 400, "ignore_eos": True, "stream": True}).encode()
-        request = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        body = json.dumps({"messages": [{"role": "user", "content": "Count."}], "max_tokens": 400, "ignore_eos": True, "stream": True})
+        request = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
         while time.monotonic() < self.end:
-            holder = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLDER, str(self.server.port), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            assert holder.stdin and holder.stdout
-            holder.stdin.write(request)
+            holder = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLDER, str(self.server.port), request, stdout=subprocess.PIPE)
+            assert holder.stdout
             await holder.stdout.readline()
             await asyncio.sleep(random.random() * 2)
             holder.send_signal(signal.SIGKILL)
