@@ -4,7 +4,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,9 @@ class Answer:
     def per_token(self) -> float:
         """Behind the first one."""
         return (self.ended - self.sent - self.first) / max(self.tokens - 1, 1)
+
+
+Ask = Callable[[Body], Coroutine[Any, Any, Answer]]
 
 
 class Failed(Exception):
@@ -160,7 +163,7 @@ async def stream(port: int, body: Body, path: str = COMPLETIONS, on_chunk: Calla
         connection.close()
 
 
-async def closed_loop(clients: int, bodies: Iterable[Body], one: Callable[[Body], Awaitable[Answer]]) -> list[Answer]:
+async def closed_loop(clients: int, bodies: Iterable[Body], one: Ask) -> list[Answer]:
     """So many clients, each of which asks again as soon as it is answered."""
     waiting, answers = iter(bodies), []
 
@@ -173,15 +176,11 @@ async def closed_loop(clients: int, bodies: Iterable[Body], one: Callable[[Body]
     return answers
 
 
-async def open_loop(times: Iterable[float], bodies: Iterable[Body], one: Callable[[Body], Awaitable[Answer]]) -> list[Answer]:
+async def open_loop(times: Iterable[float], bodies: Iterable[Body], one: Ask) -> list[Answer]:
     """A request at each of these seconds from now, whatever is answered."""
     begun, tasks = time.monotonic(), []
     async with asyncio.TaskGroup() as group:
         for due, body in zip(times, bodies):
             await asyncio.sleep(max(begun + due - time.monotonic(), 0))
-            tasks.append(group.create_task(wrapped(one, body)))
+            tasks.append(group.create_task(one(body)))
     return [task.result() for task in tasks]
-
-
-async def wrapped(one: Callable[[Body], Awaitable[Answer]], body: Body) -> Answer:
-    return await one(body)

@@ -94,13 +94,15 @@ def test_a_replica_that_drains_loses_nothing(tessera, bases, measured):
 
 
 def test_where_all_drain_the_answer_is_503(tessera, scripted):
-    with replicated(tessera, scripted, "--drain-timeout", 600) as (front, replicas), contextlib.ExitStack() as stack:
-        for replica in replicas:
-            running = stack.enter_context(Stream(replica, chat("9", max_tokens=60000)))
-            assert running.event()
-            replica.process.send_signal(signal.SIGTERM)
-            wait_for(lambda: replica.ask("GET", "/ready").status == 503)
-        assert front.ask("POST", "/v1/chat/completions", chat("1", model="m")).status == 503
+    with replicated(tessera, scripted, "--drain-timeout", 600) as (front, replicas):
+        with contextlib.ExitStack() as streams:
+            for replica in replicas:
+                assert streams.enter_context(Stream(replica, chat("9", max_tokens=60000))).event()
+                replica.ended = True
+                replica.process.send_signal(signal.SIGTERM)
+                wait_for(lambda: replica.ask("GET", "/ready").status == 503)
+            assert front.ask("POST", "/v1/chat/completions", chat("1", model="m")).status == 503
+        assert [replica.process.wait(120) for replica in replicas] == [0, 0]
 
 
 def replica_of(replicas, before):
