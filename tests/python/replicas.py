@@ -36,6 +36,14 @@ def config(port, replicas):
     return text
 
 
+def complaint(folder, text):
+    """What HAProxy says against a configuration; nothing where it takes it."""
+    path = Path(folder) / "haproxy-checked.cfg"
+    path.write_text(text)
+    done = subprocess.run([haproxy(), "-c", "-q", "-f", str(path)], capture_output=True, text=True)
+    return f"{done.returncode}: {done.stderr}" if done.returncode or done.stderr else ""
+
+
 class Front:
     """Looks like a Server to who asks it."""
 

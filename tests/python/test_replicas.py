@@ -4,12 +4,13 @@ What is lost when one dies or drains, which replica has a conversation's turns, 
 """
 import contextlib
 import http.client
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import scripted_model
-from replicas import ROUTER, Front, wait_for
+from replicas import ROUTER, Front, complaint, config, wait_for
 from serving import Server
 from serving_probes import Stream, chat, metrics, same
 
@@ -146,7 +147,7 @@ def test_what_holds_requests_together(tessera, bases, named):
                 elif named == "/v1/messages":
                     path, body = named, {"max_tokens": 2 + turn, "messages": [{"role": "user", "content": [{"type": "text", "text": f"talk {talk}"}]}]}
                 else:
-                    path, body = named, {"prompt": f"talk {talk} " * 60 + str(turn), "max_tokens": 2}
+                    path, body = named, {"user": f"talk {talk}, " * 80, "prompt": f"turn {turn}", "max_tokens": 2}
                 front.post(path, body, headers=headers)
                 of_talk.add(replica_of(replicas, before))
             assert len(of_talk) == 1, talk
@@ -199,3 +200,13 @@ def test_errors_keys_and_large_bodies_pass_through(tessera, scripted):
             with Front(tessera.folder, [one, other]) as front:
                 assert front.ask("POST", "/v1/chat/completions", chat("1")).status == 401
                 assert front.post("/v1/chat/completions", chat("1"), headers={"Authorization": "Bearer secret"})["choices"]
+
+
+@pytest.mark.skipif(bool(ROUTER), reason="HAProxy's own file")
+def test_the_lines_that_are_commented_are_valid_too(tmp_path):
+    text = config(8000, [8001, 8002])
+    assert complaint(tmp_path, text) == ""
+    with_limit = re.sub(r"^( *)# (stick-table|http-request) ", r"\1\2 ", text, flags=re.M)
+    assert with_limit.count("sc_http_req_rate") == text.count("sc_http_req_rate") and with_limit != text
+    assert complaint(tmp_path, with_limit) == ""
+    assert re.search(r"^ +# bind :443 ssl crt ", text, re.M), "it needs a certificate: not tried"
