@@ -15,6 +15,7 @@ import dataclasses
 import json
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -46,7 +47,9 @@ class Asked:
 
 def questions(count: int) -> list[Asked]:
     draw = random.Random(26)
-    words = lambda n: " ".join(draw.choice("river stone light garden winter paper music bridge number letter".split()) for _ in range(n))
+
+    def words(count: int) -> str:
+        return " ".join(draw.choice("river stone light garden winter paper music bridge number letter".split()) for _ in range(count))
     asked = []
     for number in range(count):
         size = draw.choice([3, 10, 40, 150, 600])
@@ -177,8 +180,7 @@ def told(history: list[Any], before: Any, after: Any, soak: Soak, minutes: float
     half, last = (next(t for t in history if t.seconds >= history[-1].seconds * part) for part in (0.5, 1))
     wide = [t for t in history if t.seconds >= half.seconds]
     edge = max(len(wide) // 10, 1)  # one moment alone says little
-    middle = lambda values: sorted(values)[len(values) // 2]
-    growth = (middle([t.resident for t in wide[-edge:]]) - middle([t.resident for t in wide[:edge]])) / 1e6
+    growth = (statistics.median(t.resident for t in wide[-edge:]) - statistics.median(t.resident for t in wide[:edge])) / 1e6
     lines = [f"{minutes:g} minutes: " + ", ".join(f"{count} {what}" for what, count in sorted(soak.counts.items())),
              f"memory {half.resident / 1e6:.1f} MB in the middle, {last.resident / 1e6:.1f} MB in the end: {growth:+.2f} MB of the second half",
              f"descriptors {before.descriptors} before, at most {max(t.descriptors for t in history)}, {after.descriptors} behind it; threads {before.threads}, "
@@ -192,7 +194,9 @@ def told(history: list[Any], before: Any, after: Any, soak: Soak, minutes: float
 
 async def run(model: Path, options: argparse.Namespace) -> int:
     threads = ["-t", str(options.threads)] if options.threads else []
-    command = lambda port: [str(PROGRAM), "serve", "-m", str(model), "--port", str(port), "--quiet", "-c", "2048", *threads]
+
+    def command(port: int) -> list[str]:
+        return [str(PROGRAM), "serve", "-m", str(model), "--port", str(port), "--quiet", "-c", "2048", *threads]
     asked = questions(80)
     async with serving(command(port := free_port()), port, "/ready") as lone:
         for one in asked:
@@ -213,10 +217,9 @@ async def run(model: Path, options: argparse.Namespace) -> int:
         print(*lines, *(f"WRONG: {line}" for line in wrong), sep="\n")
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"lines": lines, "wrong": wrong, "history": [dataclasses.asdict(t) for t in history]}))
-        over = lambda value: {"tessera serve": [(t.seconds / 60, value(t)) for t in history]}
-        plots.write_page(options.plots, "tessera serve under mixed load", " · ".join(lines + wrong), [],
-                         [plots.chart("memory", "minutes", "MB", over(lambda t: t.resident / 1e6)), plots.chart("descriptors", "minutes", "number", over(lambda t: t.descriptors)),
-                          plots.chart("threads", "minutes", "number", over(lambda t: t.threads))])
+        charts = [plots.chart(name, "minutes", unit, {"tessera serve": [(t.seconds / 60, getattr(t, name) / scale) for t in history]})
+                  for name, unit, scale in (("resident", "MB", 1e6), ("descriptors", "number", 1), ("threads", "number", 1))]
+        plots.write_page(options.plots, "tessera serve under mixed load", " · ".join(lines + wrong), [], charts)
         return 1 if wrong else 0
 
 

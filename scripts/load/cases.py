@@ -125,7 +125,9 @@ async def turns(port: int, engine: str, rate: float) -> Sample:
     """A second turn behind a first one of 4,000 tokens, and 8 users behind one text of 2,000."""
     await warm_up(port)
     draw, pairs = random.Random(9), []
-    one = lambda prompt: stream(port, {"prompt": prompt, "max_tokens": 16, "ignore_eos": True, **GREEDY})
+
+    async def one(prompt: list[int]) -> Answer:
+        return await stream(port, {"prompt": prompt, "max_tokens": 16, "ignore_eos": True, **GREEDY})
     for _ in range(3):
         talk = ids(draw, LONG)
         cold = await one(talk)
@@ -143,12 +145,15 @@ async def schema(port: int, engine: str, rate: float) -> Sample:
     form: Body = {"json_schema": SCHEMA} if engine == "llama-server" else {
         "response_format": {"type": "json_schema", "json_schema": {"name": "people", "schema": SCHEMA, "strict": True}}}
     await warm_up(port, **form)
-    free, held = [], []
+    free: list[Answer] = []
+    held: list[Answer] = []
     for turn in range(2):
         for answers, more in ((free, {"ignore_eos": True}), (held, form)):
             asked = [{key: value for key, value in body.items() if key != "ignore_eos"} | more for body in bodies(8, 30 + turn, GREEDY)]
             answers += check_lengths(await closed_loop(8, asked, lambda body: stream(port, body)))
-    speed = lambda answers: 1 / statistics.median(a.per_token for a in answers)
+
+    def speed(answers: list[Answer]) -> float:
+        return 1 / statistics.median(a.per_token for a in answers)
     return {"free_per_second": speed(free), "held_per_second": speed(held), "held_ratio": speed(held) / speed(free)}
 
 
