@@ -49,7 +49,8 @@ class Front:
 
     ask, post, until, log = Server.ask, Server.post, Server.until, Server.log
 
-    def __init__(self, folder, replicas):
+    def __init__(self, folder, replicas, key=None):
+        self.headers = {"Authorization": f"Bearer {key}"} if key else None
         self.port = free_port()
         ports = [replica.port for replica in replicas]
         self.log_path = Path(folder) / f"front-{self.port}.log"
@@ -70,7 +71,7 @@ class Front:
 
     def answers(self):
         try:
-            return self.ask("GET", "/v1/models", timeout=5).status == 200
+            return self.ask("GET", "/v1/models", headers=self.headers, timeout=5).status == 200
         except OSError:
             return False
 

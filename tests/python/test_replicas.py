@@ -195,11 +195,9 @@ def test_errors_keys_and_large_bodies_pass_through(tessera, scripted):
     if ROUTER:
         return  # it asks replicas itself, without a key
     with Server(tessera, scripted, environment=keys) as one, Server(tessera, scripted, environment=keys) as other:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Front, "answers", lambda front: front.ask("GET", "/ready").status == 200)
-            with Front(tessera.folder, [one, other]) as front:
-                assert front.ask("POST", "/v1/chat/completions", chat("1")).status == 401
-                assert front.post("/v1/chat/completions", chat("1"), headers={"Authorization": "Bearer secret"})["choices"]
+        with Front(tessera.folder, [one, other], "secret") as front:
+            assert front.ask("POST", "/v1/chat/completions", chat("1")).status == 401
+            assert front.post("/v1/chat/completions", chat("1"), headers={"Authorization": "Bearer secret"})["choices"]
 
 
 @pytest.mark.skipif(bool(ROUTER), reason="HAProxy's own file")
