@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "weights"))
 
 def router() -> Path:
     """Its program."""
-    from checkpoint_folder import cache_folder
+    from checkpoint_folder import cache_folder  # type: ignore[import-not-found]
 
     folder = Path(cache_folder()) / "peers" / ROUTER.replace("==", "-")
     program = folder / "bin" / "vllm-router"
@@ -28,7 +28,7 @@ def router() -> Path:
 
 
 def main() -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", ROOT / "tests/python/test_replicas.py", *sys.argv[1:]]
+    command: list[str | Path] = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", ROOT / "tests/python/test_replicas.py", *sys.argv[1:]]
     sys.exit(subprocess.run(command, env={**os.environ, "TESSERA_VLLM_ROUTER": str(router())}).returncode)
 
 

@@ -32,8 +32,12 @@ def chart(title: str, x: str, y: str, series: dict[str, Points]) -> str:
         return ""
     left, right = min(px for px, _ in every), max(px for px, _ in every)
     most = max(py for _, py in every) or 1
-    across = lambda px: LEFT + (px - left) / ((right - left) or 1) * (WIDTH - LEFT - 12)
-    up = lambda py: HEIGHT - BOTTOM - py / most * (HEIGHT - BOTTOM - TOP)
+
+    def across(px: float) -> float:
+        return LEFT + (px - left) / ((right - left) or 1) * (WIDTH - LEFT - 12)
+
+    def up(py: float) -> float:
+        return HEIGHT - BOTTOM - py / most * (HEIGHT - BOTTOM - TOP)
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{html.escape(title)}">']
     for tick in ticks(0, most):
         parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - 12}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>'

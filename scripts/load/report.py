@@ -67,11 +67,11 @@ def rate_lines(case: str, samples: Samples, kept: dict[str, Samples]) -> list[Li
         lines.append(Line(case, "tokens/s, prompts and answers", mine, theirs))
     greedy = kept.get(case.removesuffix(", sampled"))
     if greedy and case.endswith(", sampled"):
-        of_greedy = [best(side[case_side], rate) / best(greedy[case_side], rate) for side, case_side in ((samples, OURS), (samples, PEER))]
+        of_greedy = mine / best(greedy[OURS], rate), theirs / best(greedy[PEER], rate)
         lines.append(Line(case, "of greedy's", *of_greedy, "85 %", of_greedy[0] >= 0.85, "%"))
     quiet = kept.get(case.removesuffix(", a processor busy"))
     if quiet and case.endswith("busy"):
-        of_quiet = [best(samples[side], rate) / best(quiet[side], rate) for side in (OURS, PEER)]
+        of_quiet = mine / best(quiet[OURS], rate), theirs / best(quiet[PEER], rate)
         lines.append(Line(case, "of the quiet machine's", *of_quiet, "60 %", of_quiet[0] >= 0.6, "%"))
     return lines
 
@@ -112,8 +112,8 @@ def table(lines: list[Line]) -> str:
 
 
 def machine_lines(case: str, samples: Samples) -> list[Line]:
-    return [Line(case, "memory, GB", *(max(s["peak_resident"] for s in samples[side]) / 1e9 for side in (OURS, PEER))),
-            Line(case, "descriptors at most", *(float(max(s["most_descriptors"] for s in samples[side])) for side in (OURS, PEER)))]
+    return [Line(case, what, best(samples[OURS], lambda s, key=key: s[key] / scale), best(samples[PEER], lambda s, key=key: s[key] / scale))  # type: ignore[misc]
+            for what, key, scale in (("memory, GB", "peak_resident", 1e9), ("descriptors at most", "most_descriptors", 1.0))]
 
 
 def charts_of(case: str, samples: Samples) -> list[str]:

@@ -31,7 +31,10 @@ class Taken:
 
 def taken(pid: int, begun: float) -> Taken:
     status = Path(f"/proc/{pid}/status").read_text()
-    number = lambda key: int(re.search(rf"^{key}:\s+(\d+)", status, re.M)[1])  # type: ignore[index]
+
+    def number(key: str) -> int:
+        found = re.search(rf"^{key}:\s+(\d+)", status, re.M)
+        return int(found[1]) if found else 0
     return Taken(time.monotonic() - begun, number("VmRSS") * 1024, len(os.listdir(f"/proc/{pid}/fd")), number("Threads"))
 
 
