@@ -30,6 +30,7 @@ CHAT, COMPLETIONS, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/me
 SCHEMA: Body = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["name", "age"]}
 CANARY: Body = {"messages": [{"role": "user", "content": "What is a canary?"}], "max_tokens": 12, "temperature": 0.8, "seed": 3, "logprobs": True}
 WAYS = ["stays"] * 12 + ["leaves", "resets", "leaves in it", "resets in it", "reads slowly"]
+TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
 HOLDER = """import socket, sys, time
 held = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(8)]
 for one in held:
@@ -53,7 +54,7 @@ def questions(count: int) -> list[Asked]:
     asked = []
     for number in range(count):
         size = draw.choice([3, 10, 40, 150, 600])
-        body: Body = {"max_tokens": draw.choice([1, 8, 40, 120]), "seed": number, "temperature": draw.choice([0, 0.7, 1.0])}
+        body: Body = {"max_tokens": draw.choice([1, 8, 24, 64]), "seed": number, "temperature": draw.choice([0, 0.7, 1.0])}
         path = draw.choice([CHAT, CHAT, COMPLETIONS, MESSAGES])
         if path == COMPLETIONS:
             body |= {"prompt": words(size), "logprobs": 2}
@@ -193,16 +194,21 @@ def told(history: list[Any], before: Any, after: Any, soak: Soak, minutes: float
 
 
 async def run(model: Path, options: argparse.Namespace) -> int:
-    threads = ["-t", str(options.threads)] if options.threads else []
+    flags = ["-t", str(options.threads)] if options.threads else []
+    if not (model / "chat_template.jinja").exists():  # of a base model
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        template = options.json.with_suffix(".jinja")
+        template.write_text(TEMPLATE)
+        flags += ["--template", str(template)]
 
     def command(port: int) -> list[str]:
-        return [str(PROGRAM), "serve", "-m", str(model), "--port", str(port), "--quiet", "-c", "2048", *threads]
-    asked = questions(80)
+        return [str(PROGRAM), "serve", "-m", str(model), "--port", str(port), "--quiet", "-c", "2048", *flags]
+    asked = questions(48)
     async with serving(command(port := free_port()), port, "/ready") as lone:
         for one in asked:
             one.expected = said(await ask(lone.port, one.body, one.path))
     async with serving(command(port := free_port()), port, "/ready", pause=1.0) as server:
-        for one in asked:  # so that all that is made once is there
+        for one in asked[:20]:  # so that all that is made once is there
             await ask(port, one.body, one.path)
         await asyncio.sleep(2)
         before = server.history[-1]
@@ -215,7 +221,6 @@ async def run(model: Path, options: argparse.Namespace) -> int:
         after, history = server.history[-1], server.history
         lines, wrong = told(loaded, before, after, soak, options.minutes)
         print(*lines, *(f"WRONG: {line}" for line in wrong), sep="\n")
-        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"lines": lines, "wrong": wrong, "history": [dataclasses.asdict(t) for t in history]}))
         charts = [plots.chart(name, "minutes", unit, {"tessera serve": [(t.seconds / 60, getattr(t, name) / scale) for t in history]})
                   for name, unit, scale in (("resident", "MB", 1e6), ("descriptors", "number", 1), ("threads", "number", 1))]
