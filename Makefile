@@ -94,6 +94,7 @@ bench:
 	cmake --preset release
 	cmake --build --preset release -j $(JOBS) --target tessera benches
 	.venv/bin/python scripts/bench_peers.py
+	.venv/bin/python scripts/bench_serving.py
 
 # mypy reads the _core.pyi of make build's package; a file of models/ at a time, since all are called model.
 lint:

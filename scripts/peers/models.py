@@ -35,15 +35,15 @@ OUTSIDE_LAYERS = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.
 def llama_cpp():
     """The folder of llama.cpp's programs, built as its own wheel builds them: for this very machine."""
     folder = PEERS / f"llama.cpp-{make_tokenizers.VERSION}"
-    if not (folder / "complete").is_file():
+    if not (folder / "complete").is_file() or not (folder / "build/bin/llama-server").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with tarfile.open(make_tokenizers.fetch_sdist(cache_folder() / "downloads")) as archive:
             archive.extractall(folder, filter="data")
         source = next(folder.glob("*/vendor/llama.cpp"))
-        print("building llama.cpp: about 6 minutes on 2 cores", file=sys.stderr)
+        print("building llama.cpp: about 8 minutes on 2 cores", file=sys.stderr)
         run(["cmake", "-S", source, "-B", folder / "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF"])
-        run(["cmake", "--build", folder / "build", "--target", "llama-bench", "llama-batched-bench", "llama-quantize"])
+        run(["cmake", "--build", folder / "build", "--target", "llama-bench", "llama-batched-bench", "llama-quantize", "llama-server"])
         (folder / "complete").touch()
     return folder / "build" / "bin"
 
