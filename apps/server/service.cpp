@@ -101,21 +101,22 @@ void Service::end_all(const std::string& why) {
 }
 
 std::optional<HttpResponse> Service::unavailable(const std::string& path) {
+  const auto because = [&](const std::string& why, const char* code) {
+    if (path != "/ready") metrics_.refused(code);  // which is asked to know just that
+    return response(busy(why, code), path);
+  };
   switch (state_.load()) {
     case State::ready:
       return std::nullopt;
     case State::loading:
-      metrics_.refused("loading");
-      return response(busy("the model is being loaded; ask again soon", "loading"), path);
+      return because("the model is being loaded; ask again soon", "loading");
     case State::draining:
-      metrics_.refused("draining");
-      return response(busy("the server is ending; ask another, or again soon", "draining"), path);
+      return because("the server is ending; ask another, or again soon", "draining");
     case State::failed:
       break;
   }
-  metrics_.refused("failed");
   const std::lock_guard lock(mutex_);
-  return response(busy(why_failed_, "failed"), path);
+  return because(why_failed_, "failed");
 }
 
 HttpResponse Service::response(const api::Failure& failure, const std::string& path) {

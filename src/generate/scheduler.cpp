@@ -188,23 +188,7 @@ int64_t Scheduler::retry_after() const {
   return static_cast<int64_t>(std::ceil(std::clamp(seconds, kLeastRetry, kMostRetry)));
 }
 
-std::optional<Scheduler::Clock::duration> Scheduler::step_so_far() const {
-  const std::lock_guard lock(mutex_);
-  return step_began_ ? std::optional(Clock::now() - *step_began_) : std::nullopt;
-}
-
-struct Scheduler::RunningStep {
-  explicit RunningStep(Scheduler& scheduler) : of(scheduler) { set(Clock::now()); }
-  ~RunningStep() { set(std::nullopt); }
-  void set(std::optional<Clock::time_point> began) {
-    const std::lock_guard lock(of.mutex_);
-    of.step_began_ = began;
-  }
-  Scheduler& of;
-};
-
 bool Scheduler::step() {
-  const RunningStep running(*this);
   try {
     const bool more = try_step();
     failures_ = 0;

@@ -125,8 +125,6 @@ class Scheduler {
   // Seconds, 1 to 60, until what waits will have been computed if it goes on as in the last steps. Answers are taken to be as long as those
   // that have come, or as they may be.
   int64_t retry_after() const;
-  // How long the step that runs has taken so far; nothing: none runs. So it shows when a device does not answer.
-  std::optional<std::chrono::steady_clock::duration> step_so_far() const;
 
   int64_t max_num_seqs() const { return max_num_seqs_; }
 
@@ -135,7 +133,6 @@ class Scheduler {
   struct Stream;
   using Clock = std::chrono::steady_clock;
 
-  struct RunningStep;
 
   void expect_possible(const ScheduledRequest& request) const;
   bool try_step();
@@ -181,7 +178,6 @@ class Scheduler {
   Id last_id_ = 0;
   bool changed_ = false, stopped_ = false;
   Counts counts_;
-  std::optional<Clock::time_point> step_began_;
   int64_t finished_tokens_ = 0;                     // new ones of samples that have finished
   double prompt_seconds_ = 0, decode_seconds_ = 0;  // of a token, in the last steps; 0: not known
 };

@@ -593,26 +593,6 @@ TEST(scheduler, answers_are_taken_to_be_as_long_as_those_that_have_come) {
   EXPECT_LT(bench.scheduler.retry_after(), 60);
 }
 
-TEST(scheduler, a_step_that_runs_shows) {
-  Bench bench;
-  std::vector<bool> shown;
-  bench.device.before_run = [&](const Batch&) {
-    const auto so_far = bench.scheduler.step_so_far();
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    shown.push_back(so_far && *bench.scheduler.step_so_far() >= *so_far + std::chrono::milliseconds(2));
-    if (shown.size() == 3) throw DeviceError("the card does not answer");
-  };
-  bench.submit(1, 5, 100);
-  EXPECT_FALSE(bench.scheduler.step_so_far());
-  for (int step = 0; step < 2; ++step) {
-    bench.scheduler.step();
-    EXPECT_FALSE(bench.scheduler.step_so_far());
-  }
-  EXPECT_THROW(bench.scheduler.step(), DeviceError);
-  EXPECT_FALSE(bench.scheduler.step_so_far());
-  EXPECT_THAT(shown, ElementsAre(true, true, true));
-}
-
 // Cancelled in every state.
 
 class Cancelled : public testing::Test {
