@@ -311,6 +311,20 @@ def test_an_answer_whose_connection_is_lost_goes_on_as_if_it_had_not_been(tiny, 
     line.listener.close()
 
 
+def test_a_stream_that_ends_in_between_is_no_whole_answer(tiny, visit):
+    def half(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text()[:len(answer.text()) // 2])
+
+    page = visit(tiny.url)
+    page.route("**/v1/chat/completions", half)
+    set_fields(page, temperature=4, max_tokens=40)
+    ask(page, "ab")
+    expect(answers(page)).to_contain_text("The connection was lost.")
+    expect(page.get_by_role("button", name="Go on")).to_be_visible()
+    assert last_answer(page)["state"] == "cut"
+
+
 def test_a_server_that_is_not_there_is_said_to_be_so(tessera, bases, visit):
     with Server(tessera, bases["gemma"]) as server:
         page = visit(server.url)
@@ -399,7 +413,7 @@ def test_axe_finds_nothing_wide_and_narrow_light_and_dark(scripted, visit, schem
     look = {"color_scheme": scheme, "viewport": {"width": width, "height": 700}}
     page = visit(scripted.url, **look)
     assert broken_rules(page) == []
-    ask(page, "say 3")
+    ask(page, "a title that is longer than the screen of a phone is wide: say 3")
     ended(page)
     assert broken_rules(page) == []
     page.get_by_role("button", name="Tokens").click()
@@ -414,6 +428,7 @@ def test_axe_finds_nothing_wide_and_narrow_light_and_dark(scripted, visit, schem
         return left < 0 || right > innerWidth;
     }).map(one => one.outerHTML.slice(0, 200))""") == []
     if width < 700:
+        assert page.evaluate("document.querySelector('main').getBoundingClientRect().width") == width
         page.get_by_role("button", name="Menu").click()
         expect(page.get_by_role("searchbox")).to_be_visible()
         assert broken_rules(page) == []
