@@ -2,6 +2,7 @@ import {Lost, Refused, on_key_needed} from "/api.js";
 import {can_go_on, generate, models} from "/answers.js";
 import {element, show} from "/markdown.js";
 import {$, ask, button, copy, local, notice, read_json, tell} from "/parts.js";
+import {ask_settings} from "/settings.js";
 import * as store from "/store.js";
 import {token_rows, token_view} from "/tokens.js";
 
@@ -357,33 +358,14 @@ $("file").addEventListener("change", async () => {
   $("file").value = "";
 });
 
-// Settings and theme.
+// Settings, and the model.
 
-const form = document.querySelector("#settings form");
-$("open-settings").addEventListener("click", () => {
-  const settings = current?.settings ?? draft;
-  for (const name of store.kSettings) form.elements[name].value = settings[name];
-  $("schema-wrong").textContent = "";
-  $("settings").returnValue = "";
-  $("settings").showModal();
-});
-$("reset").addEventListener("click", () => {
-  for (const name of store.kSettings) form.elements[name].value = "";
-});
-$("cancel-settings").addEventListener("click", () => $("settings").close());
-form.addEventListener("submit", event => {
-  const schema = form.elements.schema.value.trim(), read = schema ? read_json(schema) : {};
-  if (typeof read === "object" && read !== null && !Array.isArray(read)) return;
-  event.preventDefault();
-  $("schema-wrong").textContent = "The schema must be a JSON object.";
-  form.elements.schema.focus();
-});
-$("settings").addEventListener("close", () => {
-  if ($("settings").returnValue !== "ok") return;
-  const settings = Object.fromEntries(store.kSettings.map(name => [name, form.elements[name].value.trim()]));
+$("open-settings").addEventListener("click", async () => {
+  const conversation = current, settings = await ask_settings(conversation?.settings ?? draft);
+  if (!settings) return;
   local.set("settings", JSON.stringify(settings));
-  if (!current) draft = settings;
-  else save(Object.assign(current, {settings}));
+  if (conversation) save(Object.assign(conversation, {settings}));
+  else draft = settings;
 });
 
 async function find_models() {
