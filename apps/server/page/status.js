@@ -64,8 +64,8 @@ function show_cards(now, before, seconds) {
     ["Refused", whole(value(now, "requests_refused_total")), of_reason],
   ];
   $("cards").replaceChildren(...cards.map(([name, text, more]) => element("div", {}, element("dt", {}, name), element("dd", {}, text, element("small", {}, more || "")))));
-  const most = Math.max(1, ...speeds);
-  $("speed").firstElementChild.setAttribute("points", speeds.map((speed, i) => `${300 * i / (kPoints - 1)},${98 - 94 * speed / most}`).join(" "));
+  const most = Math.max(...speeds), first = kPoints - speeds.length;
+  $("speed").firstElementChild.setAttribute("points", speeds.map((speed, i) => `${300 * (first + i) / (kPoints - 1)},${98 - 94 * speed / Math.max(1, most)}`).join(" "));
   $("speed-title").textContent = `New tokens a second, of the last five minutes (at most ${most.toFixed(1)})`;
 }
 

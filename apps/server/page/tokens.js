@@ -62,7 +62,7 @@ export function token_view(rows, go_on, why) {
 function alternatives(row, go_on, why) {
   const lines = row.others.map(other => {
     const taken = other.id === row.id, text = visible(other);
-    const action = taken ? "taken" : go_on ? element("button", {type: "button", ariaLabel: `Continue from ${text}`}, "Continue from this one") : "";
+    const action = taken ? "taken" : go_on ? element("button", {type: "button", ariaLabel: `Continue from ${text}`}, "Continue", element("span", {className: "more"}, " from this one")) : "";
     if (!taken && go_on) action.addEventListener("click", () => go_on(other));
     const meter = element("meter", {min: 0, max: 1, value: Math.exp(other.logprob), ariaLabel: `Probability of ${text}`});
     return element("tr", {}, element("td", {}, text), element("td", {className: "right"}, percent(other.logprob)), element("td", {}, meter), element("td", {}, action));
