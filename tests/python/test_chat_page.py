@@ -49,7 +49,7 @@ def visit(browser):
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith((url, "data:", "blob:")) else None)
+        page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith((url.partition("#")[0], "data:", "blob:")) else None)
         page.on("requestfailed", lambda request: wrong.remove(request.url) if request.failure == "csp" and request.url in wrong else None)
         page.goto(url + path)
         return page
@@ -197,6 +197,28 @@ def test_answers_are_drawn_again_and_messages_edited_as_branches(tiny, visit):
     assert [message["role"] for message in conversation["messages"]] == ["user", "assistant", "assistant", "user", "assistant"]
 
 
+def test_a_link_draws_the_same_answer_again_elsewhere(tiny, visit):
+    page = visit(tiny.url, permissions=["clipboard-read", "clipboard-write"])
+    set_fields(page, temperature=4, max_tokens=12, system="be & stay # short")
+    ask(page, "a + b?")
+    ended(page)
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("status")).to_have_text("Copied")
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link.startswith(tiny.url + "/#")
+    other = visit(link, path="")
+    expect(other.locator("#ask-text")).to_contain_text("system: be & stay # short")
+    other.locator("#ask-yes").click()
+    expect(other.get_by_label("Your message")).to_have_value("a + b?")
+    assert kept(other) == []  # it is for the reader to send it
+    other.get_by_label("Your message").press("Enter")
+    ended(other)
+    assert last_answer(other)["ids"] == last_answer(page)["ids"]
+    ask(other, "and?")
+    ended(other)
+    expect(other.get_by_role("button", name="Copy link")).to_have_count(1)  # a second turn's answer needs the first
+
+
 def test_the_second_turn_tells_what_was_cached(tiny, visit):
     page = visit(tiny.url)
     set_fields(page, max_tokens=4)
@@ -245,6 +267,7 @@ def test_the_token_view_shows_the_probabilities_and_continues_from_another_token
     page.get_by_role("button", name=f"Continue from {other.replace(' ', '␣')}", exact=True).click()
     expect(page.locator(".version")).to_have_count(2)
     ended(page)
+    expect(page.get_by_role("button", name="Copy link")).to_have_count(0)  # no seed draws what was chosen
     branch = last_answer(page)
     begin = [*whole["prompt_ids"], *whole["ids"][:at], branch["ids"][at]]
     assert branch["ids"][:at] == whole["ids"][:at] and branch["ids"][at] != whole["ids"][at]

@@ -1,5 +1,5 @@
 // How an answer comes about: asked as a chat, or gone on with by the ids of its tokens.
-import {call, json, stream} from "/api.js";
+import {Lost, Refused, call, json, stream} from "/api.js";
 import {path} from "/store.js";
 
 // Ids that end a chat's answer.
@@ -79,6 +79,17 @@ export async function generate(conversation, message, signal, changed) {
   // A text that begins anew may lack what its first token has behind others: a space.
   const ended = (await end_tokens(signal)).has(message.ids.at(-1));
   if (ended || message.finish === "length") message.text = await decode(message, message.ids.slice(0, ended ? -1 : undefined), signal);
+}
+
+// The state of an answer that ended by `error`, and what to say of it.
+export function what_happened(error, message) {
+  if (error.name === "AbortError") return {state: "stopped", text: ""};
+  if (error instanceof Lost) return {state: "cut", text: `${error.message} ${can_go_on(message) ? "What has come is kept, and the answer can go on from there." : "It can be asked again."}`};
+  if (error instanceof Refused) {
+    const wait = error.retry_after > 0 ? ` It asks to wait ${error.retry_after} s.` : "";
+    return {state: message.ids.length ? "cut" : "failed", text: `The server says: ${error.message}.${wait}`};
+  }
+  return {state: "failed", text: String(error.message)};
 }
 
 // What is answered with: [{id, max_model_len}].

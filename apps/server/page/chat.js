@@ -1,5 +1,6 @@
-import {Lost, Refused, on_key_needed} from "/api.js";
-import {can_go_on, generate, models} from "/answers.js";
+import {Lost, on_key_needed} from "/api.js";
+import {generate, models, what_happened} from "/answers.js";
+import {link_to, read_link} from "/link.js";
 import {element, show} from "/markdown.js";
 import {$, ask, button, copy, local, notice, read_json, tell} from "/parts.js";
 import {ask_settings} from "/settings.js";
@@ -109,11 +110,10 @@ function facts_of(message) {
 }
 
 function trouble_of(message) {
-  const again = (text, action) => button(text, action);
-  const go_on = again("Go on", () => run(current, message));
+  const go_on = button("Go on", () => run(current, message));
   if (message.state === "cut") return element("div", {className: "trouble"}, element("span", {}, message.error || "The connection was lost. What has come is kept."), go_on);
   if (message.state === "stopped") return element("div", {className: "trouble"}, element("span", {}, "Stopped."), go_on);
-  if (message.state === "failed") return element("div", {className: "trouble"}, element("span", {}, message.error), again("Try again", () => run(current, message)));
+  if (message.state === "failed") return element("div", {className: "trouble"}, element("span", {}, message.error), button("Try again", () => run(current, message)));
   return "";
 }
 
@@ -142,6 +142,8 @@ function tools_of_answer(message) {
     const view = button("Tokens", () => toggle_tokens(message, view), {ariaPressed: "false"});
     tools.append(view);
   }
+  const link = link_to(current, message), linked = button("Copy link", () => copy(link, linked), {title: "To what draws this answer again"});
+  if (link) tools.append(linked);
   return tools;
 }
 
@@ -159,7 +161,7 @@ async function toggle_tokens(message, view) {
       : message.reasoning ? "An answer with thinking cannot be continued from within." : "";
     const conversation = current;
     const branch = async (i, other) => await answer(conversation, message.parent, {seed: message.seed, settings: message.settings, model: message.model,
-      prompt_ids: message.prompt_ids, ids: [...message.ids.slice(0, i), other.id]});
+      prompt_ids: message.prompt_ids, ids: [...message.ids.slice(0, i), other.id], chosen: i});
     place.replaceChildren(token_view(await token_rows(message), why ? null : branch, why));
     tell("The tokens are shown");
   } catch (error) {
@@ -252,16 +254,6 @@ async function run(conversation, message) {
   update(message);
   show_composer();
   show_list();
-}
-
-function what_happened(error, message) {
-  if (error.name === "AbortError") return {state: "stopped", text: ""};
-  if (error instanceof Lost) return {state: "cut", text: `${error.message} ${can_go_on(message) ? "What has come is kept, and the answer can go on from there." : "It can be asked again."}`};
-  if (error instanceof Refused) {
-    const wait = error.retry_after > 0 ? ` It asks to wait ${error.retry_after} s.` : "";
-    return {state: message.ids.length ? "cut" : "failed", text: `The server says: ${error.message}.${wait}`};
-  }
-  return {state: "failed", text: String(error.message)};
 }
 
 $("composer").addEventListener("submit", event => {
@@ -386,7 +378,22 @@ async function find_models() {
   }
 }
 
+// What a link carries is filled in, and not sent.
+async function take(link) {
+  if (!link) return;
+  open("");
+  const settings = Object.entries(link.settings).filter(([, value]) => value).map(([name, value]) => `${name}: ${value}`).join(", ");
+  if (!await ask("Fill in what this link carries?", {text: `${link.question} (${settings})`, yes: "Fill in"})) return;
+  draft = link.settings;
+  question.value = link.question;
+  size_question();
+  if ([...$("model").options].some(({value}) => value === link.model)) $("model").value = model = link.model;
+  question.focus();
+}
+
 $("model").addEventListener("change", () => { model = $("model").value; });
 if (!await store.open()) notice("This browser keeps nothing here: conversations end with the page. Export what you need.");
+const linked = read_link(location.hash);
 open(location.hash.slice(1));
-find_models();
+find_models().then(() => take(linked));
+addEventListener("hashchange", () => take(read_link(location.hash)));

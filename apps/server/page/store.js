@@ -86,7 +86,7 @@ export function imported(text) {
   return file.conversations.map(read_conversation);
 }
 
-const text_of = (value, fallback = "") => typeof value === "string" ? value : fallback;
+export const text_of = (value, fallback = "") => typeof value === "string" ? value : fallback;
 const number_of = (value, fallback) => Number.isFinite(value) ? value : fallback;
 const ids_of = value => Array.isArray(value) && value.every(id => Number.isInteger(id) && id >= 0) ? value : [];
 
@@ -100,7 +100,7 @@ function read_conversation(one) {
     const id = make_id();
     const read = {id, parent: known.get(parent) ?? null, role: message.role, text: text_of(message.text), state: ["cut", "failed", "stopped"].includes(message.state) ? message.state : "done"};
     for (const name of ["reasoning", "error", "finish", "model"]) if (typeof message[name] === "string") read[name] = message[name];
-    for (const name of ["seed", "prompt", "cached", "completion", "speed"]) if (Number.isFinite(message[name])) read[name] = message[name];
+    for (const name of ["seed", "prompt", "cached", "completion", "speed", "chosen"]) if (Number.isFinite(message[name])) read[name] = message[name];
     if (message.role === "assistant") Object.assign(read, {ids: ids_of(message.ids), prompt_ids: ids_of(message.prompt_ids), settings: read_settings(message.settings)});
     known.set(message.id, id);
     messages.push(read);
