@@ -154,6 +154,18 @@ def test_a_conversation_is_streamed_kept_renamed_found_and_deleted(scripted, vis
     expect(entries).to_have_text(["Numbers"])
 
 
+def test_a_question_may_come_before_the_model_is_known(scripted, visit):
+    page, held = visit(scripted.url), []
+    expect(page.locator("#model-name")).to_have_text("scripted")
+    page.route("**/v1/models", lambda route: route.continue_() if held else held.append(route))
+    page.reload()
+    ask(page, "what is 1")
+    expect(ended(page)).to_have_text("It is one.")
+    expect(page.locator("#model-name")).to_have_text("")
+    held[0].continue_()
+    expect(page.locator("#model-name")).to_have_text("scripted")
+
+
 def test_what_is_exported_can_be_imported(scripted, visit, tmp_path):
     page = visit(scripted.url)
     ask(page, "what is 1")

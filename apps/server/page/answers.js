@@ -1,5 +1,5 @@
 // How an answer comes about: asked as a chat, or gone on with by the ids of its tokens.
-import {Lost, Refused, call, json, stream} from "/api.js";
+import {Lost, Refused, json, stream} from "/api.js";
 import {path} from "/store.js";
 
 // Ids that end a chat's answer.
@@ -38,6 +38,7 @@ const decode = async (message, ids, signal) => (await json("/detokenize", {model
 // Streams the answer into `message`, from its beginning or from where it is, and calls `changed` after each part. Throws as stream() does.
 export async function generate(conversation, message, signal, changed) {
   let parts, first = 0, last = 0, count = 0;
+  message.model ||= (await models(signal))[0].id;  // the question may be faster than the page
   const goes_on = can_go_on(message);
   if (goes_on) {
     // Not as a chat's last message: its text need not fall into the same tokens again.
@@ -93,4 +94,4 @@ export function what_happened(error, message) {
 }
 
 // What is answered with: [{id, max_model_len}].
-export const models = async () => (await (await call("/v1/models")).json()).data;
+export const models = async signal => (await json("/v1/models", undefined, signal)).data;
