@@ -1,5 +1,6 @@
 """Two replicas behind a front: deploy/haproxy.cfg as it is but for its addresses, or the vllm-router that TESSERA_VLLM_ROUTER names."""
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from serving import LONGEST, Server
 
 CONFIG = ROOT / "deploy/haproxy.cfg"
 ROUTER = os.environ.get("TESSERA_VLLM_ROUTER")
+ROUTER_FLAGS = re.search(r"--policy cache_aware[^`]*?(?=--worker-urls)", (ROOT / "docs/replicas.md").read_text())[0].replace("\\", "").split()
 AS_ROOT = ("user ", "group ", "log /dev/log")  # what a test cannot or need not do
 
 
@@ -55,8 +57,7 @@ class Front:
         ports = [replica.port for replica in replicas]
         self.log_path = Path(folder) / f"front-{self.port}.log"
         if ROUTER:
-            self.command = [ROUTER, "--host", "127.0.0.1", "--port", str(self.port), "--policy", "cache_aware", "--prometheus-port", str(free_port()),
-                            "--health-check-interval-secs", "1", "--worker-urls", *(f"http://127.0.0.1:{port}" for port in ports)]
+            self.command = [ROUTER, "--host", "127.0.0.1", "--port", str(self.port), "--prometheus-port", str(free_port()), *ROUTER_FLAGS, "--worker-urls", *(f"http://127.0.0.1:{port}" for port in ports)]
         else:
             written = Path(folder) / f"haproxy-{self.port}.cfg"
             written.write_text(config(self.port, ports))
