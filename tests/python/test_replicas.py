@@ -115,15 +115,25 @@ def where_it_runs(replicas):
     return wait_for(lambda: [replica for replica in replicas if metrics(replica)["num_requests_running"]])[0]
 
 
-def test_a_stream_of_a_replica_that_drains_is_whole(tessera, scripted):
+def all_refused(replica):
+    return sum(count for name, count in metrics(replica).items() if name.startswith("requests_refused_total"))
+
+
+def test_a_replica_that_drains_ends_its_streams_and_is_asked_nothing(tessera, scripted):
     with replicated(tessera, scripted, "--drain-timeout", 600) as (front, replicas):
         with Stream(front, chat("9", model="m", max_tokens=30000), receive_buffer=65536) as stream:
             running = where_it_runs(replicas)
             assert stream.event()
-            running.ended = True
-            running.process.send_signal(signal.SIGTERM)
-            wait_for(lambda: drains(running))
-            time.sleep(2)  # until the front does not count on it any more
+            with Stream(running, chat("9", model="m", max_tokens=60000), receive_buffer=4096) as holding:
+                assert holding.event()
+                running.ended = True
+                running.process.send_signal(signal.SIGTERM)
+                wait_for(lambda: drains(running))
+                time.sleep(2)  # until the front does not count on it any more
+                refused = all_refused(running)
+                for number in range(8):
+                    front.post("/v1/chat/completions", chat(f"1 of {number}", model="m"))
+                assert all_refused(running) == refused
             assert stream.response.read().endswith(b"data: [DONE]\n\n")
         assert running.process.wait(120) == 0
 
@@ -165,11 +175,12 @@ def test_a_conversation_stays_on_its_replica(tessera, bases):
         homes = list(pool.map(lambda talk: turns(front, replicas, talk), range(12)))
         assert all(len(set(of_talk)) == 1 for of_talk in homes), homes
         assert {of_talk[0] for of_talk in homes} == {0, 1}, "one has them all"
+        assert ROUTER or {homes[talk][0] for talk in range(12) if talk % 3} == {0, 1}, "one has all behind one system's message"
         assert sum(metrics(replica)["prefix_cache_hits_total"] for replica in replicas) > 0
 
 
 @pytest.mark.skipif(bool(ROUTER), reason="HAProxy's own keys")
-@pytest.mark.parametrize("named", ["x-session-id", "prompt_cache_key", "/v1/messages", "/v1/completions"])
+@pytest.mark.parametrize("named", ["x-session-id", "prompt_cache_key", "parts", "/v1/messages", "/v1/completions"])
 def test_what_holds_requests_together(tessera, bases, named):
     with replicated(tessera, bases["gemma"]) as (front, replicas):
         homes = []
@@ -181,6 +192,9 @@ def test_what_holds_requests_together(tessera, bases, named):
                     headers = {named: f"talk {talk}"}
                 elif named == "prompt_cache_key":
                     body[named] = f"talk {talk}"
+                elif named == "parts":
+                    body = {"max_tokens": 2 + turn, "messages": [{"role": role, "content": [{"type": "text", "text": text}]}
+                                                                 for role, text in (("system", "be brief"), ("user", f"talk {talk}"))]}
                 elif named == "/v1/messages":
                     path, body = named, {"max_tokens": 2 + turn, "messages": [{"role": "user", "content": [{"type": "text", "text": f"talk {talk}"}]}]}
                 else:
