@@ -65,8 +65,7 @@ def check_lengths(answers: list[Answer]) -> list[Answer]:
 def closed(clients: int, sampling: Body) -> Callable[[int, str, float], Awaitable[Sample]]:
     async def run(port: int, engine: str, rate: float) -> Sample:
         await warm_up(port)
-        count = clients * (2 if clients > 8 else 4)
-        return figures(check_lengths(await closed_loop(clients, bodies(count, 26, sampling), lambda body: stream(port, body))))
+        return figures(check_lengths(await closed_loop(clients, bodies(4 * clients, 26, sampling), lambda body: stream(port, body))))
     return run
 
 

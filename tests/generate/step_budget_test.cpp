@@ -95,23 +95,49 @@ TEST_F(StepBudgetOfAMachine, a_prompt_goes_on_where_a_token_takes_longer_than_al
   EXPECT_EQ(budget_.prompt_tokens(8), 1);
 }
 
-TEST(StepBudget, a_prompt_alone_takes_all_and_before_anything_is_known_some) {
-  const StepBudget budget(kMost);
-  EXPECT_EQ(budget.prompt_tokens(0), kMost);
-  EXPECT_GE(budget.prompt_tokens(3), 1);
-  EXPECT_LE(budget.prompt_tokens(3), kMost);
-  const StepBudget small(5);
-  EXPECT_EQ(small.prompt_tokens(0), 5);
-  EXPECT_LE(small.prompt_tokens(3), 5);
+TEST(StepBudget, a_prompt_alone_takes_all_and_before_anything_is_known_decodes_go_alone) {
+  for (const int64_t most : {kMost, int64_t{5}}) {
+    StepBudget budget(most);
+    EXPECT_EQ(budget.prompt_tokens(0), most);
+    EXPECT_EQ(budget.prompt_tokens(3), 0);
+    budget.saw(3, 0, 0.01);
+    EXPECT_GE(budget.prompt_tokens(3), 1);
+    EXPECT_LE(budget.prompt_tokens(3), most);
+  }
 }
 
-// Streams that begin beside a prompt: a step of decodes alone has never been seen.
-TEST(StepBudget, settles_although_every_step_has_a_prompt) {
+// Streams that begin one by one, beside the prompts of those that wait: no step takes much longer than three times its decodes alone, and
+// all prompts together not much longer than they would then.
+TEST(StepBudget, many_streams_begin_beside_prompts) {
   StepBudget budget(kMost);
   Machine machine;
-  budget.saw(0, kMost, machine.seen(0, kMost));
-  const std::vector<double> times = run(budget, machine, 8, 200);
-  for (size_t i = 150; i < times.size(); ++i) EXPECT_LE(times[i], 3.3) << i;
+  machine.decode = 0.0005;
+  machine.prompt = 0.0003;
+  constexpr int64_t kStreams = 32, kPrompt = 128;
+  double all = 0, decodes_alone = 0;
+  int64_t computed = 0;
+  while (computed < kStreams * kPrompt) {
+    const int64_t decodes = computed / kPrompt;
+    const int64_t prompts = std::min(budget.prompt_tokens(decodes), kStreams * kPrompt - computed);
+    if (decodes > 0) EXPECT_LE(machine.seconds(decodes, prompts), 3.6 * machine.alone(decodes)) << decodes;
+    budget.saw(decodes, prompts, machine.seen(decodes, prompts));
+    all += machine.seconds(decodes, prompts);
+    if (decodes > 0) decodes_alone += machine.alone(decodes);
+    computed += prompts;
+  }
+  EXPECT_LE(decodes_alone, 0.45 * all);  // a third, and the steps in which decodes went alone
+}
+
+TEST(StepBudget, decodes_between_those_that_were_seen_take_what_lies_between) {
+  StepBudget budget(kMost);
+  EXPECT_EQ(budget.decode_seconds(4), 0);
+  budget.saw(2, 0, 0.010);
+  budget.saw(10, 0, 0.026);
+  EXPECT_DOUBLE_EQ(budget.decode_seconds(2), 0.010);
+  EXPECT_DOUBLE_EQ(budget.decode_seconds(4), 0.014);
+  EXPECT_DOUBLE_EQ(budget.decode_seconds(10), 0.026);
+  EXPECT_DOUBLE_EQ(budget.decode_seconds(40), 0.026);
+  EXPECT_DOUBLE_EQ(budget.decode_seconds(1), 0.005);
 }
 
 }  // namespace
