@@ -113,6 +113,8 @@ TEST(StepBudget, many_streams_begin_beside_prompts) {
   Machine machine;
   machine.decode = 0.0005;
   machine.prompt = 0.0003;
+  budget.saw(0, 64, 64 * 1.5 * machine.prompt);  // the first step of all
+  budget.saw(1, 0, machine.seen(1, 0));
   constexpr int64_t kStreams = 32, kPrompt = 128;
   double all = 0, decodes_alone = 0;
   int64_t computed = 0;
@@ -125,7 +127,7 @@ TEST(StepBudget, many_streams_begin_beside_prompts) {
     if (decodes > 0) decodes_alone += machine.alone(decodes);
     computed += prompts;
   }
-  EXPECT_LE(decodes_alone, 0.45 * all);  // a third, and the steps in which decodes went alone
+  EXPECT_LE(decodes_alone, 0.4 * all);  // a third, and the steps in which decodes went alone
 }
 
 TEST(StepBudget, decodes_between_those_that_were_seen_take_what_lies_between) {
