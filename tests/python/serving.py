@@ -27,14 +27,16 @@ class Answer(NamedTuple):
 class Server:
     """A context: begun when it listens (`ready` waits further, for the model), ended by SIGTERM, which must make it exit with 0."""
 
-    def __init__(self, tessera, model, *flags, environment=None, wait_until_ready=True):
+    def __init__(self, tessera, model, *flags, environment=None, wait_until_ready=True, port=0, **process):
+        """`process`: of Popen's. Where its outputs do not go to the log, the port must be given."""
         self.log_path = tessera.folder / f"serve-{next(tessera.numbers)}.log"
-        self.command = [str(tessera.path), "serve", "-m", str(model), "--port", "0", *map(str, flags)]
+        self.command = [str(tessera.path), "serve", "-m", str(model), "--port", str(port), *map(str, flags)]
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(environment or {})})
-        self.ended = False
+            self.process = subprocess.Popen(self.command, **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": {**os.environ, **(environment or {})}, **process})
+        self.ended, self.port = False, port
         try:
-            self.port = int(self.until(lambda: re.search(r"listening on http://\S*:(\d+)", self.log()))[1])
+            if not port:
+                self.port = int(self.until(lambda: re.search(r"listening on http://\S*:(\d+)", self.log()))[1])
             if wait_until_ready:
                 self.until(self.is_ready)
         except BaseException:
