@@ -12,7 +12,6 @@ namespace {
 
 using Calls = AnswerFormat::Calls;
 
-constexpr size_t kMostSchemaBytes = size_t{256} << 10;  // of all tools; those beyond take any object
 constexpr std::string_view kAnyObject = R"({"type": "object", "additionalProperties": true})";
 
 // The pieces of xgrammar's structural tags, as JSON.
@@ -80,7 +79,7 @@ class CallGrammar {
       if (tools.choice == Tools::Choice::named && tool.name != tools.name) continue;
       bytes += tool.parameters.size();
       const bool held =
-          !tool.parameters.empty() && (tool.strict || (bytes <= kMostSchemaBytes && (!enforceable || enforceable(tool.parameters))));
+          !tool.parameters.empty() && (tool.strict || (enforceable ? enforceable(tool.parameters, bytes) : bytes <= kMostSchemaBytes));
       add(tool.name, schema(held ? tool.parameters : std::string(kAnyObject)));
     }
     expect(!tags_.empty(), "tool_choice", "names no function of tools");

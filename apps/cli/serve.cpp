@@ -144,12 +144,13 @@ class Server {
 
   int run() {
     Session session(options_.model, options_.cache, open_device(options_.model, [this](const std::string& why) { leave(why); }));
-    api::ServedModel model(session, {.names = names(),
-                                     .sampling = default_sampling(options_),
-                                     .new_tokens = options_.new_tokens,
-                                     .special_in_prompt = !options_.no_special_in_prompt,
-                                     .conversation = conversation_options(options_.chat),
-                                     .enforceable = [this](const std::string& schema) { return is_enforceable(schema); }});
+    api::ServedModel model(session,
+                           {.names = names(),
+                            .sampling = default_sampling(options_),
+                            .new_tokens = options_.new_tokens,
+                            .special_in_prompt = !options_.no_special_in_prompt,
+                            .conversation = conversation_options(options_.chat),
+                            .enforceable = [this](const std::string& schema, size_t bytes) { return is_enforceable(schema, bytes); }});
     GrammarCompiler compiler({model.tokenizer(), model.vocab_size(), model.end_tokens(), api::mark_ids(model.format())},
                              {.command = grammar_worker_command()});
     model.set_compile([&compiler](const GrammarSource& source, const std::string& asker) {
@@ -196,8 +197,10 @@ class Server {
   }
 
   // A tool's schema, of an asker's.
-  bool is_enforceable(const std::string& schema) const {
-    const std::optional<std::string> why_not = unenforced(schema);
+  bool is_enforceable(const std::string& schema, size_t bytes) const {
+    const std::optional<std::string> why_not =
+        bytes > api::kMostSchemaBytes ? message("the schemas of its request's tools have more than ", api::kMostSchemaBytes, " bytes")
+                                      : unenforced(schema);
     if (why_not && !options_.quiet) tell(message("a tool's arguments are held to a JSON object alone: ", *why_not));
     return !why_not;
   }

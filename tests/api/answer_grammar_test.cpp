@@ -93,7 +93,7 @@ std::vector<Case> cases() {
 
 GrammarSource grammar_of(const AnswerFormat& format, const Tools& tools, Thinking thinking = Thinking::done,
                          const std::optional<GrammarSource>& form = std::nullopt) {
-  return answer_grammar(format, thinking, tools, form, [](const std::string& schema) { return !unenforced(schema); }).value();
+  return answer_grammar(format, thinking, tools, form, [](const std::string& schema, size_t) { return !unenforced(schema); }).value();
 }
 
 TEST(answer_grammar, calls_may_begin_in_any_text_and_are_held_then) {
@@ -253,7 +253,7 @@ TEST(answer_grammar, a_coding_agent_s_list_of_tools_is_held) {
                                R"(, "mode": {"enum": [)", values, R"(]}}, "required": ["edits"], "additionalProperties": false})")});
   }
   std::vector<std::string> refused;
-  const auto grammar = answer_grammar({}, Thinking::may_begin, tools, std::nullopt, [&](const std::string& schema) {
+  const auto grammar = answer_grammar({}, Thinking::may_begin, tools, std::nullopt, [&](const std::string& schema, size_t) {
     const auto why = unenforced(schema);
     if (why) refused.push_back(*why);
     return !why;
@@ -270,6 +270,25 @@ TEST(answer_grammar, a_coding_agent_s_list_of_tools_is_held) {
   }
   for (const int tool : {3, 45}) EXPECT_TRUE(takes(*grammar, call(tool, other)));
   EXPECT_FALSE(takes(*grammar, call(50, good)));
+}
+
+TEST(answer_grammar, what_is_beyond_the_bytes_of_all_schemas_takes_any_object) {
+  const std::string schema =
+      R"({"type": "object", "properties": {"x": {"type": "integer"}}, "description": ")" + std::string(60'000, 'x') + "\"}";
+  Tools tools{.choice = Choice::required};
+  for (const char* name : {"a", "b", "c", "d", "e"}) tools.definitions.push_back({.name = name, .description = "", .parameters = schema});
+  std::vector<size_t> told;
+  const auto asked = answer_grammar({}, Thinking::done, tools, std::nullopt, [&](const std::string&, size_t bytes) {
+    told.push_back(bytes);
+    return bytes <= kMostSchemaBytes;
+  });
+  const size_t one = schema.size();
+  EXPECT_EQ(told, (std::vector{one, 2 * one, 3 * one, 4 * one, 5 * one}));
+  const auto by_itself = answer_grammar({}, Thinking::done, tools, std::nullopt, {});
+  for (const auto& grammar : {asked, by_itself}) {
+    EXPECT_FALSE(takes(grammar.value(), "<tool_call>\n{\"name\": \"d\", \"arguments\": {\"x\": \"z\"}}\n</tool_call>"));
+    EXPECT_TRUE(takes(grammar.value(), "<tool_call>\n{\"name\": \"e\", \"arguments\": {\"x\": \"z\"}}\n</tool_call>"));
+  }
 }
 
 TEST(answer_grammar, a_function_that_is_not_there_cannot_be_called) {

@@ -22,8 +22,8 @@ def scripted(tmp_path_factory):
     return scripted_model.make(tmp_path_factory.mktemp("scripted") / "scripted", {"1": ["It ", "is one."], "9": ["on and ", "on, ", ...]})
 
 
-def begin_to_end(server, number=signal.SIGTERM):
-    """The first signal, and how the server stands behind it."""
+def begin_to_end(server, number=signal.SIGTERM, others=0):
+    """The first signal, and how the server stands behind it; `others`: requests that may be refused too."""
     server.ended = True
     server.process.send_signal(number)
     server.until(lambda: server.ask("GET", "/ready").status == 503)
@@ -31,7 +31,8 @@ def begin_to_end(server, number=signal.SIGTERM):
         refused = server.ask("POST", path, body)
         assert refused.status == 503 and 1 <= int(refused.headers["Retry-After"]) <= 60, path
         assert refused.json["error"]["type"] == ("overloaded_error" if path == "/v1/messages" else "server_error"), refused.json
-    assert server.ask("GET", "/health").status == 200 and metrics(server)['requests_refused_total{reason="draining"}'] == 3
+    assert server.ask("GET", "/health").status == 200
+    assert 3 <= metrics(server)['requests_refused_total{reason="draining"}'] <= 3 + others  # polls of /ready are none
 
 
 def exit_code(server):
@@ -185,7 +186,7 @@ def test_what_is_half_sent_when_the_end_comes_is_no_request(tessera, scripted):
             assert running.event()
             rest = pool.submit(running.events)
             half = pool.submit(raw, server, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
-            begin_to_end(server)
+            begin_to_end(server, others=1)
             assert is_whole(rest.result())
         assert exit_code(server) == 0
         assert not half.result().startswith(b"HTTP/1.1 200")
