@@ -133,7 +133,6 @@ class Scheduler {
   struct Stream;
   using Clock = std::chrono::steady_clock;
 
-
   void expect_possible(const ScheduledRequest& request) const;
   bool try_step();
   void take_incoming();

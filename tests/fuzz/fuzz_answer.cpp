@@ -56,8 +56,8 @@ std::vector<AnswerFormat> make_formats() {
   return formats;
 }
 
-// The answer with the special tokens that are read as marks, and without the others: bytes on both sides of a token that is left out are one
-// run, and may be a character together.
+// The answer with the special tokens that are read as marks, and without the others: bytes on both sides of a token that is left out are
+// one run, and may be a character together.
 std::string decoded(const Tokenizer& tokenizer, const std::vector<TokenId>& ids, const api::AnswerReaderOptions& options) {
   std::vector<TokenId> kept, shown;
   if (options.format)
