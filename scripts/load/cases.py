@@ -146,9 +146,10 @@ async def schema(port: int, engine: str, rate: float) -> Sample:
     await warm_up(port, **form)
     free: list[Answer] = []
     held: list[Answer] = []
-    for turn in range(2):
-        for answers, more in ((free, {"ignore_eos": True}), (held, form)):
-            asked = [{key: value for key, value in body.items() if key != "ignore_eos"} | more for body in bodies(8, 30 + turn, GREEDY)]
+    for turn in range(4):
+        for answers, more in ((free, {"ignore_eos": True}), (held, form))[::-1 if turn % 2 else 1]:
+            seed = 30 + 2 * turn + (answers is held)  # no prompt is known from the other side's turn
+            asked = [{key: value for key, value in body.items() if key != "ignore_eos"} | more for body in bodies(8, seed, GREEDY)]
             answers += check_lengths(await closed_loop(8, asked, lambda body: stream(port, body)))
 
     def speed(answers: list[Answer]) -> float:
