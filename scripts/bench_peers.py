@@ -22,16 +22,10 @@ from peers.rows import ROWS, Layout, Row
 
 
 def measure(row: Row, rounds: int, model: models.Model) -> dict[str, list[dict[str, Any]]]:
-    """The samples of every side, by turns in an order that changes from round to round."""
-    sides = {side.name: engines.prepare(row, side, model) for side in [row.ours, *row.peers]}
-    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-    for turn in range(rounds):
-        before = engines.probe(row.threads)
-        for name in list(sides)[turn % len(sides):] + list(sides)[:turn % len(sides)]:
-            sample = sides[name]()
-            after = engines.probe(row.threads)
-            samples[name].append(dataclasses.asdict(sample) | {"probe": {key: (before[key] + after[key]) / 2 for key in before}})
-            before = after
+    """The samples of every side."""
+    prepared = {side.name: engines.prepare(row, side, model) for side in [row.ours, *row.peers]}
+    sides = {name: lambda one=one: dataclasses.asdict(one()) for name, one in prepared.items()}
+    samples: dict[str, list[dict[str, Any]]] = engines.by_turns(sides, rounds, row.threads)
     return samples
 
 

@@ -11,6 +11,7 @@ prepared by: scripts/setup bench, and cmake --build --preset release --target te
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import re
 import sys
@@ -58,17 +59,11 @@ def machine(server: Running) -> Sample:
 
 
 def rounds_of(case: Case, rounds: int, model: models.Model, threads: int, rate: float) -> report.Samples:
-    """By turns in an order that changes from round to round; a side's engine is measured in its turn."""
-    samples: report.Samples = {report.OURS: [], report.PEER: []}
-    for turn in range(rounds):
-        before = engines.probe(threads)
-        for side in list(samples)[::-1 if turn % 2 else 1]:
-            sample = asyncio.run(measure(case, side, model, threads, rate))
-            if case.engines:
-                sample["engine_tokens_per_second"] = engine_rate(side, model, case.clients, threads)
-            after = engines.probe(threads)
-            samples[side].append(sample | {"probe": {key: (before[key] + after[key]) / 2 for key in before}})
-            before = after
+    """A side's engine is measured in its turn."""
+    def one(side: str) -> Sample:
+        sample = asyncio.run(measure(case, side, model, threads, rate))
+        return sample | ({"engine_tokens_per_second": engine_rate(side, model, case.clients, threads)} if case.engines else {})
+    samples: report.Samples = engines.by_turns({side: functools.partial(one, side) for side in (report.OURS, report.PEER)}, rounds, threads)
     return samples
 
 

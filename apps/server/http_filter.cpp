@@ -192,4 +192,14 @@ bool is_json(std::string_view content_type) {
   return true;
 }
 
+bool takes_gzip(std::string_view accept_encoding) {
+  while (!accept_encoding.empty()) {
+    std::string_view weight = take(accept_encoding, ",");
+    if (trimmed(take(weight, ";")) != "gzip") continue;
+    weight = trimmed(weight);
+    return !weight.starts_with("q=0") || weight.find_first_of("123456789") != std::string_view::npos;
+  }
+  return false;
+}
+
 }  // namespace tessera::server

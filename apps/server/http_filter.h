@@ -44,4 +44,7 @@ bool is_same_but_case(std::string_view a, std::string_view b);  // of ASCII
 // Whether a body of this type is one of JSON in UTF-8.
 bool is_json(std::string_view content_type);
 
+// Whether an Accept-Encoding has gzip, and with no q=0.
+bool takes_gzip(std::string_view accept_encoding);
+
 }  // namespace tessera::server

@@ -25,6 +25,20 @@ def probe(threads):
     return json.loads(run([PROBE, threads]).out)
 
 
+def by_turns(sides, rounds, threads):
+    """The samples of every side, a dict each: by turns in an order that changes from round to round, with what the machine reached around each.
+    `sides`: functions that measure, by their names."""
+    samples = {name: [] for name in sides}
+    for turn in range(rounds):
+        before = probe(threads)
+        for name in list(sides)[turn % len(sides):] + list(sides)[:turn % len(sides)]:
+            sample = sides[name]()
+            after = probe(threads)
+            samples[name].append(sample | {"probe": {key: (before[key] + after[key]) / 2 for key in before}})
+            before = after
+    return samples
+
+
 def prepare(row, side, model):
     """A function that gives a sample of a row's work, done by a side. All files that it needs are there when this returns."""
     row = row.of(side)

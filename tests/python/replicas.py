@@ -2,25 +2,18 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from serving import LONGEST, Server
+from serving import LONGEST, Server, free_port
 
 CONFIG = ROOT / "deploy/haproxy.cfg"
 ROUTER = os.environ.get("TESSERA_VLLM_ROUTER")
 ROUTER_FLAGS = re.search(r"--policy cache_aware[^`]*?(?=--worker-urls)", (ROOT / "docs/replicas.md").read_text())[0].replace("\\", "").split()
 AS_ROOT = ("user ", "group ", "log /dev/log")  # what a test cannot or need not do
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def haproxy():

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from typing import NamedTuple
@@ -22,6 +23,12 @@ class Answer(NamedTuple):
     @property
     def json(self):
         return json.loads(self.body)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 class Server:

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from serving import Server
+from serving import Server, free_port
 from serving_probes import chat, same
 
 QUESTION = {"prompt": "b", "max_tokens": 8, "temperature": 0}
@@ -61,12 +61,6 @@ int getaddrinfo(const char* node, const char* service, const struct addrinfo* hi
   return next(node, service, hints, found);
 }
 """
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def answer(server):
